@@ -1,0 +1,179 @@
+"""A data set as few-shot learning sees it: examples grouped by class, split by class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import DataError, LabelError, ShapeError, unknown_name
+
+__all__ = ["ClassPool", "rotations", "symmetries"]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassPool:
+    """Examples grouped by class. Splits share the examples; nothing is copied.
+
+    Attributes:
+        examples: [M, *shape], the examples of a class side by side; uint8 (pictures, read as value / 255)
+            or float. May be memory-mapped.
+        starts, counts: [C] where each class begins in `examples`, and how many it has.
+        names: C class names.
+        families: [C] classes that are variants of one original (a character and its rotations) share a number.
+        splits: class numbers by split name. No class, and no family, is in two splits.
+    """
+
+    examples: Tensor
+    starts: Tensor
+    counts: Tensor
+    names: tuple[str, ...]
+    families: Tensor
+    splits: Mapping[str, tuple[int, ...]]
+
+    @staticmethod
+    def from_labels(
+        x: Tensor | np.ndarray,
+        y: Sequence[str] | Sequence[int] | Tensor | np.ndarray,
+        *,
+        splits: Mapping[str, Sequence[str]] | None = None,
+    ) -> ClassPool:
+        """A pool from examples and their labels, in any order.
+
+        Args:
+            x: [M, *shape], uint8 or float.
+            y: M labels: strings or integers. Class names are their `str`.
+            splits: class names by split name; classes not named belong to no split.
+
+        Raises:
+            ShapeError, DataError, LabelError: sizes differ, nothing there, not finite, a class in two splits.
+        """
+        x = torch.as_tensor(x)
+        labels = np.asarray(y)
+        if x.ndim == 0 or len(x) == 0:
+            raise DataError("pool: expected at least one example, got none")
+        if labels.shape != (len(x),):
+            raise ShapeError(f"pool: expected one label for each of the {len(x)} examples, got {labels.shape}")
+        if x.dtype != torch.uint8:
+            x = x if x.is_floating_point() else x.float()
+            if not bool(torch.isfinite(x).all()):
+                rows = (~torch.isfinite(x.flatten(1)).all(1)).nonzero().flatten().tolist()
+                raise DataError(
+                    f"pool: examples {rows[:5]}{' ...' if len(rows) > 5 else ''} hold NaN or infinite values; "
+                    "expected finite numbers: clean or drop them"
+                )
+        values, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        order = torch.from_numpy(np.argsort(inverse, kind="stable"))
+        names = tuple(str(value) for value in values)
+        return ClassPool.grouped(x[order], counts.tolist(), names, splits=splits)
+
+    @staticmethod
+    def grouped(
+        examples: Tensor,
+        counts: Sequence[int],
+        names: Sequence[str],
+        *,
+        families: Sequence[int] | None = None,
+        splits: Mapping[str, Sequence[str]] | None = None,
+    ) -> ClassPool:
+        """A pool from examples that already stand class by class; arguments as the attributes, splits by name."""
+        if sum(counts) != len(examples) or len(counts) != len(names):
+            raise ShapeError(
+                f"pool: {len(names)} names and counts adding up to {sum(counts)} do not fit {len(examples)} examples"
+            )
+        number = {name: index for index, name in enumerate(names)}
+        if len(number) != len(names):
+            raise LabelError("pool: class names must differ")
+        by_split: dict[str, tuple[int, ...]] = {}
+        owner: dict[str, str] = {}
+        for split, members in (splits or {}).items():
+            for name in members:
+                if name not in number:
+                    raise unknown_name(f"class of split {split!r}", name, number)
+                if name in owner:
+                    raise LabelError(f"class {name!r} is in split {owner[name]!r} and in {split!r}; expected in one")
+                owner[name] = split
+            by_split[split] = tuple(number[name] for name in members)
+        size = torch.tensor(list(counts))
+        return ClassPool(
+            examples,
+            size.cumsum(0) - size,
+            size,
+            tuple(names),
+            torch.arange(len(names)) if families is None else torch.tensor(list(families)),
+            by_split,
+        )
+
+    @property
+    def classes(self) -> int:
+        """C, the number of classes."""
+        return len(self.names)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example."""
+        return tuple(self.examples.shape[1:])
+
+    def split(self, name: str) -> ClassPool:
+        """Only the classes of a split; several splits as 'train+val'; everything as 'all'."""
+        if name == "all":
+            return replace(self, splits={})
+        chosen: list[int] = []
+        for part in name.split("+"):
+            if part not in self.splits:
+                raise unknown_name("split", part, [*self.splits, "all"])
+            chosen += self.splits[part]
+        return self.subset(chosen)
+
+    def subset(self, classes: Sequence[int]) -> ClassPool:
+        """Only the classes of these numbers, in this order. Examples are shared, not copied."""
+        index = torch.tensor(list(classes), dtype=torch.long)
+        names = tuple(self.names[i] for i in classes)
+        return ClassPool(self.examples, self.starts[index], self.counts[index], names, self.families[index], {})
+
+    def rows(self) -> Tensor:
+        """[m] the rows of `examples` that belong to these classes, class by class."""
+        spans = zip(self.starts.tolist(), self.counts.tolist(), strict=True)
+        return torch.cat([torch.arange(start, start + count) for start, count in spans])
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The examples of these rows as floats, by one gather: [*rows, *shape]; uint8 becomes value / 255."""
+        x = self.examples.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+        return x.to(torch.get_default_dtype()).div_(255) if x.dtype == torch.uint8 else x
+
+
+def rotations(pool: ClassPool) -> ClassPool:
+    """Four classes for each: the pictures turned by 0, 90, 180 and 270 degrees (Santoro et al. 2016).
+
+    Raises:
+        ShapeError: pictures are not square.
+    """
+    return _variants(pool, [(turn, False) for turn in range(4)])
+
+
+def symmetries(pool: ClassPool) -> ClassPool:
+    """Eight classes for each: the pictures under the symmetries of the square (turns, and turns of the mirror)."""
+    return _variants(pool, [(turn, mirror) for mirror in (False, True) for turn in range(4)])
+
+
+def _variants(pool: ClassPool, variants: list[tuple[int, bool]]) -> ClassPool:
+    if len(pool.shape) < 2 or pool.shape[-1] != pool.shape[-2]:
+        raise ShapeError(f"turning needs square pictures [channels, side, side], got {pool.shape}")
+    x = pool.examples
+    turned = [torch.rot90(x.flip(-1) if mirror else x, turn, (-2, -1)) for turn, mirror in variants]
+    number, classes = len(variants), pool.classes
+    suffixes = [f"/{'mirror' if mirror else 'rot'}{90 * turn:03d}" for turn, mirror in variants]
+    return ClassPool(
+        torch.cat(turned),
+        torch.cat([pool.starts + index * len(x) for index in range(number)]),
+        pool.counts.repeat(number),
+        tuple(name + suffix for suffix in suffixes for name in pool.names),
+        pool.families.repeat(number),
+        {
+            split: tuple(index * classes + member for index in range(number) for member in members)
+            for split, members in pool.splits.items()
+        },
+    )

@@ -1,0 +1,203 @@
+"""The words of the field as types: a batch of few-shot tasks, checked where it is made.
+
+Axes, here and everywhere: B tasks, S support examples, Q queries, N ways, F features.
+Sizes agree inside a batch and may vary between batches; the number of examples of each class may
+differ inside a task (ragged shots).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .errors import DataError, LabelError, ShapeError
+
+__all__ = ["Data", "Episode", "Query", "Support", "map_data"]
+
+Data = Tensor | Mapping[str, Tensor]
+"""One tensor, or tensors by name that share their leading axes (token ids and mask, padded graphs)."""
+
+
+def map_data(function: Callable[[Tensor], Tensor], x: Data) -> Data:
+    """`function` of the tensor, or of each of the named tensors."""
+    if isinstance(x, Tensor):
+        return function(x)
+    return {name: function(leaf) for name, leaf in x.items()}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Support:
+    """The labeled examples that B tasks are learned from.
+
+    Attributes:
+        x: [B, S, *shape], or tensors by name that share [B, S].
+        y: [B, S] integers in [0, ways), every class at least once; for regression [B, S, *out] floats.
+        ways: number of classes N, or None for regression.
+        weight: [B, S] how much each example counts (1 if None); not negative.
+
+    Raises:
+        ShapeError: axes do not agree, or labels are of the wrong type.
+        LabelError: labels out of range, or a class without examples.
+        DataError: a value is NaN or infinite.
+
+    Values are read only on the CPU, where that costs nothing; on an accelerator it would wait for the device.
+    """
+
+    x: Data
+    y: Tensor
+    ways: int | None = None
+    weight: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        _check_set("support", self.x, self.y, classes=self.ways is not None)
+        if self.ways is not None:
+            _check_labels(self.y, self.ways)
+        if self.weight is not None:
+            if self.weight.shape != self.y.shape[:2]:
+                raise ShapeError(
+                    f"support weights: expected {tuple(self.y.shape[:2])}, one for each example [B, S], "
+                    f"got {tuple(self.weight.shape)}"
+                )
+            _check_finite("support weights", self.weight)
+            if self.weight.device.type == "cpu" and bool((self.weight < 0).any()):
+                raise DataError("support weights: expected no negative weight; leave an example out by weight 0")
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Support:
+        """The same support on another device."""
+        move = _mover(device, non_blocking)
+        weight = None if self.weight is None else move(self.weight)
+        return replace(self, x=map_data(move, self.x), y=move(self.y), weight=weight)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """The examples that B tasks are judged by.
+
+    Attributes:
+        x: [B, Q, *shape], or tensors by name that share [B, Q].
+        y: [B, Q] integers in [0, ways); for regression [B, Q, *out] floats.
+
+    Raises:
+        ShapeError, DataError: as for `Support`.
+    """
+
+    x: Data
+    y: Tensor
+
+    def __post_init__(self) -> None:
+        _check_set("query", self.x, self.y, classes=not self.y.is_floating_point())
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Query:
+        """The same query on another device."""
+        move = _mover(device, non_blocking)
+        return Query(map_data(move, self.x), move(self.y))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Episode:
+    """A batch of B few-shot tasks: what each is learned from and what it is judged by."""
+
+    support: Support
+    query: Query
+
+    def __post_init__(self) -> None:
+        support, query = self.support, self.query
+        if support.y.shape[0] != query.y.shape[0]:
+            raise ShapeError(
+                f"episode: support holds {support.y.shape[0]} tasks, query {query.y.shape[0]}; expected the same"
+            )
+        if (support.ways is not None) == query.y.is_floating_point():
+            raise ShapeError(
+                "episode: support and query must both hold integer labels (classes) or both floats (regression, "
+                f"ways=None); got ways={support.ways} and query labels of {query.y.dtype}"
+            )
+        if support.ways is not None:
+            _check_range("query", query.y, support.ways)
+
+    @property
+    def tasks(self) -> int:
+        """B, the number of tasks."""
+        return self.support.y.shape[0]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Episode:
+        """The same tasks on another device."""
+        return Episode(
+            self.support.to(device, non_blocking=non_blocking), self.query.to(device, non_blocking=non_blocking)
+        )
+
+    def part(self, start: int, stop: int) -> Episode:
+        """Tasks `start` to `stop`, without copying."""
+
+        def cut(leaf: Tensor) -> Tensor:
+            return leaf[start:stop]
+
+        weight = None if self.support.weight is None else cut(self.support.weight)
+        support = replace(self.support, x=map_data(cut, self.support.x), y=cut(self.support.y), weight=weight)
+        return Episode(support, Query(map_data(cut, self.query.x), cut(self.query.y)))
+
+
+def _mover(device: torch.device | str, non_blocking: bool) -> Callable[[Tensor], Tensor]:
+    return lambda leaf: leaf.to(device, non_blocking=non_blocking)
+
+
+def _check_set(kind: str, x: Data, y: Tensor, *, classes: bool) -> None:
+    leaves = {"x": x} if isinstance(x, Tensor) else dict(x)
+    if not leaves:
+        raise ShapeError(f"{kind}: expected tensors, got an empty mapping")
+    if y.ndim < 2 or y.shape[0] == 0 or y.shape[1] == 0:
+        raise ShapeError(
+            f"{kind} labels: expected [tasks, examples, ...] with at least one of each, got {tuple(y.shape)}; "
+            "a single task is a batch of one (y[None])"
+        )
+    if classes and (y.ndim != 2 or y.is_floating_point() or y.dtype == torch.bool):
+        raise ShapeError(
+            f"{kind} labels: expected integers [tasks, examples], got {y.dtype} {tuple(y.shape)}; "
+            "for regression leave ways=None and give floats"
+        )
+    if not classes and not y.is_floating_point():
+        raise ShapeError(f"{kind} targets: expected floats, got {y.dtype}; for classes say how many ways there are")
+    if not classes:
+        _check_finite(f"{kind} targets", y)
+    for name, leaf in leaves.items():
+        if leaf.shape[:2] != y.shape[:2]:
+            raise ShapeError(
+                f"{kind} {name}: expected its first two axes to be [tasks, examples] = {tuple(y.shape[:2])} "
+                f"as the labels have, got {tuple(leaf.shape)}"
+            )
+        if leaf.is_floating_point():
+            _check_finite(f"{kind} {name}", leaf)
+
+
+def _check_finite(what: str, x: Tensor) -> None:
+    if x.device.type != "cpu" or bool(torch.isfinite(x.sum())):  # one pass in the usual case
+        return
+    bad = int((~torch.isfinite(x)).sum())
+    if bad:
+        raise DataError(f"{what}: expected finite numbers, got {bad} NaN or infinite of {x.numel()}; clean or drop them")
+
+
+def _check_range(kind: str, y: Tensor, ways: int) -> None:
+    if y.device.type == "cpu" and not (0 <= int(y.min()) and int(y.max()) < ways):
+        raise LabelError(
+            f"{kind} labels: expected integers from 0 to {ways - 1} ({ways} ways), "
+            f"got {int(y.min())} to {int(y.max())}; number the classes of each task from 0"
+        )
+
+
+def _check_labels(y: Tensor, ways: int) -> None:
+    if ways < 1:
+        raise LabelError(f"support: expected at least one way, got {ways}")
+    if y.device.type != "cpu":
+        return
+    _check_range("support", y, ways)
+    tasks = y.shape[0]
+    slot = y + ways * torch.arange(tasks).unsqueeze(1)  # [B, S]
+    counts = torch.bincount(slot.flatten(), minlength=tasks * ways).view(tasks, ways)
+    if bool((counts == 0).any()):
+        task, label = (counts == 0).nonzero()[0].tolist()
+        raise LabelError(
+            f"support: class {label} of task {task} has no example; each of the {ways} ways needs at least one"
+        )

@@ -1,0 +1,71 @@
+"""Every error a user can meet: what was expected, what came, what to do.
+
+Each kind is also a builtin kind, so that callers who do not know Handful can still catch it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "DownloadError",
+    "HandfulError",
+    "LabelError",
+    "MissingExtraError",
+    "ShapeError",
+    "SpecError",
+    "StorageError",
+    "UnknownNameError",
+    "unknown_name",
+]
+
+
+class HandfulError(Exception):
+    """The root of every error raised on purpose."""
+
+
+class ShapeError(HandfulError, ValueError):
+    """A tensor, or a pair of them, has the wrong shape or type."""
+
+
+class LabelError(HandfulError, ValueError):
+    """Labels are out of range, or a class has no example."""
+
+
+class DataError(HandfulError, ValueError):
+    """Data cannot be used as they are: too few examples, unreadable, not finite."""
+
+
+class SpecError(HandfulError, ValueError):
+    """A specification has an unknown key or a value of the wrong kind."""
+
+
+class UnknownNameError(HandfulError, LookupError):
+    """A name is not in a catalog."""
+
+
+class CheckpointError(HandfulError, RuntimeError):
+    """A checkpoint is missing, broken, foreign or newer than this program."""
+
+
+class StorageError(HandfulError, OSError):
+    """Nothing can be written or read there: full disk, no permission, no folder."""
+
+
+class DownloadError(HandfulError, OSError):
+    """A download failed, or what came is not what was published."""
+
+
+class MissingExtraError(HandfulError, ImportError):
+    """An optional package is not installed."""
+
+
+def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UnknownNameError:
+    """The error for a `name` that is not among the `valid` ones, which it lists."""
+    names = sorted(valid)
+    close = get_close_matches(name, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return UnknownNameError(f"unknown {kind} {name!r}{hint} Valid: {', '.join(names) or 'none'}.")
