@@ -1,0 +1,116 @@
+"""Files that are there whole or not at all.
+
+Everything is written under a temporary name beside its place, flushed to the disk, and then renamed.
+A process killed at any moment leaves the old content or the new, never half of one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import StorageError
+
+__all__ = ["new_folder", "recover_folder", "storage_errors", "write_file"]
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full: free some space or choose another folder",
+    errno.EDQUOT: "the disk quota is used up: free some space or choose another folder",
+    errno.EACCES: "no permission: choose a folder you may write to",
+    errno.EPERM: "no permission: choose a folder you may write to",
+    errno.EROFS: "the file system is read-only: choose another folder",
+    errno.ENOTDIR: "a part of the path is a file, not a folder: choose another place",
+    errno.EEXIST: "a file stands where a folder is needed: remove it or choose another place",
+    errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
+}
+
+
+@contextmanager
+def storage_errors(path: str | Path, doing: str = "write") -> Iterator[None]:
+    """Turn an operating system's error into a `StorageError` that names the place and the remedy."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, error.strerror or str(error))
+        raise StorageError(f"cannot {doing} {path}: {remedy}") from error
+
+
+def write_file(path: str | Path, content: str | bytes) -> None:
+    """Write a file at once: whole, or not at all.
+
+    Raises:
+        StorageError: full disk, no permission. What was there before is still there.
+    """
+    path = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync(path.parent)
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder to fill, which takes the place of `path`, whole, when the block ends without an error.
+
+    Raises:
+        StorageError: full disk, no permission. What was there before is still there.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    old = _old(path)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        recover_folder(path)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in sorted(temporary.rglob("*")):
+                _sync(file)
+            _sync(temporary)
+            if path.exists():
+                os.rename(path, old)  # a kill between these two lines is mended by recover_folder
+            os.rename(temporary, path)
+            _sync(path.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recover_folder(path: str | Path) -> None:
+    """Mend what a process killed inside `new_folder` left: put the old folder back if the new one is not there."""
+    path, old = Path(path), _old(Path(path))
+    if not old.exists():
+        return
+    with storage_errors(path):
+        if path.exists():
+            shutil.rmtree(old)
+        else:
+            os.rename(old, path)
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
