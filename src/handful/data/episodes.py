@@ -1,0 +1,181 @@
+"""Episodes: the t-th batch of tasks is a pure function of (pool, seed, t).
+
+No worker, rank or restart can change what task is drawn. A batch is drawn as row numbers (`draw`) and made
+by one gather, so that an encoder that does not adapt can embed each example once and gather its features.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..episode import Episode, Query, Support
+from ..errors import DataError
+from ..ops.seeds import generator
+from .pool import ClassPool
+
+__all__ = ["Draw", "Episodes", "Range"]
+
+Range = int | tuple[int, int]
+"""A number, or the least and the greatest of a range drawn from uniformly for each batch."""
+
+Integers = NDArray[np.int64]
+
+
+class Draw(NamedTuple):
+    """A batch of tasks as numbers: classes and rows of the pool, before anything is gathered."""
+
+    classes: Tensor  # [B, N] the class behind each label
+    support: Tensor  # [B, S] rows of pool.examples
+    support_y: Tensor  # [B, S]
+    query: Tensor  # [B, Q]
+    query_y: Tensor  # [B, Q]
+
+
+class Episodes:
+    """Batches of classification tasks drawn from the classes of a pool.
+
+    Each task draws `ways` classes, gives them labels in random order, and draws for each class distinct
+    examples: `shots` for the support, `queries` for the query. All are uniform.
+
+    Args:
+        pool: the classes to draw from (one split: `pool.split("train")`).
+        ways: classes a task; a (least, greatest) pair is drawn from for each batch.
+        shots: support examples a class; or a pair, likewise.
+        queries: query examples a class.
+        batch: B, tasks a batch.
+        seed: another seed is another sequence of tasks.
+        ragged: the classes of a task have different shots, from 1 to 2·shots − 1, and `shots` on average.
+        families: draw at most one class of a family into a task (a character, but not two turns of it).
+
+    Raises:
+        DataError: more ways than classes, or a class with fewer examples than a task needs.
+    """
+
+    def __init__(
+        self,
+        pool: ClassPool,
+        *,
+        ways: Range = 5,
+        shots: Range = 1,
+        queries: int = 15,
+        batch: int = 1,
+        seed: int = 0,
+        ragged: bool = False,
+        families: bool = False,
+    ) -> None:
+        self.pool, self.batch, self.seed, self.queries = pool, batch, seed, queries
+        self.ways, self.shots = _range("ways", ways), _range("shots", shots)
+        self.ragged, self.families = ragged, families
+        if batch < 1 or queries < 1:
+            raise DataError(f"episodes: expected at least one task a batch and one query, got {batch} and {queries}")
+        self._starts, self._counts = pool.starts.numpy(), pool.counts.numpy()
+        self._members = _members(pool.families.numpy()) if families else None
+        self._check()
+
+    def __getitem__(self, t: int) -> Episode:
+        """The t-th batch of tasks, t ≥ 0."""
+        return self.make(self.draw(t))
+
+    def make(self, draw: Draw) -> Episode:
+        """The examples of a drawn batch, by one gather each for support and query."""
+        ways = draw.classes.shape[1]
+        return Episode(
+            Support(self.pool.gather(draw.support), draw.support_y, ways),
+            Query(self.pool.gather(draw.query), draw.query_y),
+        )
+
+    def __iter__(self) -> Iterator[Episode]:
+        """All batches, without end."""
+        return (self[t] for t in itertools.count())
+
+    def draw(self, t: int) -> Draw:
+        """The t-th batch of tasks as numbers."""
+        if t < 0:
+            raise IndexError(f"episodes are numbered from 0, got {t}")
+        random = generator("episodes", self.seed, t)
+        ways, shots = (int(random.integers(low, high + 1)) for low, high in (self.ways, self.shots))
+        classes = self._classes(random, ways)  # [B, N]
+        most = 2 * shots - 1 if self.ragged else shots
+        picks = _distinct(random, self._counts[classes], most + self.queries)  # [B, N, most + queries]
+        rows = self._starts[classes][..., None] + picks
+        labels = np.broadcast_to(np.arange(ways)[:, None], rows.shape)
+        if self.ragged:
+            chosen = np.arange(most) < _ragged_shots(random, self.batch, ways, shots)[..., None]  # [B, N, most]
+        else:
+            chosen = np.ones((self.batch, ways, most), dtype=bool)
+        support = rows[..., :most][chosen].reshape(self.batch, -1), labels[..., :most][chosen].reshape(self.batch, -1)
+        query = rows[..., most:].reshape(self.batch, -1), labels[..., most:].reshape(self.batch, -1)
+        tensors = (*_shuffled(random, *support), *_shuffled(random, *query))
+        return Draw(torch.from_numpy(classes), *(torch.from_numpy(array) for array in tensors))
+
+    def _classes(self, random: np.random.Generator, ways: int) -> Integers:
+        if self._members is None:
+            return _distinct(random, np.full(self.batch, self.pool.classes), ways)
+        table, sizes = self._members
+        family = _distinct(random, np.full(self.batch, len(sizes)), ways)
+        variant = (random.random(family.shape) * sizes[family]).astype(np.int64)
+        return table[family, variant]
+
+    def _check(self) -> None:
+        groups = self.pool.classes if self._members is None else len(self._members[1])
+        if self.ways[1] > groups:
+            what = "classes" if self._members is None else "families of classes"
+            raise DataError(f"episodes: {self.ways[1]} ways need as many {what}; the pool has {groups}")
+        support = 2 * self.shots[1] - 1 if self.ragged else self.shots[1]
+        need = support + self.queries
+        short = [i for i in range(self.pool.classes) if self._counts[i] < need]
+        if short:
+            name, count = self.pool.names[short[0]], int(self._counts[short[0]])
+            more = f" (and {len(short) - 1} more classes)" if len(short) > 1 else ""
+            raise DataError(
+                f"episodes: class {name!r} has {count} examples{more}; "
+                f"{support} shots + {self.queries} queries need {need}: ask for fewer, or leave the class out"
+            )
+
+
+def _range(what: str, value: Range) -> tuple[int, int]:
+    low, high = (value, value) if isinstance(value, int) else value
+    if not 1 <= low <= high:
+        raise DataError(f"episodes: {what} must be at least 1, and a range (least, greatest); got {value}")
+    return low, high
+
+
+def _distinct(random: np.random.Generator, n: Integers, k: int) -> Integers:
+    """[..., k] distinct integers in [0, n), uniform and in random order (Floyd's algorithm, then a shuffle)."""
+    chosen = np.empty((*n.shape, k), dtype=np.int64)
+    uniform = random.random((k, *n.shape))
+    for i in range(k):
+        top = n - k + i
+        candidate = (uniform[i] * (top + 1)).astype(np.int64)
+        taken = (chosen[..., :i] == candidate[..., None]).any(-1)
+        chosen[..., i] = np.where(taken, top, candidate)
+    return _shuffled(random, chosen)[0]
+
+
+def _shuffled(random: np.random.Generator, *arrays: Integers) -> tuple[Integers, ...]:
+    order = random.random(arrays[0].shape).argsort(-1)
+    return tuple(np.take_along_axis(array, order, -1) for array in arrays)
+
+
+def _ragged_shots(random: np.random.Generator, batch: int, ways: int, shots: int) -> Integers:
+    """[B, N] shots from 1 to 2·shots − 1 that add up to ways·shots: of two classes one gives what the other gets."""
+    given = random.integers(0, shots, (batch, ways // 2))
+    odd = np.zeros((batch, ways % 2), dtype=np.int64)
+    return shots + _shuffled(random, np.concatenate([given, -given, odd], axis=1))[0]
+
+
+def _members(families: Integers) -> tuple[Integers, Integers]:
+    """[families, most] the classes of each family, padded, and how many each has."""
+    _, family, sizes = np.unique(families, return_inverse=True, return_counts=True)
+    table = np.zeros((len(sizes), sizes.max()), dtype=np.int64)
+    order = np.argsort(family, kind="stable")
+    position = np.arange(len(family)) - np.repeat(sizes.cumsum() - sizes, sizes)
+    table[family[order], position] = order
+    return table, sizes

@@ -1,0 +1,13 @@
+"""Encoders: from an example to F features."""
+
+from torch import nn
+
+from .conv4 import Conv4
+from .identity import Identity
+from .mlp import MLP
+from .normalization import BatchNorm, shares_statistics
+
+__all__ = ["ENCODERS", "MLP", "BatchNorm", "Conv4", "Identity", "shares_statistics"]
+
+ENCODERS: dict[str, type[nn.Module]] = {"conv4": Conv4, "mlp": MLP, "identity": Identity}
+"""Every encoder by the name a spec gives it. Keyword arguments of the class are its configuration."""

@@ -1,0 +1,74 @@
+"""Conv4: the four-block convolutional encoder of few-shot learning (Vinyals et al. 2016, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, final
+
+from torch import Tensor, nn
+
+from ..errors import ShapeError
+from .normalization import Policy, normalization
+
+__all__ = ["Conv4"]
+
+
+@final
+class Conv4(nn.Module):
+    """Four blocks of 3×3 convolution, normalization, ReLU and halving.
+
+    The convolutions have no bias: normalization takes any bias away, or has one of its own.
+
+    Args:
+        shape: channels, height, width of a picture.
+        filters: 64, or 32 as MAML uses on mini-ImageNet.
+        downsample: "pool" (2×2 max-pooling; 28×28 becomes 1×1, 84×84 becomes 5×5) or "stride"
+            (strided convolutions, MAML on Omniglot; 28×28 becomes 2×2).
+        average: average the last map over its area, so that there are `filters` features.
+        normalization: whose statistics normalize an example; see `handful.encoders.normalization`.
+        steps: inner steps with statistics of their own (only for "per_step").
+
+    Raises:
+        ShapeError: pictures are smaller than 16×16, which four halvings need (9×9 with strides).
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: Sequence[int] = (1, 28, 28),
+        filters: int = 64,
+        downsample: Literal["pool", "stride"] = "pool",
+        average: bool = False,
+        normalization: Policy = "running",
+        steps: int = 1,
+    ) -> None:
+        super().__init__()
+        if len(shape) != 3:
+            raise ShapeError(f"Conv4: expected a shape [channels, height, width], got {list(shape)}")
+        channels, height, width = shape
+        pool = downsample == "pool"
+        least = 16 if pool else 2
+        if min(height, width) < least:
+            raise ShapeError(f"Conv4: expected pictures of at least {least}×{least}, got {height}×{width}")
+        blocks = []
+        for inputs in (channels, filters, filters, filters):
+            blocks.append(_block(inputs, filters, pool, normalization, steps))
+            height, width = (height // 2, width // 2) if pool else ((height + 1) // 2, (width + 1) // 2)
+        self.blocks = nn.Sequential(*blocks)
+        self.average = average
+        self.shape = tuple(shape)
+        self.out_features = filters if average else filters * height * width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[examples, channels, height, width] -> [examples, out_features]."""
+        z = self.blocks(x)
+        return z.mean((-2, -1)) if self.average else z.flatten(1)
+
+
+def _block(inputs: int, filters: int, pool: bool, policy: Policy, steps: int) -> nn.Module:
+    bias = policy == "none"
+    convolution = nn.Conv2d(inputs, filters, 3, stride=1 if pool else 2, padding=1, bias=bias)
+    layers: list[nn.Module] = [convolution, normalization(policy, filters, steps=steps)]
+    # ReLU after the pooling gives the same values from a quarter of the work
+    layers += [nn.MaxPool2d(2), nn.ReLU()] if pool else [nn.ReLU()]
+    return nn.Sequential(*layers)

@@ -1,0 +1,137 @@
+"""Normalization with an explicit policy: whose statistics normalize an example?
+
+It decides one to five points of accuracy, and whether a method is transductive:
+
+    batch      the examples forwarded together, at any time: queries share statistics (transductive)
+    support    the support of the task, for its queries too: each query is answered by itself
+    running    batch statistics while training, running estimates otherwise
+    per_step   as running, with estimates, scale and shift of its own for each inner step (MAML++)
+    frozen     running estimates at any time, never updated
+    group, layer, instance    each example by itself
+    none       no normalization
+
+Statistics are computed without scale and shift, which are applied outside: native batch norm with both gives
+wrong second-order gradients under `torch.func.vmap` of `torch.func.grad`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal, NamedTuple, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..errors import ShapeError, unknown_name
+
+__all__ = ["BatchNorm", "Policy", "adapting", "normalization", "policies_of", "shares_statistics"]
+
+Policy = Literal["batch", "support", "running", "per_step", "frozen", "group", "layer", "instance", "none"]
+
+
+class _Moment(NamedTuple):
+    step: int = 0  # how many inner steps the parameters have taken
+    support: int | None = None  # the first so many examples are the support; None: all are
+
+
+_moment: ContextVar[_Moment] = ContextVar("handful_moment", default=_Moment())
+
+
+@contextmanager
+def adapting(step: int, support: int | None = None) -> Iterator[None]:
+    """Tell the layers inside a forward pass which inner step this is, and how many leading examples are support."""
+    token = _moment.set(_Moment(step, support))
+    try:
+        yield
+    finally:
+        _moment.reset(token)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalization (Ioffe & Szegedy 2015) over all axes but the second, by one of the five batch policies.
+
+    Args:
+        features: channels C of [examples, C, ...].
+        policy: "batch", "support", "running", "per_step" or "frozen".
+        steps: with "per_step", how many inner steps have statistics of their own (later steps use the last).
+        momentum: weight of a new batch in the running estimates.
+        eps: added to the variance.
+    """
+
+    running_mean: Tensor | None
+    running_var: Tensor | None
+
+    def __init__(
+        self, features: int, *, policy: Policy = "running", steps: int = 1, momentum: float = 0.1, eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+        self.policy, self.momentum, self.eps = policy, momentum, eps
+        self.steps = steps if policy == "per_step" else 1
+        self.weight = nn.Parameter(torch.ones(self.steps, features))
+        self.bias = nn.Parameter(torch.zeros(self.steps, features))
+        remembers = policy in ("running", "per_step", "frozen")
+        self.register_buffer("running_mean", torch.zeros(self.steps, features) if remembers else None)
+        self.register_buffer("running_var", torch.ones(self.steps, features) if remembers else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[examples, C, ...] -> the same."""
+        moment = _moment.get()
+        step = min(moment.step, self.steps - 1)
+        shape = (-1,) + (1,) * (x.ndim - 2)
+        return self.normalize(x, step, moment.support) * self.weight[step].view(shape) + self.bias[step].view(shape)
+
+    def normalize(self, x: Tensor, step: int, support: int | None) -> Tensor:
+        """Without scale and shift."""
+        if self.policy == "support" and support is not None:
+            axes = [0, *range(2, x.ndim)]
+            variance, mean = torch.var_mean(x[:support], axes, correction=0, keepdim=True)
+            return (x - mean) * torch.rsqrt(variance + self.eps)
+        if self.running_mean is None or self.running_var is None:
+            return F.batch_norm(x, None, None, training=True, eps=self.eps)
+        training = self.training and self.policy != "frozen"
+        mean, variance = self.running_mean[step], self.running_var[step]
+        return F.batch_norm(x, mean, variance, training=training, momentum=self.momentum, eps=self.eps)
+
+    def extra_repr(self) -> str:
+        """What `print` shows."""
+        return f"{self.weight.shape[1]}, policy={self.policy!r}" + (f", steps={self.steps}" if self.steps > 1 else "")
+
+
+def normalization(policy: Policy, features: int, *, steps: int = 1) -> nn.Module:
+    """The layer of a policy for `features` channels.
+
+    Raises:
+        UnknownNameError: no such policy.
+        ShapeError: "group" needs a multiple of 8 channels.
+    """
+    if policy not in get_args(Policy):
+        raise unknown_name("normalization", policy, get_args(Policy))
+    if policy == "none":
+        return nn.Identity()
+    if policy == "group":
+        if features % 8:
+            raise ShapeError(f"group normalization: expected a multiple of 8 channels, got {features}")
+        return nn.GroupNorm(features // 8, features)
+    if policy == "layer":
+        return nn.GroupNorm(1, features)
+    if policy == "instance":
+        return nn.GroupNorm(features, features)
+    return BatchNorm(features, policy=policy, steps=steps)
+
+
+def policies_of(module: nn.Module) -> set[str]:
+    """The batch policies in a module; native batch norm counts as "running" or, without estimates, as "batch"."""
+    found = {str(layer.policy) for layer in module.modules() if isinstance(layer, BatchNorm)}
+    for layer in module.modules():
+        if isinstance(layer, _BatchNorm):
+            found.add("batch" if layer.running_mean is None else "running")
+    return found
+
+
+def shares_statistics(module: nn.Module) -> bool:
+    """Whether, in evaluation, the answer for one example depends on the others forwarded with it."""
+    return "batch" in policies_of(module)

@@ -1,0 +1,166 @@
+"""How well a learner does on tasks it has never seen, and how sure that is."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .data.episodes import Draw, Episodes
+from .episode import Episode
+from .errors import DataError
+from .learner import EmbeddingLearner, Learner
+from .ops.intervals import Mean, mean_interval, paired_difference
+from .train import EpisodeSource
+
+__all__ = ["Evaluation", "Scored", "compare", "evaluate", "scores"]
+
+
+class Scored(NamedTuple):
+    """A scored batch of tasks."""
+
+    values: Tensor  # [B] accuracy, or mean squared error, of each task
+    hits: Tensor | None  # [B, Q] whether each query was right
+    classes: Tensor | None  # [B, Q] class of each query in the pool
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A learner's scores on a fixed set of tasks.
+
+    Attributes:
+        metric: "accuracy" (share of queries) or "mse".
+        values: [tasks] the score of each task.
+        transductive: whether queries shared information.
+        by_class: accuracy by class name, where the classes are known.
+        seconds: time taken.
+    """
+
+    metric: str
+    values: NDArray[np.float64]
+    transductive: bool
+    by_class: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def mean(self) -> Mean:
+        """Mean over tasks with its 95% interval."""
+        return mean_interval(self.values)
+
+    @property
+    def record(self) -> str:
+        """SHA-256 of the per-task scores: equal records are equal evaluations."""
+        return hashlib.sha256(np.ascontiguousarray(self.values, "<f8").tobytes()).hexdigest()
+
+    def __str__(self) -> str:
+        kind = "transductive" if self.transductive else "inductive"
+        if self.metric == "accuracy":
+            shown = f"{100 * self.mean.value:.2f} ± {100 * self.mean.ci95:.2f} %"
+        else:
+            shown = f"{self.metric} {self.mean}"
+        return f"{shown} ({len(self.values)} tasks, {kind})"
+
+
+def evaluate(learner: Learner, episodes: EpisodeSource, *, tasks: int = 1000) -> Evaluation:
+    """Score a learner on the first `tasks` tasks of `episodes`.
+
+    A learner that leaves its encoder alone has each example embedded once, however often it is drawn.
+
+    Raises:
+        DataError: fewer than one task.
+    """
+    begin = time.perf_counter()
+    scored = list(scores(learner, episodes, tasks=tasks))
+    values = torch.cat([part.values for part in scored]).double().numpy()
+    metric = "mse" if scored[0].hits is None else "accuracy"
+    by_class = _by_class(scored, episodes) if isinstance(episodes, Episodes) else {}
+    return Evaluation(metric, values, learner.transductive, by_class, time.perf_counter() - begin)
+
+
+def scores(learner: Learner, episodes: EpisodeSource, *, tasks: int) -> Iterator[Scored]:
+    """The scores of `tasks` tasks, batch by batch. The learner is in evaluation mode meanwhile."""
+    if tasks < 1:
+        raise DataError(f"evaluation: expected at least one task, got {tasks}")
+    device = next((p.device for p in learner.parameters()), torch.device("cpu"))
+    with torch.no_grad(), _evaluation_mode(learner):
+        if isinstance(learner, EmbeddingLearner) and isinstance(episodes, Episodes) and not learner.transductive:
+            yield from _embedded(learner, episodes, tasks, device)
+            return
+        done = 0
+        for t in range(tasks):
+            draw = episodes.draw(t) if isinstance(episodes, Episodes) else None
+            episode = episodes.make(draw) if draw and isinstance(episodes, Episodes) else episodes[t]
+            left = min(episode.tasks, tasks - done)
+            episode = (episode if left == episode.tasks else episode.part(0, left)).to(device)
+            output = learner.predict(learner.adapt(episode.support), episode.query.x)
+            yield _score(output, episode, draw)
+            done += left
+            if done >= tasks:
+                return
+
+
+def compare(a: Evaluation, b: Evaluation) -> Mean:
+    """Mean of a − b over the same tasks with its 95% interval. Zero outside the interval: they differ.
+
+    Raises:
+        DataError: not the same number of tasks or metric. That the tasks are the same is the caller's word.
+    """
+    if a.metric != b.metric or a.values.shape != b.values.shape:
+        raise DataError(
+            f"comparison: expected evaluations on the same tasks, got {a.metric} on {len(a.values)} tasks "
+            f"and {b.metric} on {len(b.values)}"
+        )
+    return paired_difference(a.values, b.values)
+
+
+def _embedded(learner: EmbeddingLearner, episodes: Episodes, tasks: int, device: torch.device) -> Iterator[Scored]:
+    count = -(-tasks // episodes.batch)
+    draws = [episodes.draw(t) for t in range(count)]
+    rows = torch.cat([torch.cat([draw.support.flatten(), draw.query.flatten()]) for draw in draws]).unique()
+    gather = episodes.pool.gather
+    features = torch.cat([learner.embed(gather(part).unsqueeze(0).to(device))[0] for part in rows.split(512)])
+    for index, draw in enumerate(draws):
+        left = min(episodes.batch, tasks - index * episodes.batch)
+        classes, support, support_y, query, query_y = (leaf[:left] for leaf in draw)
+        z_support, z_query = (features[torch.searchsorted(rows, part)] for part in (support, query))
+        state = learner.adapt_features(z_support, support_y.to(device), classes.shape[1])
+        hits = (learner.predict_features(state, z_query).argmax(-1).cpu() == query_y).float()
+        yield Scored(hits.mean(1), hits, classes.gather(1, query_y))
+
+
+def _score(output: Tensor, episode: Episode, draw: Draw | None) -> Scored:
+    y = episode.query.y
+    if y.is_floating_point():
+        return Scored((output - y).square().flatten(1).mean(1).cpu(), None, None)
+    hits = (output.argmax(-1) == y).float().cpu()
+    classes = None if draw is None else draw.classes[: len(y)].gather(1, draw.query_y[: len(y)])
+    return Scored(hits.mean(1), hits, classes)
+
+
+def _by_class(scored: list[Scored], episodes: Episodes) -> dict[str, float]:
+    known = [(part.hits, part.classes) for part in scored if part.hits is not None and part.classes is not None]
+    classes = torch.cat([classes.flatten() for _, classes in known])
+    hits = torch.cat([hits.flatten() for hits, _ in known]).double()
+    names = episodes.pool.names
+    seen = torch.bincount(classes, minlength=len(names))
+    right = torch.bincount(classes, hits, minlength=len(names))
+    return {name: float(right[i] / seen[i]) for i, name in enumerate(names) if seen[i]}
+
+
+@contextmanager
+def _evaluation_mode(learner: Learner) -> Iterator[None]:
+    before = [(module, module.training) for module in learner.modules()]
+    learner.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training

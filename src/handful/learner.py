@@ -1,0 +1,135 @@
+"""The protocol: a task is learned by a pure function of its support set.
+
+`adapt(support)` returns what was learned, `predict(learned, x)` answers, `loss(episode)` is what meta-training
+descends. Training, evaluation and everything else are shells around these three.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .encoders.normalization import policies_of, shares_statistics
+from .episode import Data, Episode, Support, map_data
+from .errors import ShapeError
+from .ops.tasks import pure_call
+
+__all__ = ["EmbeddingLearner", "Learner", "query_loss", "task_losses"]
+
+
+class Learner(nn.Module, ABC):
+    """Learns B tasks at once from their supports.
+
+    Laws (each a test over every learner): a task's answers do not depend on the other tasks of the batch;
+    adapting and predicting change no attribute, weight or buffer; permuting supports changes nothing and
+    permuting classes permutes the answers; unless `transductive`, a query's answer does not depend on the
+    other queries.
+    """
+
+    paper: ClassVar[str] = ""
+    """Author, year and identifier."""
+    kind: ClassVar[str] = ""
+    """The field's family: metric, gradient, memory, generative, baseline."""
+    regression: ClassVar[bool] = False
+    """Whether it learns regression tasks (ways=None)."""
+    any_ways: ClassVar[bool] = True
+    """Whether one trained learner answers tasks of any number of ways."""
+
+    @property
+    def transductive(self) -> bool:
+        """Whether queries share information, by method or by statistics."""
+        return shares_statistics(self)
+
+    @abstractmethod
+    def adapt(self, support: Support) -> Any:
+        """What the support taught: a NamedTuple of tensors with a leading task axis."""
+
+    @abstractmethod
+    def predict(self, state: Any, x: Data) -> Tensor:
+        """Logits [B, Q, ways], or outputs [B, Q, *out], for queries [B, Q, *shape]."""
+
+    @abstractmethod
+    def loss(self, episode: Episode) -> Tensor:
+        """The scalar that meta-training descends: a mean over tasks."""
+
+
+class EmbeddingLearner(Learner):
+    """A learner that leaves its encoder alone while adapting: it works on features.
+
+    Evaluation embeds each example once, and a recognizer keeps vectors instead of pictures. A subclass says
+    only `adapt_features` and `predict_features`.
+
+    Args:
+        encoder: any module from [examples, *shape] to [examples, F].
+
+    Raises:
+        ShapeError: the encoder's normalization needs a learner that adapts it.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        wrong = policies_of(encoder) & {"support", "per_step"}
+        if wrong:
+            raise ShapeError(
+                f"normalization {wrong.pop()!r} is for learners that adapt their encoder; "
+                "expected running, frozen, batch, group, layer or instance"
+            )
+        self.encoder = encoder
+
+    @abstractmethod
+    def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Any:
+        """What support features taught: z [B, S, F], y [B, S], weight [B, S] or None."""
+
+    @abstractmethod
+    def predict_features(self, state: Any, z: Tensor) -> Tensor:
+        """Logits [B, Q, ways] for query features [B, Q, F]."""
+
+    @final
+    def embed(self, x: Data) -> Tensor:
+        """Features of examples: [B, S, *shape] -> [B, S, F]. Buffers of the encoder stay as they are."""
+        leading = (x if isinstance(x, Tensor) else next(iter(x.values()))).shape[:2]
+        features: Tensor = pure_call(self.encoder, map_data(lambda leaf: leaf.flatten(0, 1), x))
+        return features.unflatten(0, leading)
+
+    @final
+    def adapt(self, support: Support) -> Any:
+        """As `Learner.adapt`."""
+        if support.ways is None:
+            raise ShapeError(f"{type(self).__name__} learns classes; a regression task (ways=None) came")
+        return self.adapt_features(self.embed(support.x), support.y, support.ways, support.weight)
+
+    @final
+    def predict(self, state: Any, x: Data) -> Tensor:
+        """As `Learner.predict`."""
+        return self.predict_features(state, self.embed(x))
+
+    def loss(self, episode: Episode) -> Tensor:
+        """Cross-entropy of the queries. Support and queries pass the encoder together, as one batch."""
+        support, query = episode.support, episode.query
+        if support.ways is None:
+            raise ShapeError(f"{type(self).__name__} learns classes; a regression task (ways=None) came")
+        sizes = [support.y.shape[1], query.y.shape[1]]
+        if isinstance(support.x, Tensor) and isinstance(query.x, Tensor):
+            x: Data = torch.cat([support.x, query.x], 1)
+        else:
+            x = {name: torch.cat([leaf, query.x[name]], 1) for name, leaf in support.x.items()}  # type: ignore[union-attr,index,call-overload]
+        features = self.encoder(map_data(lambda leaf: leaf.flatten(0, 1), x)).unflatten(0, (episode.tasks, -1))
+        z_support, z_query = features.split(sizes, 1)
+        state = self.adapt_features(z_support, support.y, support.ways, support.weight)
+        return task_losses(self.predict_features(state, z_query), query.y).mean()
+
+
+def task_losses(output: Tensor, y: Tensor) -> Tensor:
+    """Mean loss of each task [B]: cross-entropy of logits [B, Q, N] for integer y, squared error for float y."""
+    if y.is_floating_point():
+        return (output - y).square().flatten(1).mean(1)
+    return F.cross_entropy(output.transpose(1, 2), y, reduction="none").mean(1)
+
+
+def query_loss(learner: Learner, episode: Episode) -> Tensor:
+    """Mean over tasks of the query loss after adapting: what most learners descend."""
+    return task_losses(learner.predict(learner.adapt(episode.support), episode.query.x), episode.query.y).mean()

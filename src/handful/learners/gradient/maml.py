@@ -1,0 +1,220 @@
+"""MAML: an initialization from which a few gradient steps on the support solve a task.
+
+Paper: Finn, Abbeel & Levine 2017, arXiv:1703.03400.
+    θ -> the model's parameters        α -> rates        θ'_i (eq. 1) -> Adapted.parameters
+    meta-objective Σ_i L_i(θ'_i) -> loss (here the mean over tasks)
+Departures:
+    1. The inner loss is the mean over examples. The authors sum and divide by shots, which is N times as large:
+       their α = 0.4 for 5 ways is 2.0 here.
+    2. `rates="learned"` learns one rate for each parameter tensor (Antoniou et al. 2019, without the step axis).
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+
+from ...encoders.normalization import adapting, policies_of
+from ...episode import Data, Episode, Support, map_data
+from ...errors import LabelError, ShapeError
+from ...learner import Learner, task_losses
+from ...ops.tasks import Named, bounded_mean, call_each, chunks
+
+__all__ = ["MAML", "Adapted"]
+
+
+class Adapted(NamedTuple):
+    """What a support taught: a model of its own for each task."""
+
+    parameters: dict[str, Tensor]  # [B, ...] by name
+    buffers: dict[str, Tensor]  # [B, ...] by name
+    support: Data | None  # [B, S, *shape], kept if its statistics normalize the queries
+
+
+@final
+class MAML(Learner):
+    """Gradient descent from a meta-learned initialization; exact second-order meta-gradients.
+
+    Args:
+        encoder: any module from [examples, *shape] to features, or, without `outputs`, to logits or outputs.
+        outputs: adds a linear layer to so many outputs: the ways of a task, or the targets of a regression.
+        inner_rate: α.
+        inner_steps: gradient steps on the support while training.
+        evaluation_steps: steps in evaluation mode; None for the same.
+        first_order: leave out second derivatives (FOMAML).
+        rates: "fixed", or "learned": one rate for each parameter tensor, starting from `inner_rate`.
+        tasks_at_once: bound on the tasks held in memory together; 1 maps plainly, one task after the other.
+
+    Parameters that do not require gradients stay as they are.
+
+    Raises:
+        ShapeError: nothing to adapt, or `outputs` for an encoder that does not say its `out_features`.
+    """
+
+    paper = "Finn, Abbeel & Levine 2017, arXiv:1703.03400"
+    kind = "gradient"
+    regression = True
+    any_ways = False
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        outputs: int | None = None,
+        inner_rate: float = 0.01,
+        inner_steps: int = 1,
+        evaluation_steps: int | None = None,
+        first_order: bool = False,
+        rates: Literal["fixed", "learned"] = "fixed",
+        tasks_at_once: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = encoder if outputs is None else nn.Sequential(encoder, _head(encoder, outputs))
+        self.adapted = tuple(name for name, p in self.model.named_parameters() if p.requires_grad)
+        if not self.adapted:
+            raise ShapeError("MAML: no parameter requires a gradient, so there is nothing to adapt; unfreeze some")
+        self.inner_steps, self.evaluation_steps = inner_steps, evaluation_steps
+        self.first_order, self.tasks_at_once = first_order, tasks_at_once
+        initial = torch.full((len(self.adapted),), inner_rate)
+        self.rates = nn.Parameter(initial, requires_grad=rates == "learned")
+        self.keeps_support = "support" in policies_of(self.model)
+
+    def adapt(self, support: Support) -> Adapted:
+        """θ' = θ − α·∇L(θ) on the support, `inner_steps` times (eq. 1). Works inside `torch.no_grad` too."""
+        parts = [self._descend(_part(support, a, b)) for a, b in chunks(len(support.y), self.tasks_at_once)]
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def predict(self, state: Adapted, x: Data) -> Tensor:
+        """Outputs of each task's own model: [B, Q, outputs]."""
+        tasks = next(iter(state.parameters.values())).shape[0]
+        parts = []
+        for a, b in chunks(tasks, self.tasks_at_once):
+            part = state if b - a == tasks else _cut(state, a, b)
+            buffers = {name: leaf.clone() for name, leaf in part.buffers.items()} if self.training else part.buffers
+            parts.append(self._answer(part, buffers, map_data(lambda leaf, a=a, b=b: leaf[a:b], x)))  # type: ignore[misc]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def loss(self, episode: Episode) -> Tensor:
+        """Mean over tasks of the query loss at θ'. Running statistics, where a layer keeps them, see every task."""
+        seen: list[dict[str, Tensor]] = []
+
+        def part(start: int, stop: int) -> Tensor:
+            piece = episode.part(start, stop)
+            state = self._descend(piece.support)
+            output = self._answer(state, state.buffers, piece.query.x)
+            seen.append({name: leaf.detach() for name, leaf in state.buffers.items()})
+            return task_losses(output, piece.query.y).mean()
+
+        value = bounded_mean(part, list(self.parameters()), episode.tasks, self.tasks_at_once)
+        if self.training:
+            for name, buffer in self.model.named_buffers():
+                every = torch.cat([buffers[name] for buffers in seen])
+                buffer.copy_(every.mean(0) if every.is_floating_point() else every[0])
+        return value
+
+    def _descend(self, support: Support) -> Adapted:
+        tasks = len(support.y)
+        exact = torch.is_grad_enabled() and not self.first_order
+        track = torch.is_grad_enabled()
+        steps = self.inner_steps if self.training else self.evaluation_steps or self.inner_steps
+        with torch.inference_mode(False), torch.enable_grad():
+            x, y = map_data(_usable, support.x), _usable(support.y)
+            buffers = {n: p.expand(tasks, *p.shape).clone() for n, p in self.model.named_buffers()}
+            theta = {n: p.expand(tasks, *p.shape) for n, p in self.model.named_parameters()}  # [B, ...]
+            for step in range(steps):
+                if not track:
+                    theta = {n: p.detach().requires_grad_(n in self.adapted) for n, p in theta.items()}
+                with adapting(step):
+                    output = call_each(self.model, {**theta, **buffers}, x)
+                self._check(output, support)
+                loss = task_losses(output, y).sum()
+                wanted = [theta[name] for name in self.adapted]
+                gradients = torch.autograd.grad(loss, wanted, create_graph=exact, allow_unused=True)
+                for rate, name, gradient in zip(self.rates, self.adapted, gradients, strict=True):
+                    if gradient is not None:
+                        theta[name] = theta[name] - rate * gradient
+                if step == 0 and any(gradient is None for gradient in gradients):
+                    _warn_unused([n for n, g in zip(self.adapted, gradients, strict=True) if g is None])
+        if not track:
+            theta = {name: leaf.detach() for name, leaf in theta.items()}
+        return Adapted(theta, buffers, support.x if self.keeps_support else None)
+
+    def _answer(self, state: Adapted, buffers: Named, x: Data) -> Tensor:
+        steps = self.inner_steps if self.training else self.evaluation_steps or self.inner_steps
+        model = {**state.parameters, **buffers}
+        if state.support is None:
+            with adapting(steps):
+                return call_each(self.model, model, x)
+        kept = _length(state.support)
+        with adapting(steps, kept):
+            return call_each(self.model, model, _beside(state.support, x))[:, kept:]
+
+    def _check(self, output: Tensor, support: Support) -> None:
+        if support.ways is None:
+            if output.shape != support.y.shape:
+                raise ShapeError(
+                    f"MAML: the model gives {tuple(output.shape)} for targets {tuple(support.y.shape)}; "
+                    "expected the same shape [B, S, *out]: set outputs= to the number of targets"
+                )
+        elif output.ndim != 3 or output.shape[-1] != support.ways:
+            raise LabelError(
+                f"MAML: the model gives outputs {tuple(output.shape[2:])} for tasks of {support.ways} ways; its head "
+                f"is fixed, so train and use it with as many ways as outputs (outputs={support.ways})"
+            )
+
+
+def _head(encoder: nn.Module, outputs: int) -> nn.Linear:
+    features = getattr(encoder, "out_features", None)
+    if not isinstance(features, int):
+        raise ShapeError(
+            f"MAML: {type(encoder).__name__} does not say its out_features, which a head of {outputs} outputs needs; "
+            "give it that attribute, or leave `outputs` out if it ends in logits already"
+        )
+    return nn.Linear(features, outputs)
+
+
+def _warn_unused(names: list[str]) -> None:
+    warnings.warn(
+        f"MAML: {', '.join(names)} took no part in the forward pass and stays as it is; "
+        "freeze it (requires_grad_(False)) if that is meant",
+        stacklevel=4,
+    )
+
+
+def _usable(leaf: Tensor) -> Tensor:
+    return leaf.clone() if leaf.is_inference() else leaf
+
+
+def _part(support: Support, start: int, stop: int) -> Support:
+    if stop - start == len(support.y):
+        return support
+    return Support(map_data(lambda leaf: leaf[start:stop], support.x), support.y[start:stop], support.ways)
+
+
+def _cut(state: Adapted, start: int, stop: int) -> Adapted:
+    kept = None if state.support is None else map_data(lambda leaf: leaf[start:stop], state.support)
+    cut = [{name: leaf[start:stop] for name, leaf in named.items()} for named in state[:2]]
+    return Adapted(cut[0], cut[1], kept)
+
+
+def _joined(parts: list[Adapted]) -> Adapted:
+    named = [{name: torch.cat([part[i][name] for part in parts]) for name in parts[0][i]} for i in (0, 1)]
+    first = parts[0].support
+    if first is None or isinstance(first, Tensor):
+        kept: Data | None = None if first is None else torch.cat([part.support for part in parts])  # type: ignore[misc]
+    else:
+        kept = {name: torch.cat([part.support[name] for part in parts]) for name in first}  # type: ignore[index]
+    return Adapted(named[0], named[1], kept)
+
+
+def _length(x: Data) -> int:
+    return (x if isinstance(x, Tensor) else next(iter(x.values()))).shape[1]
+
+
+def _beside(a: Data, b: Data) -> Data:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.cat([a, b], 1)
+    return {name: torch.cat([leaf, b[name]], 1) for name, leaf in a.items()}  # type: ignore[union-attr,index]

@@ -1,0 +1,1 @@
+"""Pure tensor mathematics: no module here owns a parameter or remembers anything."""

@@ -1,0 +1,97 @@
+"""Mapping over tasks: a module with parameters of its own for each task, and gradients in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+__all__ = ["Named", "bounded_mean", "call_each", "chunks", "pure_call"]
+
+Named = Mapping[str, Tensor]
+"""Parameters or buffers by name."""
+
+
+def call_each(module: nn.Module, state: Named, x: Any) -> Tensor:
+    """The module on each task's examples with each task's own state: [B, ...] by name, [B, S, *] -> [B, S, *out].
+
+    Only the forward pass is mapped. Differentiate the result with `torch.autograd`: the sum over tasks of a
+    loss has, as its gradient in the [B, ...] parameters, every task's own gradient. Buffers in `state` are
+    updated in place. A single task runs without `vmap`, so that any module can be mapped one at a time.
+    """
+    leaves = [x] if isinstance(x, Tensor) else list(x.values())
+    if leaves[0].shape[0] == 1:
+        one = {name: leaf[0] for name, leaf in state.items()}
+        example = x[0] if isinstance(x, Tensor) else {name: leaf[0] for name, leaf in x.items()}
+        output: Tensor = functional_call(module, one, (example,))
+        return output.unsqueeze(0)
+
+    def call(task: dict[str, Tensor], examples: Any) -> Tensor:
+        result: Tensor = functional_call(module, task, (examples,))
+        return result
+
+    mapped: Tensor = vmap(call, randomness="different")(dict(state), x)
+    return mapped
+
+
+def pure_call(module: nn.Module, x: Any) -> Any:
+    """The module on x, leaving its buffers as they were even in training mode."""
+    if not module.training:
+        return module(x)
+    return functional_call(module, {name: buffer.clone() for name, buffer in module.named_buffers()}, (x,))
+
+
+def chunks(tasks: int, at_once: int | None) -> Iterator[tuple[int, int]]:
+    """(start, stop) of at most `at_once` tasks each (None: all)."""
+    step = at_once or tasks
+    return ((start, min(start + step, tasks)) for start in range(0, tasks, step))
+
+
+class _Known(torch.autograd.Function):
+    """A value whose gradient is known already."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *parameters: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (scale,) = upstream
+        return None, None, *(scale * gradient for gradient in ctx.gradients)
+
+
+def bounded_mean(
+    loss: Callable[[int, int], Tensor], parameters: Sequence[Tensor], tasks: int, at_once: int | None
+) -> Tensor:
+    """Mean over tasks of a loss, with the memory of at most `at_once` tasks.
+
+    Each chunk is differentiated as soon as it is computed, so that its graph can be forgotten. The result has a
+    first derivative in `parameters` only.
+
+    Args:
+        loss: (start, stop) -> scalar, the mean over tasks start to stop.
+        parameters: what the loss depends on.
+        tasks: B.
+        at_once: tasks a chunk; None for all.
+    """
+    if at_once is None or at_once >= tasks:
+        return loss(0, tasks)
+    wanted = [parameter for parameter in parameters if parameter.requires_grad]
+    if not torch.is_grad_enabled() or not wanted:
+        return sum((loss(a, b) * ((b - a) / tasks) for a, b in chunks(tasks, at_once)), torch.zeros(()))
+    gradients = [torch.zeros_like(parameter) for parameter in wanted]
+    total = torch.zeros((), dtype=wanted[0].dtype, device=wanted[0].device)
+    for start, stop in chunks(tasks, at_once):
+        part = loss(start, stop) * ((stop - start) / tasks)
+        for total_gradient, gradient in zip(
+            gradients, torch.autograd.grad(part, wanted, allow_unused=True), strict=True
+        ):
+            if gradient is not None:
+                total_gradient += gradient
+        total += part.detach()
+    value: Tensor = _Known.apply(total, gradients, *wanted)  # type: ignore[no-untyped-call]
+    return value

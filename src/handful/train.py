@@ -1,0 +1,127 @@
+"""Meta-training as a generator: validation, logging and saving are the body of the caller's `for`.
+
+    for step in train(learner, episodes, optimizer, steps=1000):
+        print(step.t, step.loss)
+
+Step t's tasks, noise and learning rate are functions of (seed, t), so a run that starts again at any t, from the
+weights and the optimizer's state of that moment, continues bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from .episode import Episode
+from .learner import Learner
+from .ops.seeds import seed_of
+
+__all__ = ["OPTIMIZERS", "SCHEDULES", "EpisodeSource", "Schedule", "Step", "train"]
+
+Schedule = Callable[[int], float]
+"""From a step to a factor on the learning rate."""
+
+
+class EpisodeSource(Protocol):
+    """Anything whose `[t]` is the t-th batch of tasks."""
+
+    def __getitem__(self, t: int) -> Episode: ...
+
+
+class Step(NamedTuple):
+    """A finished step of meta-training."""
+
+    t: int
+    """Which step, from 0."""
+    loss: Tensor
+    """The loss before the step, a detached scalar."""
+
+
+def constant(steps: int) -> Schedule:
+    """The same rate throughout."""
+    return lambda t: 1.0
+
+
+def cosine(steps: int, *, floor: float = 0.0) -> Schedule:
+    """From 1 to `floor` by half a cosine over all steps."""
+    return lambda t: floor + (1 - floor) * (1 + math.cos(math.pi * t / steps)) / 2
+
+
+def step(steps: int, *, every: int = 2000, factor: float = 0.5) -> Schedule:
+    """Times `factor` after each `every` steps (Snell et al. 2017: half each 2000 episodes)."""
+    return lambda t: factor ** (t // every)
+
+
+def linear(steps: int, *, floor: float = 0.0) -> Schedule:
+    """From 1 to `floor` in a straight line over all steps."""
+    return lambda t: 1 - (1 - floor) * t / steps
+
+
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "constant": constant,
+    "cosine": cosine,
+    "step": step,
+    "linear": linear,
+}
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+}
+
+
+def train(
+    learner: Learner,
+    episodes: EpisodeSource,
+    optimizer: torch.optim.Optimizer,
+    *,
+    steps: int,
+    start: int = 0,
+    schedule: Schedule | None = None,
+    clip: float | None = None,
+    accumulate: int = 1,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    seed: int = 0,
+) -> Iterator[Step]:
+    """Descend the learner's loss; yields after each step.
+
+    Args:
+        learner: put into training mode before each step; its device is where episodes go.
+        episodes: step t uses batches t·accumulate to (t + 1)·accumulate − 1.
+        optimizer: over the learner's parameters; its learning rates at the start are the schedule's 1.
+        steps: where to stop.
+        start: where to begin; earlier steps are taken to be done.
+        schedule: factor on the learning rates at each step.
+        clip: greatest norm of all gradients together.
+        accumulate: batches a step, their gradients averaged.
+        precision: "bfloat16" runs the forward pass in automatic mixed precision.
+        seed: of the learner's own noise (dropout, sampling). The global random state stays as it was.
+    """
+    device = next(learner.parameters()).device
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    rates: Sequence[float] = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    mixed = torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    devices = [device] if device.type == "cuda" else []
+    for t in range(start, steps):
+        learner.train()
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * (schedule(t) if schedule else 1.0)
+        optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=device)
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed_of("noise", seed, t))
+            for part in range(accumulate):
+                episode = episodes[t * accumulate + part].to(device, non_blocking=True)
+                with mixed:
+                    loss = learner.loss(episode) / accumulate
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += loss.detach()
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, clip)
+        optimizer.step()
+        yield Step(t, total)
