@@ -68,4 +68,4 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UnknownNameError
     names = sorted(valid)
     close = get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return UnknownNameError(f"unknown {kind} {name!r}{hint} Valid: {', '.join(names) or 'none'}.")
+    return UnknownNameError(f"unknown {kind} {name!r}{hint or '.'} Valid: {', '.join(names) or 'none'}.")

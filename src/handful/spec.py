@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -33,6 +33,7 @@ from .train import OPTIMIZERS, SCHEDULES, EpisodeSource, Schedule
 
 __all__ = ["Part", "Spec", "Tasks", "Training", "Validation", "build", "load_data", "read_table"]
 
+M = TypeVar("M", bound=BaseModel)
 Count = Annotated[int, Field(ge=1)]
 Counts = Count | tuple[Count, Count]
 
@@ -214,7 +215,7 @@ def make_schedule(spec: Spec) -> Schedule:
     return schedule(spec.train.steps, **_options(schedule, part, "train.schedule", skip=1))
 
 
-def checked[T: BaseModel](model: type[T], table: Mapping[str, Any], where: str) -> T:
+def checked(model: type[M], table: Mapping[str, Any], where: str) -> M:
     """A model from a table, with errors that say where, what, and what would be right."""
     try:
         return model.model_validate(dict(table))

@@ -28,7 +28,7 @@ FORMAT = 1
 
 
 def data_folder() -> Path:
-    """The folder for data: `HANDFUL_DATA` if set, else `handful` in the user's cache folder. It may not exist."""
+    """The folder for data, perhaps not there yet: `HANDFUL_DATA`, or `handful` in the user's cache folder."""
     chosen = os.environ.get("HANDFUL_DATA")
     if chosen:
         return Path(chosen).expanduser()
@@ -37,7 +37,7 @@ def data_folder() -> Path:
 
 def checksum(x: Tensor) -> str:
     """The SHA-256 of a tensor's bytes, as 64 hexadecimal digits."""
-    return hashlib.sha256(x.contiguous().view(torch.uint8).numpy()).hexdigest()
+    return hashlib.sha256(x.contiguous().view(torch.uint8).numpy().data).hexdigest()
 
 
 def store_pool(folder: Path, pool: ClassPool, about: Mapping[str, object]) -> None:
@@ -82,7 +82,8 @@ def load_pool(folder: Path) -> ClassPool:
             described = json.loads((folder / "pool.json").read_bytes())
             if described["format"] != FORMAT:
                 raise DataError(
-                    f"stored pool {folder}: expected format {FORMAT}, got {described['format']}; delete it to rebuild"
+                    f"stored pool {folder}: expected format {FORMAT}, got {described['format']}; "
+                    "delete it to rebuild"
                 )
             with safe_open(folder / "examples.safetensors", framework="pt") as file:
                 examples: Tensor = file.get_tensor("examples")

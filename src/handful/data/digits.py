@@ -1,12 +1,12 @@
 """Scikit-learn's handwritten digits as a small few-shot data set that needs no download.
 
-Source: Alpaydin & Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI; 1,797 pictures of 8×8 pixels.
+Source: Alpaydin & Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI; 1,797 pictures of 8×8.
 
-Ten classes are few, so each digit becomes eight under the symmetries of the square. A digit's variants stay in
-one split, with the digits they turn into: 6 with 9, 2 with 5. Digits that look the same when turned or mirrored
-(0, 1, 8) are for training only. Of the divisions left, this one has the cleanest test split: a nearest neighbour
-among all other originals names the right one of its 16 classes for 99.6% of 4 7, against 95.0% for 3 7 and
-96.6% for 3 4, since a 3 hardly changes in the mirror.
+Ten classes are few, so each digit becomes eight under the symmetries of the square. A digit's variants stay
+in one split, with the digit they turn into: 6 with 9, 2 with 5. Digits that look the same when turned or
+mirrored (0, 1, 8) are for training only. Of the divisions left, this one has the cleanest test split: the
+nearest of all other originals names the right one of its 16 classes for 99.6% of 500 pictures (4 7), against
+95.0% (3 7) and 96.6% (3 4), since a 3 hardly changes in the mirror.
 """
 
 from __future__ import annotations

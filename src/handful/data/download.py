@@ -47,7 +47,7 @@ def download(
 ) -> Path:
     """Fetch a published file, or find it already there. Returns `path`.
 
-    What has come is kept in `path` + '.part' and carried on from there by the next try, in this process or another.
+    What has come is kept in `path` + '.part'; the next try, in this process or another, carries on there.
 
     Args:
         url: where it is published.

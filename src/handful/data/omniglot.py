@@ -2,29 +2,24 @@
 
 Source: Lake, Salakhutdinov & Tenenbaum 2015, Science 350:1332; github.com/brendenlake/omniglot, MIT.
 
-The published pictures are 105×105 pixels of one bit. They are kept so, packed, in one stored pool ('omniglot',
-45 MB), checked against a digest whatever form they came in. Each size asked for is made from it once
+The published pictures are 105×105 pixels of one bit. They are kept so, packed, in one stored pool of 45 MB
+('omniglot'), checked against a digest whatever form they came in. Each size asked for is made from it once
 ('omniglot-28', 25 MB), so another size needs neither the network nor the archives again.
 
-Departures: pictures are shrunk in gray by the Lanczos filter, which the MAML authors' script names; but Pillow takes
-the nearest pixel for pictures of one bit, whatever filter is named, so theirs stayed black and white.
+Departure: pictures are shrunk in gray by the Lanczos filter. The MAML authors' script names that filter too,
+but for pictures of one bit Pillow takes the nearest pixel, so theirs stayed black and white.
 """
 
 from __future__ import annotations
 
 import io
-import lzma
 import random
 import re
-import struct
-import tarfile
-import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -34,6 +29,7 @@ from PIL import Image
 from ..errors import DataError, ShapeError, unknown_name
 from ..files import storage_errors
 from . import pool as _pool
+from .archives import Member, members
 from .cache import checksum, data_folder, load_pool, store_pool
 from .download import download, progress
 from .pool import ClassPool
@@ -78,37 +74,36 @@ class Published:
         )
 
 
-PUBLISHED = Published(
-    # fmt: off
-    {
-        "Alphabet_of_the_Magi": 20, "Angelic": 20, "Anglo-Saxon_Futhorc": 29, "Arcadian": 26, "Armenian": 41,
-        "Asomtavruli_(Georgian)": 40, "Atemayar_Qelisayer": 26, "Atlantean": 26, "Aurek-Besh": 26, "Avesta": 26,
-        "Balinese": 24, "Bengali": 46, "Blackfoot_(Canadian_Aboriginal_Syllabics)": 14, "Braille": 26,
-        "Burmese_(Myanmar)": 34, "Cyrillic": 33, "Early_Aramaic": 22, "Futurama": 26, "Ge_ez": 26,
-        "Glagolitic": 45, "Grantha": 43, "Greek": 24, "Gujarati": 48, "Gurmukhi": 45, "Hebrew": 22,
-        "Inuktitut_(Canadian_Aboriginal_Syllabics)": 16, "Japanese_(hiragana)": 52, "Japanese_(katakana)": 47,
-        "Kannada": 41, "Keble": 26, "Korean": 40, "Latin": 26, "Malay_(Jawi_-_Arabic)": 40, "Malayalam": 47,
-        "Manipuri": 40, "Mkhedruli_(Georgian)": 41, "Mongolian": 30, "N_Ko": 33,
-        "Ojibwe_(Canadian_Aboriginal_Syllabics)": 14, "Old_Church_Slavonic_(Cyrillic)": 45, "Oriya": 46,
-        "Sanskrit": 42, "Sylheti": 28, "Syriac_(Estrangelo)": 23, "Syriac_(Serto)": 23, "Tagalog": 17,
-        "Tengwar": 25, "Tibetan": 42, "Tifinagh": 55, "ULOG": 26,
-    },
-    # fmt: on
-    drawings=20,
-    digest="332e01800b5d7621857e04db2da729fc6721ee13b67b566c7a958be333dc5e9c",
-)
+# fmt: off
+ALPHABETS = {
+    "Alphabet_of_the_Magi": 20, "Angelic": 20, "Anglo-Saxon_Futhorc": 29, "Arcadian": 26, "Armenian": 41,
+    "Asomtavruli_(Georgian)": 40, "Atemayar_Qelisayer": 26, "Atlantean": 26, "Aurek-Besh": 26, "Avesta": 26,
+    "Balinese": 24, "Bengali": 46, "Blackfoot_(Canadian_Aboriginal_Syllabics)": 14, "Braille": 26,
+    "Burmese_(Myanmar)": 34, "Cyrillic": 33, "Early_Aramaic": 22, "Futurama": 26, "Ge_ez": 26,
+    "Glagolitic": 45, "Grantha": 43, "Greek": 24, "Gujarati": 48, "Gurmukhi": 45, "Hebrew": 22,
+    "Inuktitut_(Canadian_Aboriginal_Syllabics)": 16, "Japanese_(hiragana)": 52, "Japanese_(katakana)": 47,
+    "Kannada": 41, "Keble": 26, "Korean": 40, "Latin": 26, "Malay_(Jawi_-_Arabic)": 40, "Malayalam": 47,
+    "Manipuri": 40, "Mkhedruli_(Georgian)": 41, "Mongolian": 30, "N_Ko": 33,
+    "Ojibwe_(Canadian_Aboriginal_Syllabics)": 14, "Old_Church_Slavonic_(Cyrillic)": 45, "Oriya": 46,
+    "Sanskrit": 42, "Sylheti": 28, "Syriac_(Estrangelo)": 23, "Syriac_(Serto)": 23, "Tagalog": 17,
+    "Tengwar": 25, "Tibetan": 42, "Tifinagh": 55, "ULOG": 26,
+}
+# fmt: on
+PUBLISHED = Published(ALPHABETS, 20, "332e01800b5d7621857e04db2da729fc6721ee13b67b566c7a958be333dc5e9c")
 
 
 def omniglot(*, split: str = "vinyals", side: int = 28, rotations: bool = True) -> ClassPool:
     """Omniglot as [1, side, side] uint8 pictures, ink 255 on 0, with splits train, val and test.
 
-    The first call downloads 15 MB; later ones take well under a second.
+    The first call downloads some 16 MB; later ones take well under a second.
 
     Args:
-        split: 'vinyals', the fixed split of Vinyals et al. 2016 as Snell et al. 2017 published it, 1028, 172 and
-            423 characters; or 'maml', 1100, 100 and 423 drawn at random as by Finn et al. 2017 (see `_maml`).
+        split: 'vinyals', 1028, 172 and 423 characters, as Snell et al. 2017 published it; or 'maml', 1100,
+            100 and 423 shuffled by seed 1. Departure: Finn et al. 2017 shuffled the folders in the order in which
+            one file system listed them, which nobody can repeat; here they are sorted first. The sizes agree,
+            the members do not.
         side: pixels, 1 to 105.
-        rotations: each character turned by 0, 90, 180 and 270 degrees is four classes, 'Greek/character01/rot090'.
+        rotations: four classes a character, turned by 0, 90, 180 and 270 degrees: 'Greek/character01/rot090'.
 
     Raises:
         UnknownNameError, ShapeError: no such split, no such side.
@@ -125,7 +120,8 @@ def omniglot(*, split: str = "vinyals", side: int = 28, rotations: bool = True) 
     except DataError:
         store_pool(folder, _shrunk(_published(), side), {"made from": "omniglot", "side": side})
         pool = load_pool(folder)
-    pool = ClassPool.grouped(pool.examples, pool.counts.tolist(), pool.names, splits=SPLITS[split](pool.names))
+    splits = SPLITS[split](pool.names)
+    pool = ClassPool.grouped(pool.examples, pool.counts.tolist(), pool.names, splits=splits)
     return _pool.rotations(pool) if rotations else pool
 
 
@@ -133,8 +129,8 @@ def add_omniglot(source: Path, published: Published = PUBLISHED) -> Path:
     """Store Omniglot from files at hand, for `omniglot` to find. Nothing is unpacked to disk.
 
     Args:
-        source: a folder, or one above it, with images_background and images_evaluation, each a folder or a zip;
-            or with omniglot_images_png.tar.xz, which holds both; or that file.
+        source: a folder, or the one above it, with images_background and images_evaluation, each a folder or
+            a zip; or with omniglot_images_png.tar.xz, which holds both; or such a file itself.
         published: what must be found.
 
     Returns:
@@ -147,7 +143,8 @@ def add_omniglot(source: Path, published: Published = PUBLISHED) -> Path:
     folder = data_folder() / "omniglot"
     x = torch.from_numpy(_read(source, published))
     names = published.characters
-    store_pool(folder, ClassPool.grouped(x, [published.drawings] * len(names), names), {"source": source.name})
+    pool = ClassPool.grouped(x, [published.drawings] * len(names), names)
+    store_pool(folder, pool, {"source": source.name})
     return folder
 
 
@@ -176,11 +173,6 @@ def _vinyals(characters: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _maml(characters: Sequence[str]) -> dict[str, list[str]]:
-    """A shuffle by seed 1.
-
-    Departure: the original shuffles the order in which its file system listed the folders, which is not known;
-    this shuffles the sorted names. The sizes are the same, the members are not.
-    """
     order = sorted(characters)
     random.Random(1).shuffle(order)
     return {"train": order[:1100], "val": order[1100:1200], "test": order[1200:]}
@@ -201,14 +193,14 @@ def _shrunk(pool: ClassPool, side: int) -> ClassPool:
 
 
 def _read(source: Path, published: Published) -> np.ndarray:
-    """[M, 1379] all pictures, packed, in the order of their names, once they are known to be the published ones."""
-    files: dict[tuple[str, str], tuple[str, bytes]] = {}  # by character and drawing
+    """[M, 1379] all pictures, packed, in the order of their names. Only the published ones pass."""
+    files: dict[tuple[str, str], Member] = {}  # by character and drawing
     for path in _find(source):
-        for place, name, content in _members(path):
-            if match := PICTURE.search(name):
-                files[match[1], match[2]] = (place, content)
+        for file in members(path, PICTURE, largest=LARGEST):
+            character, drawing = PICTURE.findall(file.name)[0]
+            files[character, drawing] = file
     _check(source, files, published)
-    x = _map("reading Omniglot", _packed, [file for _, file in sorted(files.items())])
+    x = _map("reading Omniglot", _packed, [files[key] for key in sorted(files)])
     digest = checksum(torch.from_numpy(x))
     if digest != published.digest:
         raise DataError(
@@ -220,72 +212,22 @@ def _read(source: Path, published: Published) -> np.ndarray:
 
 def _find(source: Path) -> list[Path]:
     """The archives and folders that hold the data."""
-    expected = f"{' and '.join(PARTS)} (folders or zips, from {SITE}), or {ARCHIVE}"
+    expected = f"expected {' and '.join(PARTS)}, folders or zips from {SITE}, or {ARCHIVE}"
     if not source.exists():
-        raise DataError(f"{source}: no such file or folder; expected a folder with {expected}")
+        raise DataError(f"{source}: no such file or folder; {expected}")
     with storage_errors(source, "read"):
         if source.is_file() and source.suffix != ".zip":
             return [source]
         top = source.parent if source.is_file() else source
-        folders = [top, *sorted(path for path in top.iterdir() if path.is_dir())]
         found: set[str] = set()
-        for folder in folders:
+        for folder in [top, *sorted(path for path in top.iterdir() if path.is_dir())]:
             forms = [[p for p in (folder / f"{part}.zip", folder / part) if p.exists()] for part in PARTS]
             if all(forms):
                 return [paths[0] for paths in forms]
             if (folder / ARCHIVE).is_file():
                 return [folder / ARCHIVE]
             found |= {path.name for paths in forms for path in paths}
-    raise DataError(f"{source}: expected {expected}; found {'only ' + ', '.join(found) if found else 'neither'}")
-
-
-def _members(path: Path) -> Iterator[tuple[str, str, bytes]]:
-    """Place, to be told in errors, name and content of each file in a folder or archive. Writes nothing."""
-    with storage_errors(path, "read"):
-        if path.is_dir():
-            for file in sorted(path.glob("*/*/*.png")):
-                name = file.relative_to(path.parent).as_posix()
-                _admit(str(file), name, file.stat().st_size)
-                yield str(file), name, file.read_bytes()
-            return
-        try:
-            if zipfile.is_zipfile(path):
-                with zipfile.ZipFile(path) as pack:
-                    for item in pack.infolist():
-                        place = f"{item.filename} in {path}"
-                        _admit(place, item.filename, item.file_size)
-                        yield place, item.filename, pack.read(item)
-            else:
-                with tarfile.open(path) as tape:
-                    for member in tape:
-                        place = f"{member.name} in {path}"
-                        _admit(place, member.name, member.size, plain=member.isfile() or member.isdir())
-                        content = tape.extractfile(member)
-                        yield place, member.name, content.read() if content else b""
-        except DataError:
-            raise
-        except _DAMAGE as error:
-            raise DataError(f"{path}: cut short or damaged ({error}); fetch it again from {SITE}") from error
-
-
-_DAMAGE = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    lzma.LZMAError,
-    zlib.error,
-    EOFError,
-    ValueError,
-    RuntimeError,  # an encrypted zip, an unknown compression
-)
-
-
-def _admit(place: str, name: str, size: int, plain: bool = True) -> None:
-    """Refuse what no published archive holds: links, paths that lead elsewhere, files that swell."""
-    pure = PurePosixPath(name)
-    if not plain or pure.is_absolute() or ".." in pure.parts:
-        raise DataError(f"{place}: refused, a link or a path that leads elsewhere; fetch the data from {SITE}")
-    if size > LARGEST:
-        raise DataError(f"{place}: refused, {size} bytes; expected pictures of at most {LARGEST}")
+    raise DataError(f"{source}: {expected}; found {', '.join(sorted(found)) or 'neither'}")
 
 
 def _check(source: Path, files: Mapping[tuple[str, str], object], published: Published) -> None:
@@ -302,32 +244,32 @@ def _check(source: Path, files: Mapping[tuple[str, str], object], published: Pub
         for character, count in drawings.items()
         if count != published.drawings
     ]
-    problems += [f"{character}: not a published one" for character in drawings.keys() - set(published.characters)]
+    unknown = drawings.keys() - set(published.characters)
+    problems += [f"{character}: not a published character" for character in sorted(unknown)]
     if problems:
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise DataError(f"{source}: {'; '.join(problems[:5])}{more}. Fetch the data again from {SITE}")
 
 
-def _packed(file: tuple[str, bytes]) -> np.ndarray:
+def _packed(file: Member) -> np.ndarray:
     """[1379] one picture's ink, eight pixels to a byte."""
-    place, content = file
     try:
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+        with Image.open(io.BytesIO(file.content), formats=["PNG"]) as image:
             if image.size != (SIDE, SIDE):
-                raise DataError(f"{place}: expected {SIDE}×{SIDE} pixels, got {image.width}×{image.height}")
+                width, height = image.size
+                raise DataError(f"{file.place}: expected {SIDE}×{SIDE} pixels, got {width}×{height}")
             return np.packbits(np.asarray(image.convert("L")) < 128)
     except DataError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-        raise DataError(f"{place}: not a readable PNG picture ({error}); fetch it again from {SITE}") from error
+    except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
+        raise DataError(f"{file.place}: not a readable PNG ({error}); get it again from {SITE}") from error
 
 
 def _map(doing: str, function: Callable[[T], np.ndarray], items: Sequence[T]) -> np.ndarray:
-    """The function's answers for all items, stacked: on two threads, with a progress bar."""
-    parts = [items[start : start + 100] for start in range(0, len(items), 100)]
-    answers: list[np.ndarray] = []
-    with ThreadPoolExecutor(2) as workers, progress(doing, len(items)) as advance:
-        for part in workers.map(lambda part: [function(item) for item in part], parts):
-            answers += part
-            advance(len(part))
+    """The function's answers for all items, stacked. One thread: two are slower on pictures so small."""
+    answers = []
+    with progress(doing, len(items)) as advance:
+        for start in range(0, len(items), 500):
+            answers += [function(item) for item in items[start : start + 500]]
+            advance(500)
     return np.stack(answers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -116,6 +117,13 @@ class ClassPool:
     def shape(self) -> tuple[int, ...]:
         """The shape of one example."""
         return tuple(self.examples.shape[1:])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the class names, their sizes and every example: equal digests are equal data."""
+        about = hashlib.sha256(repr((self.names, self.counts.tolist(), self.shape)).encode())
+        about.update(self.examples.contiguous().numpy().data)
+        return about.hexdigest()
 
     def split(self, name: str) -> ClassPool:
         """Only the classes of a split; several splits as 'train+val'; everything as 'all'."""

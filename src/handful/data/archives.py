@@ -1,0 +1,93 @@
+"""Small files from folders, zips and tars that somebody else made: read in memory, never unpacked to disk."""
+
+from __future__ import annotations
+
+import lzma
+import re
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from ..errors import DataError
+from ..files import storage_errors
+
+__all__ = ["Member", "members"]
+
+DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    lzma.LZMAError,
+    zlib.error,
+    struct.error,
+    EOFError,
+    ValueError,
+    RuntimeError,  # an encrypted zip, an unknown compression
+)
+
+
+class Member(NamedTuple):
+    """A file: its name inside, where it lies as errors tell it, and its bytes."""
+
+    name: str
+    place: str
+    content: bytes
+
+
+def members(path: Path, wanted: re.Pattern[str], *, largest: int) -> Iterator[Member]:
+    """The wanted files of a zip, of a tar however compressed, or of a folder (named from its own name on).
+
+    Args:
+        path: the folder or archive.
+        wanted: what is found somewhere in the names of files to read.
+        largest: bytes that a file may have.
+
+    Raises:
+        DataError: cut short or damaged; a link, a path that leads outside, or a file larger than `largest`.
+        StorageError: not there, no permission.
+    """
+    with storage_errors(path, "read"):
+        if path.is_dir():
+            for file in sorted(path.rglob("*")):
+                name = file.relative_to(path.parent).as_posix()
+                if wanted.search(name) and file.is_file():
+                    _admit(str(file), name, file.stat().st_size, largest)
+                    yield Member(name, str(file), file.read_bytes())
+            return
+        try:
+            read = _zipped if zipfile.is_zipfile(path) else _taped
+            yield from read(path, wanted, largest)
+        except DataError:
+            raise
+        except DAMAGE as error:
+            raise DataError(f"{path}: cut short or damaged ({error}); get it again") from error
+
+
+def _zipped(path: Path, wanted: re.Pattern[str], largest: int) -> Iterator[Member]:
+    with zipfile.ZipFile(path) as archive:
+        for item in archive.infolist():
+            place = f"{item.filename} in {path}"
+            _admit(place, item.filename, item.file_size, largest)
+            if wanted.search(item.filename) and not item.is_dir():
+                yield Member(item.filename, place, archive.read(item))
+
+
+def _taped(path: Path, wanted: re.Pattern[str], largest: int) -> Iterator[Member]:
+    with tarfile.open(path) as archive:
+        for item in archive:
+            place = f"{item.name} in {path}"
+            _admit(place, item.name, item.size, largest, plain=item.isfile() or item.isdir())
+            file = archive.extractfile(item) if wanted.search(item.name) else None
+            if file:
+                yield Member(item.name, place, file.read())
+
+
+def _admit(place: str, name: str, size: int, largest: int, *, plain: bool = True) -> None:
+    inside = PurePosixPath(name)
+    if not plain or inside.is_absolute() or ".." in inside.parts:
+        raise DataError(f"{place}: refused, it is a link or leads outside; get the data from their source")
+    if size > largest:
+        raise DataError(f"{place}: refused, {size} bytes; expected files of at most {largest}")

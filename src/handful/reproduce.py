@@ -1,0 +1,227 @@
+"""Published numbers by one command each: a recipe is a spec, an evaluation and the paper's figure.
+
+Recipes whose training is the same share one run: its folder is named by the spec's digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from .checkpoint import Checkpoint, load_checkpoint
+from .data.pool import ClassPool
+from .errors import SpecError, unknown_name
+from .evaluate import Evaluation, evaluate
+from .files import write_file
+from .learner import Learner
+from .machine import commit, describe_machine, versions
+from .ops.intervals import mean_interval
+from .run import Event, fit
+from .spec import Count, Part, Spec, Tasks, build, checked, load_data, read_table
+
+__all__ = ["Outcome", "Published", "Recipe", "load_recipe", "recipe_names", "reproduce", "retuned", "training_runs"]
+
+
+class Trials(Tasks):
+    """The tasks of an evaluation, and the options that differ from training."""
+
+    split: str = "test"
+    batch: Count = 20
+    tasks: Count = 1000
+    seed: int = 2
+    learner: dict[str, Any] = {}
+    encoder: dict[str, Any] = {}
+
+
+class Published(BaseModel):
+    """What the paper says, in the unit of the metric (accuracy as a fraction)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    value: float
+    ci95: float | None = None
+    source: str
+
+
+class Recipe(BaseModel):
+    """How a published number is reproduced."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    title: str
+    metric: Literal["accuracy", "mse"]
+    spec: Spec
+    evaluation: Trials
+    published: Published | None = None
+
+    def seeded(self, seed: int) -> Spec:
+        """The spec for another training run."""
+        train = self.spec.train.model_copy(update={"seed": self.spec.train.seed + seed})
+        return self.spec.model_copy(update={"train": train})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A reproduced number as the ledger keeps it."""
+
+    table: dict[str, Any]
+    evaluations: tuple[Evaluation, ...]
+
+
+def recipe_names() -> list[str]:
+    """All recipes. A file that only others extend has a name that begins with an underscore."""
+    folder = resources.files("handful") / "recipes"
+    names = (Path(entry.name) for entry in folder.iterdir())
+    return sorted(name.stem for name in names if name.suffix == ".toml" and not name.stem.startswith("_"))
+
+
+def load_recipe(name: str) -> Recipe:
+    """A recipe by its name, or a TOML file of the same form by its path.
+
+    Raises:
+        UnknownNameError, SpecError, StorageError: no such recipe, or it cannot be used.
+    """
+    if name.endswith(".toml"):
+        path, label = Path(name), Path(name).stem
+    elif name in recipe_names():
+        path, label = _recipe_path(name), name
+    else:
+        raise unknown_name("recipe", name, recipe_names())
+    table = _extended(read_table(path))
+    try:
+        top = {key: table.pop(key) for key in ("title", "metric", "evaluation", "published") if key in table}
+        spec = Spec.of(table)
+    except SpecError as error:
+        raise SpecError(f"recipe {label}: {error}") from None
+    return checked(Recipe, {"name": label, "spec": spec, **top}, f"recipe {label}")
+
+
+def training_runs(recipe: Recipe, runs: Path, seeds: int) -> list[tuple[Spec, Path]]:
+    """The training runs a recipe needs, with the folder of each."""
+    specs = [recipe.seeded(seed) for seed in range(seeds)]
+    return [(spec, runs / f"{spec.learner.name}-{spec.digest}") for spec in specs]
+
+
+def reproduce(
+    recipe: Recipe,
+    *,
+    results: Path,
+    runs: Path,
+    seeds: int = 1,
+    device: str = "cpu",
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event | Outcome]:
+    """Train (or go on, or take a finished run), evaluate, and write `results/NAME.json`.
+
+    Yields the events of training and, last, the Outcome; no Outcome if training was interrupted.
+
+    With several seeds the value is the mean over training runs and the interval is over these runs; with one, the
+    interval is over tasks.
+    """
+    evaluations, notes, origin = [], [], commit()
+    for spec, folder in training_runs(recipe, runs, seeds):
+        for event in fit(spec, folder, resume=(folder / "last").exists(), device=device, stop=stop):
+            yield event
+            if event.stopped == "interrupted":
+                return
+        finished = load_checkpoint(folder / "last")
+        chosen = finished if spec.validation is None else load_checkpoint(folder / "best")
+        data = load_data(spec)
+        learner = retuned(chosen, recipe.evaluation).to(device)
+        evaluation = evaluate(learner, recipe.evaluation.draw_from(data), tasks=recipe.evaluation.tasks)
+        np.save(folder / f"{recipe.name}.npy", evaluation.values, allow_pickle=False)
+        evaluations.append(evaluation)
+        notes.append(
+            {
+                "seed": spec.train.seed,
+                "value": evaluation.mean.value,
+                "ci95": evaluation.mean.ci95,
+                "record": evaluation.record,
+                "step": chosen.step,
+                "commit": finished.notes["commit"],
+                "train_seconds": round(finished.notes["progress"]["seconds"], 1),
+                "evaluation_seconds": round(evaluation.seconds, 1),
+                "weights": _weights_digest(learner),
+            }
+        )
+    mean = evaluations[0].mean if seeds == 1 else mean_interval([e.mean.value for e in evaluations])
+    table = {
+        "name": recipe.name,
+        "title": recipe.title,
+        "metric": recipe.metric,
+        "value": mean.value,
+        "ci95": mean.ci95,
+        "interval_over": "tasks" if seeds == 1 else "training runs",
+        "tasks": recipe.evaluation.tasks,
+        "transductive": evaluations[0].transductive,
+        "published": None if recipe.published is None else recipe.published.model_dump(),
+        "command": f"handful reproduce {recipe.name}" + (f" --seeds {seeds}" if seeds > 1 else ""),
+        "commit": origin,
+        "train_seconds": round(sum(note["train_seconds"] for note in notes), 1),
+        "date": datetime.now(UTC).date().isoformat(),
+        "runs": notes,
+        "spec": recipe.spec.table(),
+        "evaluation": recipe.evaluation.model_dump(mode="json"),
+        "data": data.digest if isinstance(data, ClassPool) else repr(data),
+        "versions": versions(),
+        "machine": describe_machine(device),
+    }
+    write_file(results / f"{recipe.name}.json", _json(table))
+    yield Outcome(table, tuple(evaluations))
+
+
+def retuned(checkpoint: Checkpoint, trials: Trials) -> Learner:
+    """The checkpoint's learner with the options of an evaluation (more inner steps, another normalization)."""
+    if not trials.learner and not trials.encoder:
+        return checkpoint.learner
+    table = checkpoint.spec.table()
+    table["learner"] |= trials.learner
+    table["encoder"] |= trials.encoder
+    learner = build(Spec.of(table))
+    try:
+        learner.load_state_dict(checkpoint.learner.state_dict())
+    except RuntimeError as error:
+        raise SpecError(f"evaluation: its learner and encoder options do not fit the trained weights: {error}") from None
+    return learner
+
+
+def _extended(table: dict[str, Any]) -> dict[str, Any]:
+    base = table.pop("extends", None)
+    if base is None:
+        return table
+    path = _recipe_path(f"_{base}")
+    if not path.exists():
+        raise SpecError(f"recipe: extends {base!r}, which is not there")
+    return _merged(_extended(read_table(path)), table)
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
+
+
+def _recipe_path(name: str) -> Path:
+    return Path(str(resources.files("handful"))) / "recipes" / f"{name}.toml"
+
+
+def _weights_digest(learner: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(learner.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _json(table: Mapping[str, Any]) -> str:
+    return json.dumps(table, indent=2, ensure_ascii=False) + "\n"

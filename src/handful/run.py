@@ -1,0 +1,248 @@
+"""A training run in a folder: validation, best and last checkpoints, logs; stopped at any moment, it can go on.
+
+    FOLDER/last/        the newest checkpoint, with what is needed to resume
+    FOLDER/best/        the best checkpoint on validation classes, if the spec validates
+    FOLDER/log.jsonl    a line for each logged step and each validation
+    FOLDER/events/      TensorBoard, if asked for
+
+On a CPU a resumed run gives the same bits as one that was never stopped, also after a kill.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple, Protocol
+
+from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from .errors import DataError, MissingExtraError, SpecError, StorageError
+from .evaluate import evaluate
+from .files import recover_folder, storage_errors, write_file
+from .machine import commit
+from .spec import Spec, build, load_data, make_optimizer, make_schedule
+from .train import train
+
+__all__ = ["Event", "Progress", "fit", "interruptible"]
+
+
+class Event(NamedTuple):
+    """What a run reports as it goes."""
+
+    step: int
+    """Steps done."""
+    steps: int
+    loss: float
+    score: float | None
+    """The validation score at this step, if there was one."""
+    ci95: float | None
+    best: float | None
+    seconds: float
+    """Training time so far, without validation, over all resumptions."""
+    stopped: str
+    """Why the run ended here: "finished", "patience" or "interrupted"; empty while it goes on."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run must remember besides weights and optimizer."""
+
+    seconds: float = 0.0
+    best: float | None = None
+    best_step: int = 0
+    validations: int = 0
+    worse: int = 0
+    score: float | None = None
+
+
+class _Board(Protocol):
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
+
+
+def fit(
+    spec: Spec,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    device: str = "cpu",
+    log_every: int = 20,
+    save_every: float = 30.0,
+    tensorboard: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Train a spec in a folder; yields after each step. The last event says why it stopped.
+
+    Args:
+        spec: what to train.
+        folder: where to keep the run; created if need be.
+        resume: go on with the run in the folder (a finished one ends at once).
+        device: "cpu", "cuda", ...
+        log_every: steps between log lines.
+        save_every: seconds between checkpoints to resume from.
+        tensorboard: write TensorBoard events too.
+        stop: asked after each step; True saves and ends the run as "interrupted".
+
+    Raises:
+        StorageError: the folder holds a run already (and `resume` is off), or cannot be written.
+        SpecError: the run in the folder is of another spec.
+        DataError: the loss is not finite, or the data do not fit.
+    """
+    folder = Path(folder)
+    board = _board(folder) if tensorboard else None
+    data = load_data(spec)
+    episodes = spec.train.draw_from(data)
+    trials = None if spec.validation is None else spec.validation.draw_from(data)
+    begun = _begin(folder, spec, resume)
+    learner = (build(spec) if begun is None else begun.learner).to(device)
+    optimizer = make_optimizer(spec, learner)
+    start, progress = 0, Progress()
+    if begun is not None:
+        begun.resume_optimizer(optimizer)
+        start, progress = begun.step, Progress(**begun.notes["progress"])
+    log = _Log(folder / "log.jsonl", start, board)
+    origin = commit()
+
+    patience = None if spec.validation is None else spec.validation.patience
+    ended = "finished" if start >= spec.train.steps else ""
+    if patience is not None and progress.worse >= patience:
+        ended = "patience"
+    if ended:
+        yield Event(start, spec.train.steps, math.nan, None, None, progress.best, progress.seconds, ended)
+        return
+
+    def save(name: str, step: int, *, whole: bool) -> None:
+        notes = {"progress": progress.__dict__, "score": progress.score, "commit": origin}
+        save_checkpoint(
+            folder / name, learner, spec, step=step, notes=notes, optimizer=optimizer if whole else None
+        )
+
+    clock = saved = time.perf_counter()
+    for step in train(
+        learner,
+        episodes,
+        optimizer,
+        steps=spec.train.steps,
+        start=start,
+        schedule=make_schedule(spec),
+        clip=spec.train.clip,
+        accumulate=spec.train.accumulate,
+        precision=spec.train.precision,
+        seed=spec.train.seed,
+    ):
+        done = step.t + 1
+        loss = float(step.loss)
+        if not math.isfinite(loss):
+            raise DataError(
+                f"training: the loss is {loss} at step {step.t}; lower the learning rates or clip gradients; "
+                f"the last good checkpoint is {folder / 'last'}"
+            )
+        progress = replace(progress, seconds=progress.seconds + time.perf_counter() - clock)
+        finished = done == spec.train.steps
+        score = ci95 = None
+        if spec.validation is not None and trials is not None and (finished or done % spec.validation.every == 0):
+            result = evaluate(learner, trials, tasks=spec.validation.tasks)
+            score, ci95 = result.mean
+            progress = _validated(progress, score, done, lower=result.metric == "mse")
+            log.write(done, validation=score, ci95=ci95, metric=result.metric)
+            if progress.best_step == done:
+                save("best", done, whole=False)
+        ended = "finished" if finished else "interrupted" if stop() else ""
+        if patience is not None and progress.worse >= patience:
+            ended = "patience"
+        if done % log_every == 0 or ended:
+            log.write(done, loss=loss, rate=optimizer.param_groups[0]["lr"], seconds=round(progress.seconds, 3))
+        if ended or score is not None or time.perf_counter() - saved >= save_every:
+            save("last", done, whole=True)
+            saved = time.perf_counter()
+        yield Event(done, spec.train.steps, loss, score, ci95, progress.best, progress.seconds, ended)
+        if ended:
+            break
+        clock = time.perf_counter()
+
+
+def _begin(folder: Path, spec: Spec, resume: bool) -> Checkpoint | None:
+    recover_folder(folder / "last")
+    if not (folder / "last").exists():
+        if folder.exists() and any(folder.iterdir()) and not (folder / "log.jsonl").exists():
+            raise StorageError(f"{folder}: expected a new or empty folder for the run; choose another one")
+        write_file(folder / "log.jsonl", "")
+        return None
+    if not resume:
+        raise StorageError(f"{folder}: holds a run already; go on with it (--resume) or choose another folder")
+    begun = load_checkpoint(folder / "last")
+    if begun.spec != spec:
+        raise SpecError(f"{folder}: holds a run of another spec; go on with that one, or choose another folder")
+    return begun
+
+
+def _validated(progress: Progress, score: float, step: int, *, lower: bool) -> Progress:
+    better = progress.best is None or (score < progress.best if lower else score > progress.best)
+    return replace(
+        progress,
+        score=score,
+        validations=progress.validations + 1,
+        best=score if better else progress.best,
+        best_step=step if better else progress.best_step,
+        worse=0 if better else progress.worse + 1,
+    )
+
+
+class _Log:
+    """JSON lines, cut back to the step that a run goes on from."""
+
+    def __init__(self, path: Path, start: int, board: _Board | None) -> None:
+        self.path, self.board = path, board
+        kept = []
+        if path.exists():
+            for line in path.read_text().splitlines():
+                try:
+                    if json.loads(line)["step"] <= start:
+                        kept.append(line + "\n")
+                except (ValueError, KeyError, TypeError):
+                    break  # a line cut short by a kill, and nothing after it
+        write_file(path, "".join(kept))
+
+    def write(self, step: int, **values: Any) -> None:
+        with storage_errors(self.path), open(self.path, "a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self.board is not None:
+            for name, value in values.items():
+                if isinstance(value, float):
+                    self.board.add_scalar(name, value, step)
+
+
+def _board(folder: Path) -> _Board:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError(
+            'TensorBoard logs need the package tensorboard: pip install "handful[tensorboard]"'
+        ) from error
+    return SummaryWriter(str(folder / "events"))  # type: ignore[no-untyped-call,no-any-return]
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Within, the first Ctrl-C only makes the given function answer True; a second one interrupts as usual."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
