@@ -35,7 +35,7 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: Server
 
-    def do_GET(self) -> None:  # noqa: N802 - the library's name
+    def do_GET(self) -> None:
         server, span = self.server, self.headers["Range"]
         server.asked.append(span)
         if server.codes:

@@ -24,6 +24,7 @@ DAMAGE = (
     zlib.error,
     struct.error,
     EOFError,
+    OSError,  # a place before the beginning
     ValueError,
     RuntimeError,  # an encrypted zip, an unknown compression
 )
@@ -57,6 +58,7 @@ def members(path: Path, wanted: re.Pattern[str], *, largest: int) -> Iterator[Me
                     _admit(str(file), name, file.stat().st_size, largest)
                     yield Member(name, str(file), file.read_bytes())
             return
+        path.open("rb").close()  # so that what fails from here on is the content
         try:
             read = _zipped if zipfile.is_zipfile(path) else _taped
             yield from read(path, wanted, largest)

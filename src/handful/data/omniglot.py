@@ -103,7 +103,7 @@ def omniglot(*, split: str = "vinyals", side: int = 28, rotations: bool = True) 
             one file system listed them, which nobody can repeat; here they are sorted first. The sizes agree,
             the members do not.
         side: pixels, 1 to 105.
-        rotations: four classes a character, turned by 0, 90, 180 and 270 degrees: 'Greek/character01/rot090'.
+        rotations: four classes a character, turned by 0, 90, 180, 270 degrees: 'Greek/character01/rot090'.
 
     Raises:
         UnknownNameError, ShapeError: no such split, no such side.
