@@ -38,11 +38,13 @@ class Learner(nn.Module, ABC):
     """Whether it learns regression tasks (ways=None)."""
     any_ways: ClassVar[bool] = True
     """Whether one trained learner answers tasks of any number of ways."""
+    uses_queries: ClassVar[bool] = False
+    """Whether the method itself looks at all queries together."""
 
     @property
     def transductive(self) -> bool:
-        """Whether queries share information, by method or by statistics."""
-        return shares_statistics(self)
+        """Whether queries share information: by the method, or by batch statistics in its encoder."""
+        return self.uses_queries or shares_statistics(self)
 
     @abstractmethod
     def adapt(self, support: Support) -> Any:

@@ -99,9 +99,9 @@ def omniglot(*, split: str = "vinyals", side: int = 28, rotations: bool = True) 
 
     Args:
         split: 'vinyals', 1028, 172 and 423 characters, as Snell et al. 2017 published it; or 'maml', 1100,
-            100 and 423 shuffled by seed 1. Departure: Finn et al. 2017 shuffled the folders in the order in which
-            one file system listed them, which nobody can repeat; here they are sorted first. The sizes agree,
-            the members do not.
+            100 and 423 shuffled by seed 1. Departure: Finn et al. 2017 shuffled the folders in the order in
+            which one file system listed them, which nobody can repeat; here they are sorted first. The sizes
+            agree, the members do not.
         side: pixels, 1 to 105.
         rotations: four classes a character, turned by 0, 90, 180, 270 degrees: 'Greek/character01/rot090'.
 

@@ -1,0 +1,137 @@
+"""Every command, its arguments and its help."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Learn from a handful of examples: meta-train, evaluate, reproduce.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Bring data sets to this machine.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+class Catalog(StrEnum):
+    """What can be listed."""
+
+    learners = "learners"
+    encoders = "encoders"
+    data = "data"
+    recipes = "recipes"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps ...")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads for tensor operations; small networks are fastest on one.")]
+Runs = Annotated[Path, typer.Option(help="Folder of training runs.")]
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    context: typer.Context, show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    """Learn from a handful of examples: meta-train, evaluate, reproduce."""
+    if show:
+        from .. import __version__
+
+        print(f"handful {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    to: Annotated[Path, typer.Option(help="Folder for the checkpoints and the picture.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Another seed is another training and other tasks.")] = 0,
+    quick: Annotated[bool, typer.Option(help="A few steps only, to see that everything works.")] = False,
+) -> None:
+    """Meta-train two learners on real handwriting and test them on digits never seen. Three minutes, no download."""
+    from .demo import run_demo
+
+    run_demo(to, seed=seed, quick=quick)
+
+
+@app.command()
+def train(
+    spec: Annotated[Path, typer.Argument(help="A TOML or JSON file: learner, encoder, data, train, validation.")],
+    to: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME of the spec by default.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that the folder holds.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events too.")] = False,
+    device: Device = "cpu",
+    threads: Threads = 1,
+) -> None:
+    """Meta-train what a spec describes. Ctrl-C leaves a run that --resume goes on with, bit for bit."""
+    from .training import run_train
+
+    run_train(spec, to or Path("runs") / spec.stem, resume, tensorboard, device, threads)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder, such as runs/NAME/best.")],
+    split: Annotated[str, typer.Option(help="Split of the data to draw tasks from.")] = "test",
+    ways: Annotated[int | None, typer.Option(min=1, help="Classes a task; as in training by default.")] = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="Support examples a class; as in training.")] = None,
+    queries: Annotated[int, typer.Option(min=1, help="Queries a class.")] = 15,
+    tasks: Annotated[int, typer.Option(min=2, help="Number of tasks.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Which tasks: the same seed is the same tasks.")] = 2,
+    against: Annotated[Path | None, typer.Option(help="Another checkpoint, compared on the same tasks.")] = None,
+    record: Annotated[Path | None, typer.Option(help="Write the score of every task to this CSV file.")] = None,
+    device: Device = "cpu",
+    threads: Threads = 1,
+    json: Json = False,
+) -> None:
+    """Test a trained learner on classes it has never seen: mean, 95% interval, accuracy by class."""
+    from .evaluation import run_evaluate
+
+    tasks_of = {"split": split, "ways": ways, "shots": shots, "queries": queries, "seed": seed}
+    run_evaluate(checkpoint, against, record, tasks_of, tasks, device, threads, json)
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help="A recipe (see `handful list recipes`), or a TOML file like one.")],
+    to: Annotated[Path, typer.Option(help="Folder of the ledger: NAME.json is written there.")] = Path("results"),
+    runs: Runs = Path("runs"),
+    seeds: Annotated[int, typer.Option(min=1, help="Training runs; the interval is then over runs.")] = 1,
+    device: Device = "cpu",
+    threads: Threads = 1,
+    json: Json = False,
+) -> None:
+    """Reproduce a published number: train, evaluate, and write it to the ledger. Goes on where it stopped."""
+    from .training import run_reproduce
+
+    run_reproduce(name, to, runs, seeds, device, threads, json)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[Catalog, typer.Argument(help="What to list.")],
+    json: Json = False,
+) -> None:
+    """List learners, encoders, data sets or recipes."""
+    from .listing import run_list
+
+    run_list(what.value, json)
+
+
+@data_app.command("add")
+def add(
+    name: Annotated[str, typer.Argument(help="A data set (see `handful list data`).")],
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Folder or archive that you have; downloaded without it.")
+    ] = None,
+) -> None:
+    """Prepare a data set: from files you have, or by a download. Later loads are instant."""
+    from .listing import run_add
+
+    run_add(name, source)

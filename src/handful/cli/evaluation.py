@@ -1,0 +1,110 @@
+"""`handful evaluate`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json as json_module
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import Checkpoint, load_checkpoint
+from ..errors import SpecError
+from ..evaluate import Evaluation, compare, evaluate
+from ..files import write_file
+from ..ledger import percent
+from ..spec import Tasks, checked, load_data
+from .progress import console
+from .training import prepare
+
+__all__ = ["run_evaluate"]
+
+BATCH = 20
+"""Tasks a batch. Fixed, because the tasks of a seed depend on it."""
+
+
+def run_evaluate(
+    path: Path,
+    against: Path | None,
+    record: Path | None,
+    tasks_of: dict[str, Any],
+    tasks: int,
+    device: str,
+    threads: int,
+    json: bool,
+) -> None:
+    """Evaluate a checkpoint, alone or against another one on the same tasks."""
+    prepare(device, threads)
+    checkpoint = load_checkpoint(path)
+    other = None if against is None else load_checkpoint(against)
+    if other is not None and other.spec.data != checkpoint.spec.data:
+        raise SpecError(f"{path} and {against} are of different data, so that they have no tasks in common")
+    trials = _trials(checkpoint, tasks_of)
+    with console().status("evaluating"):
+        data = load_data(checkpoint.spec)
+        result = evaluate(checkpoint.learner.to(device), trials.draw_from(data), tasks=tasks)
+        rival = None
+        if other is not None:
+            rival = evaluate(other.learner.to(device), trials.draw_from(data), tasks=tasks)
+    if record is not None:
+        write_file(record, _csv(result, rival))
+    table = _table(path, checkpoint, trials, result)
+    if rival is not None and against is not None:
+        difference = compare(result, rival)
+        table["against"] = {"checkpoint": str(against), "value": rival.mean.value, "ci95": rival.mean.ci95}
+        table["difference"] = {"value": difference.value, "ci95": difference.ci95}
+    if json:
+        print(json_module.dumps(table, indent=2, ensure_ascii=False))
+        return
+    _show(table)
+
+
+def _trials(checkpoint: Checkpoint, tasks_of: dict[str, Any]) -> Tasks:
+    train = checkpoint.spec.train
+    table = {"batch": BATCH, "families": train.families, **tasks_of}
+    for name in ("ways", "shots"):
+        trained = getattr(train, name)
+        if table[name] is None:
+            table[name] = trained[1] if isinstance(trained, tuple) else trained
+    return checked(Tasks, table, "evaluation")
+
+
+def _table(path: Path, checkpoint: Checkpoint, trials: Tasks, result: Evaluation) -> dict[str, Any]:
+    return {
+        "checkpoint": str(path),
+        "learner": checkpoint.spec.learner.name,
+        "step": checkpoint.step,
+        "metric": result.metric,
+        "value": result.mean.value,
+        "ci95": result.mean.ci95,
+        "tasks": len(result.values),
+        "transductive": result.transductive,
+        "evaluation": trials.model_dump(mode="json"),
+        "seconds": round(result.seconds, 2),
+        "record": result.record,
+        "by_class": dict(sorted(result.by_class.items(), key=lambda item: item[1])),
+    }
+
+
+def _show(table: dict[str, Any]) -> None:
+    metric, trials = table["metric"], table["evaluation"]
+    ways = "" if trials["ways"] is None else f"{trials['ways']}-way "
+    kind = "transductive: queries share information" if table["transductive"] else "each query by itself"
+    print(f"{table['learner']}, {ways}{trials['shots']}-shot, split {trials['split']}: ", end="")
+    print(f"{percent(metric, table['value'], table['ci95'])}  ({table['tasks']} tasks, {kind})")
+    if "difference" in table:
+        other, difference = table["against"], table["difference"]
+        print(f"{other['checkpoint']}: {percent(metric, other['value'], other['ci95'])}")
+        print(f"paired difference: {percent(metric, difference['value'], difference['ci95'])}")
+    if table["by_class"]:
+        hardest = list(table["by_class"].items())[:5]
+        print("hardest classes: " + ", ".join(f"{name} {100 * value:.0f} %" for name, value in hardest))
+
+
+def _csv(result: Evaluation, rival: Evaluation | None) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["task", result.metric] + (["against"] if rival is not None else []))
+    columns = [result.values] if rival is None else [result.values, rival.values]
+    writer.writerows([index, *map(float, row)] for index, row in enumerate(zip(*columns, strict=True)))
+    return out.getvalue()

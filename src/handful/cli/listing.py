@@ -1,0 +1,108 @@
+"""`handful list` and `handful data add`."""
+
+from __future__ import annotations
+
+import inspect
+import json as json_module
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..data import DATASETS
+from ..encoders import ENCODERS
+from ..errors import DataError, StorageError, unknown_name
+from ..learners import LEARNERS
+from ..reproduce import load_recipe, recipe_names
+
+__all__ = ["run_add", "run_list"]
+
+
+def run_list(what: str, json: bool) -> None:
+    """Print a catalog as a table or as JSON."""
+    rows = {"learners": _learners, "encoders": _encoders, "data": _data, "recipes": _recipes}[what]()
+    if json:
+        print(json_module.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in rows[0]:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_shown(value) for value in row.values()))
+    Console().print(table)
+
+
+def run_add(name: str, source: Path | None) -> None:
+    """Prepare a data set from `source`, or by a download."""
+    if name not in DATASETS:
+        raise unknown_name("data set", name, DATASETS)
+    entry = DATASETS[name]
+    if source is not None and entry.add is None:
+        raise DataError(f"data set {name!r} needs no files: it is there already")
+    if source is not None and not source.exists():
+        raise StorageError(f"{source}: no such file or folder; expected the published archives, or what is in them")
+    if source is not None and entry.add is not None:
+        entry.add(source)
+    entry.load()
+    Console(stderr=True).print(f"[green]{name} is ready.[/green] Licence: {entry.licence}. Source: {entry.source}")
+
+
+def _learners() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "paper": cls.paper,
+            "kind": cls.kind,
+            "regression": cls.regression,
+            "any_ways": cls.any_ways,
+            "transductive": cls.uses_queries,
+            "options": _options(cls, 2),
+        }
+        for name, cls in LEARNERS.items()
+    ]
+
+
+def _encoders() -> list[dict[str, Any]]:
+    return [
+        {"name": name, "summary": (cls.__doc__ or "").splitlines()[0], "options": _options(cls, 1)}
+        for name, cls in ENCODERS.items()
+    ]
+
+
+def _data() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "summary": entry.summary,
+            "licence": entry.licence,
+            "source": entry.source,
+            "options": _options(entry.load, 0),
+        }
+        for name, entry in DATASETS.items()
+    ]
+
+
+def _recipes() -> list[dict[str, Any]]:
+    recipes = [load_recipe(name) for name in recipe_names()]
+    return [
+        {
+            "name": recipe.name,
+            "title": recipe.title,
+            "metric": recipe.metric,
+            "published": None if recipe.published is None else recipe.published.value,
+            "source": None if recipe.published is None else recipe.published.source,
+        }
+        for recipe in recipes
+    ]
+
+
+def _options(target: Any, skip: int) -> list[str]:
+    function = target.__init__ if isinstance(target, type) else target
+    return list(inspect.signature(function).parameters)[skip if isinstance(target, type) else 0 :]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(value) if isinstance(value, list) else "" if value is None else str(value)

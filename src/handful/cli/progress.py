@@ -1,0 +1,62 @@
+"""Progress bars, on the terminal's error stream only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ..run import Event
+
+__all__ = ["console", "describe", "shown", "training_bar"]
+
+
+def console() -> Console:
+    """Where progress and messages go."""
+    return Console(stderr=True)
+
+
+@contextmanager
+def training_bar() -> Iterator[Progress]:
+    """A bar with loss, validation score and remaining time."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console(), refresh_per_second=4) as bar:
+        yield bar
+
+
+def shown(name: str, events: Iterable[Event]) -> Event | None:
+    """Run through the events of a training with a bar; the last event."""
+    with training_bar() as bar:
+        return follow(bar, name, events)
+
+
+def follow(bar: Progress, name: str, events: Iterable[Event]) -> Event | None:
+    """Run through the events of a training in a bar that is there already; the last event."""
+    task, last, average, score = None, None, math.nan, ""
+    for last in events:
+        if task is None:
+            task = bar.add_task(name, total=last.steps, completed=last.step, note="")
+        average = last.loss if math.isnan(average) else 0.98 * average + 0.02 * last.loss
+        if last.score is not None:
+            score = f"  validation {last.score:.4f}"
+        bar.update(task, completed=last.step, note=f"loss {average:.3f}{score}")
+    return last
+
+
+def describe(event: Event, folder: object) -> str:
+    """What became of a run, in a sentence."""
+    best = "" if event.best is None else f", best validation score {event.best:.4f}"
+    why = {"finished": "finished", "patience": "stopped early: validation no longer improves"}
+    if event.stopped == "interrupted":
+        return f"Stopped after step {event.step} of {event.steps}; go on with --resume. The run is in {folder}"
+    return f"Training {why.get(event.stopped, 'ended')} after {event.step} steps, {event.seconds:.0f} s{best}: {folder}"
