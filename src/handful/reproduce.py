@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,16 +19,17 @@ from pydantic import BaseModel, ConfigDict
 
 from .checkpoint import Checkpoint, load_checkpoint
 from .data.pool import ClassPool
-from .errors import SpecError, unknown_name
+from .errors import SpecError
 from .evaluate import Evaluation, evaluate
 from .files import write_file
 from .learner import Learner
 from .machine import commit, describe_machine, versions
 from .ops.intervals import mean_interval
+from .recipes import recipe_path
 from .run import Event, fit
 from .spec import Count, Part, Spec, Tasks, build, checked, load_data, read_table
 
-__all__ = ["Outcome", "Published", "Recipe", "load_recipe", "recipe_names", "reproduce", "retuned", "training_runs"]
+__all__ = ["Outcome", "Published", "Recipe", "load_recipe", "reproduce", "retuned", "training_runs"]
 
 
 class Trials(Tasks):
@@ -77,25 +77,14 @@ class Outcome:
     evaluations: tuple[Evaluation, ...]
 
 
-def recipe_names() -> list[str]:
-    """All recipes. A file that only others extend has a name that begins with an underscore."""
-    folder = resources.files("handful") / "recipes"
-    names = (Path(entry.name) for entry in folder.iterdir())
-    return sorted(name.stem for name in names if name.suffix == ".toml" and not name.stem.startswith("_"))
-
-
 def load_recipe(name: str) -> Recipe:
     """A recipe by its name, or a TOML file of the same form by its path.
 
     Raises:
         UnknownNameError, SpecError, StorageError: no such recipe, or it cannot be used.
     """
-    if name.endswith(".toml"):
-        path, label = Path(name), Path(name).stem
-    elif name in recipe_names():
-        path, label = _recipe_path(name), name
-    else:
-        raise unknown_name("recipe", name, recipe_names())
+    path = recipe_path(name)
+    label = path.stem
     table = _extended(read_table(path))
     try:
         top = {key: table.pop(key) for key in ("title", "metric", "evaluation", "published") if key in table}
@@ -198,10 +187,7 @@ def _extended(table: dict[str, Any]) -> dict[str, Any]:
     base = table.pop("extends", None)
     if base is None:
         return table
-    path = _recipe_path(f"_{base}")
-    if not path.exists():
-        raise SpecError(f"recipe: extends {base!r}, which is not there")
-    return _merged(_extended(read_table(path)), table)
+    return _merged(_extended(read_table(recipe_path(f"_{base}"))), table)
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,10 +196,6 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = _merged(merged[key], value) if both else value
     return merged
-
-
-def _recipe_path(name: str) -> Path:
-    return Path(str(resources.files("handful"))) / "recipes" / f"{name}.toml"
 
 
 def _weights_digest(learner: torch.nn.Module) -> str:

@@ -62,7 +62,7 @@ def demo(
 
 @app.command()
 def train(
-    spec: Annotated[Path, typer.Argument(help="A TOML or JSON file: learner, encoder, data, train, validation.")],
+    spec: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A TOML or JSON file: learner, encoder, data, train ...")],
     to: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME of the spec by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that the folder holds.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events too.")] = False,
@@ -77,14 +77,14 @@ def train(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder, such as runs/NAME/best.")],
+    checkpoint: Annotated[Path, typer.Argument(exists=True, help="A checkpoint folder, such as runs/NAME/best.")],
     split: Annotated[str, typer.Option(help="Split of the data to draw tasks from.")] = "test",
     ways: Annotated[int | None, typer.Option(min=1, help="Classes a task; as in training by default.")] = None,
     shots: Annotated[int | None, typer.Option(min=1, help="Support examples a class; as in training.")] = None,
     queries: Annotated[int, typer.Option(min=1, help="Queries a class.")] = 15,
     tasks: Annotated[int, typer.Option(min=2, help="Number of tasks.")] = 1000,
     seed: Annotated[int, typer.Option(help="Which tasks: the same seed is the same tasks.")] = 2,
-    against: Annotated[Path | None, typer.Option(help="Another checkpoint, compared on the same tasks.")] = None,
+    against: Annotated[Path | None, typer.Option(exists=True, help="Another checkpoint, on the same tasks.")] = None,
     record: Annotated[Path | None, typer.Option(help="Write the score of every task to this CSV file.")] = None,
     device: Device = "cpu",
     threads: Threads = 1,
@@ -108,6 +108,9 @@ def reproduce(
     json: Json = False,
 ) -> None:
     """Reproduce a published number: train, evaluate, and write it to the ledger. Goes on where it stopped."""
+    from ..recipes import recipe_path
+
+    recipe_path(name)  # a wrong name is answered before anything heavy is imported
     from .training import run_reproduce
 
     run_reproduce(name, to, runs, seeds, device, threads, json)
@@ -128,7 +131,7 @@ def list_(
 def add(
     name: Annotated[str, typer.Argument(help="A data set (see `handful list data`).")],
     source: Annotated[
-        Path | None, typer.Option("--from", help="Folder or archive that you have; downloaded without it.")
+        Path | None, typer.Option("--from", exists=True, help="Folder or archive that you have; downloaded without it.")
     ] = None,
 ) -> None:
     """Prepare a data set: from files you have, or by a download. Later loads are instant."""

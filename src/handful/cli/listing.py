@@ -14,7 +14,8 @@ from ..data import DATASETS
 from ..encoders import ENCODERS
 from ..errors import DataError, StorageError, unknown_name
 from ..learners import LEARNERS
-from ..reproduce import load_recipe, recipe_names
+from ..recipes import recipe_names
+from ..reproduce import load_recipe
 
 __all__ = ["run_add", "run_list"]
 
@@ -57,7 +58,7 @@ def _learners() -> list[dict[str, Any]]:
             "regression": cls.regression,
             "any_ways": cls.any_ways,
             "transductive": cls.uses_queries,
-            "options": _options(cls, 2),
+            "options": _options(cls, skip=1),
         }
         for name, cls in LEARNERS.items()
     ]
@@ -65,7 +66,7 @@ def _learners() -> list[dict[str, Any]]:
 
 def _encoders() -> list[dict[str, Any]]:
     return [
-        {"name": name, "summary": (cls.__doc__ or "").splitlines()[0], "options": _options(cls, 1)}
+        {"name": name, "summary": (cls.__doc__ or "").splitlines()[0], "options": _options(cls)}
         for name, cls in ENCODERS.items()
     ]
 
@@ -77,7 +78,7 @@ def _data() -> list[dict[str, Any]]:
             "summary": entry.summary,
             "licence": entry.licence,
             "source": entry.source,
-            "options": _options(entry.load, 0),
+            "options": _options(entry.load),
         }
         for name, entry in DATASETS.items()
     ]
@@ -97,9 +98,8 @@ def _recipes() -> list[dict[str, Any]]:
     ]
 
 
-def _options(target: Any, skip: int) -> list[str]:
-    function = target.__init__ if isinstance(target, type) else target
-    return list(inspect.signature(function).parameters)[skip if isinstance(target, type) else 0 :]
+def _options(target: Any, skip: int = 0) -> list[str]:
+    return list(inspect.signature(target).parameters)[skip:]
 
 
 def _shown(value: Any) -> str:
