@@ -112,7 +112,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         learner = build(spec)
         learner.load_state_dict(_unpacked(folder, files["weights.safetensors"]))
     except (HandfulError, RuntimeError, KeyError) as error:
-        raise CheckpointError(f"{folder}: its spec and weights do not make a learner of this version: {error}") from error
+        raise CheckpointError(f"{folder}: spec and weights do not make a learner of this version: {error}") from error
     optimizer = None
     if "resume/optimizer.safetensors" in files:
         tensors = _unpacked(folder, files["resume/optimizer.safetensors"])

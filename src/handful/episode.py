@@ -176,11 +176,13 @@ def _check_finite(what: str, x: Tensor) -> None:
         return
     bad = int((~torch.isfinite(x)).sum())
     if bad:
-        raise DataError(f"{what}: expected finite numbers, got {bad} NaN or infinite of {x.numel()}; clean or drop them")
+        raise DataError(
+            f"{what}: expected finite numbers, got {bad} NaN or infinite of {x.numel()}; clean or drop them"
+        )
 
 
 def _check_range(kind: str, y: Tensor, ways: int) -> None:
-    if y.device.type == "cpu" and not (0 <= int(y.min()) and int(y.max()) < ways):
+    if y.device.type == "cpu" and not (int(y.min()) >= 0 and int(y.max()) < ways):
         raise LabelError(
             f"{kind} labels: expected integers from 0 to {ways - 1} ({ways} ways), "
             f"got {int(y.min())} to {int(y.max())}; number the classes of each task from 0"

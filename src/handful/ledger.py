@@ -1,6 +1,6 @@
 """The ledger: one JSON file a reproduced number; the README's table is made from it.
 
-    python -m handful.ledger results README.md
+python -m handful.ledger results README.md
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from .machine import commit, describe_machine, versions
 from .ops.intervals import mean_interval
 from .recipes import recipe_path
 from .run import Event, fit
-from .spec import Count, Part, Spec, Tasks, build, checked, load_data, read_table
+from .spec import Count, Spec, Tasks, build, checked, load_data, read_table
 
 __all__ = ["Outcome", "Published", "Recipe", "load_recipe", "reproduce", "retuned", "training_runs"]
 
@@ -179,7 +179,9 @@ def retuned(checkpoint: Checkpoint, trials: Trials) -> Learner:
     try:
         learner.load_state_dict(checkpoint.learner.state_dict())
     except RuntimeError as error:
-        raise SpecError(f"evaluation: its learner and encoder options do not fit the trained weights: {error}") from None
+        raise SpecError(
+            f"evaluation: its learner and encoder options do not fit the trained weights: {error}"
+        ) from None
     return learner
 
 

@@ -119,9 +119,7 @@ def fit(
 
     def save(name: str, step: int, *, whole: bool) -> None:
         notes = {"progress": progress.__dict__, "score": progress.score, "commit": origin}
-        save_checkpoint(
-            folder / name, learner, spec, step=step, notes=notes, optimizer=optimizer if whole else None
-        )
+        save_checkpoint(folder / name, learner, spec, step=step, notes=notes, optimizer=optimizer if whole else None)
 
     clock = saved = time.perf_counter()
     for step in train(

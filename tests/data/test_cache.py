@@ -39,9 +39,7 @@ def test_what_was_stored_is_loaded(tmp_path: Path, pool: ClassPool, dtype: torch
         assert torch.equal(getattr(loaded, name), getattr(stored, name)), name
     assert loaded.names == stored.names
     assert loaded.splits == {}
-    assert json.loads((tmp_path / "deep" / "pool" / "pool.json").read_text())["about"] == {
-        "source": "made up"
-    }
+    assert json.loads((tmp_path / "deep" / "pool" / "pool.json").read_text())["about"] == {"source": "made up"}
 
 
 def test_a_subset_is_stored_alone(tmp_path: Path, pool: ClassPool) -> None:
@@ -123,9 +121,7 @@ def test_nothing_there(tmp_path: Path) -> None:
         load_pool(tmp_path / "pool")
 
 
-def test_a_full_disk_leaves_the_old_pool(
-    tmp_path: Path, pool: ClassPool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_old_pool(tmp_path: Path, pool: ClassPool, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -78,9 +78,7 @@ def fetch(url: str, path: Path, checksum: str = MD5) -> Path:
 
 
 @pytest.mark.parametrize("checksum", [MD5, SHA256])
-def test_a_file_comes_once(
-    server: Server, tmp_path: Path, checksum: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_comes_once(server: Server, tmp_path: Path, checksum: str, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "new" / "file.zip"
     assert fetch(server.url, path, checksum) == path
     assert path.read_bytes() == CONTENT

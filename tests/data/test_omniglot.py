@@ -230,9 +230,7 @@ def test_nothing_to_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [folders, zips, tape])
 @pytest.mark.parametrize("content", [b"", b"GIF89a", FILES[FIRST][:40], FILES[FIRST][:-30]])
-def test_an_unreadable_picture_is_named(
-    tmp_path: Path, make: Callable[[Path, Tree], Path], content: bytes
-) -> None:
+def test_an_unreadable_picture_is_named(tmp_path: Path, make: Callable[[Path, Tree], Path], content: bytes) -> None:
     message = failure(make(tmp_path / "source", {**FILES, FIRST: content}))
     assert "not a readable PNG" in message
     assert FIRST in message

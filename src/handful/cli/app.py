@@ -62,7 +62,7 @@ def demo(
 
 @app.command()
 def train(
-    spec: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A TOML or JSON file: learner, encoder, data, train ...")],
+    spec: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A TOML or JSON file.")],
     to: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME of the spec by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that the folder holds.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events too.")] = False,

@@ -82,17 +82,14 @@ def load_pool(folder: Path) -> ClassPool:
             described = json.loads((folder / "pool.json").read_bytes())
             if described["format"] != FORMAT:
                 raise DataError(
-                    f"stored pool {folder}: expected format {FORMAT}, got {described['format']}; "
-                    "delete it to rebuild"
+                    f"stored pool {folder}: expected format {FORMAT}, got {described['format']}; delete it to rebuild"
                 )
             with safe_open(folder / "examples.safetensors", framework="pt") as file:
                 examples: Tensor = file.get_tensor("examples")
             found = [list(examples.shape), str(examples.dtype), checksum(examples)]
             if found != [described["shape"], described["dtype"], described["sha256"]]:
                 raise DataError(f"stored pool {folder} is broken: its examples changed; delete it to rebuild")
-            return ClassPool.grouped(
-                examples, described["counts"], described["names"], families=described["families"]
-            )
+            return ClassPool.grouped(examples, described["counts"], described["names"], families=described["families"])
         except (FileNotFoundError, SafetensorError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, DataError):
                 raise

@@ -38,7 +38,7 @@ class _Moment(NamedTuple):
     support: int | None = None  # the first so many examples are the support; None: all are
 
 
-_moment: ContextVar[_Moment] = ContextVar("handful_moment", default=_Moment())
+_moment: ContextVar[_Moment | None] = ContextVar("handful_moment", default=None)
 
 
 @contextmanager
@@ -79,7 +79,7 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[examples, C, ...] -> the same."""
-        moment = _moment.get()
+        moment = _moment.get() or _Moment()
         step = min(moment.step, self.steps - 1)
         shape = (-1,) + (1,) * (x.ndim - 2)
         return self.normalize(x, step, moment.support) * self.weight[step].view(shape) + self.bias[step].view(shape)

@@ -15,7 +15,7 @@ from ...learner import EmbeddingLearner
 from ...ops.classes import class_means
 from ...ops.distances import squared_distances
 
-__all__ = ["PrototypicalNetwork", "Prototypes"]
+__all__ = ["Prototypes", "PrototypicalNetwork"]
 
 
 class Prototypes(NamedTuple):
