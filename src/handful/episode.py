@@ -7,7 +7,7 @@ differ inside a task (ragged shots).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .errors import DataError, LabelError, ShapeError
 
-__all__ = ["Data", "Episode", "Query", "Support", "map_data"]
+__all__ = ["Data", "Episode", "Query", "Support", "join_data", "leading", "map_data"]
 
 Data = Tensor | Mapping[str, Tensor]
 """One tensor, or tensors by name that share their leading axes (token ids and mask, padded graphs)."""
@@ -26,6 +26,21 @@ def map_data(function: Callable[[Tensor], Tensor], x: Data) -> Data:
     if isinstance(x, Tensor):
         return function(x)
     return {name: function(leaf) for name, leaf in x.items()}
+
+
+def join_data(parts: Sequence[Data], axis: int) -> Data:
+    """The parts one after the other along an axis; all are tensors, or all hold the same names."""
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    if tensors:
+        return torch.cat(tensors, axis)
+    named = [part for part in parts if not isinstance(part, Tensor)]
+    return {name: torch.cat([part[name] for part in named], axis) for name in named[0]}
+
+
+def leading(x: Data) -> tuple[int, int]:
+    """The first two axes: tasks and examples."""
+    shape = (x if isinstance(x, Tensor) else next(iter(x.values()))).shape
+    return shape[0], shape[1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -124,7 +124,7 @@ def compare(a: Evaluation, b: Evaluation) -> Mean:
 def _embedded(learner: EmbeddingLearner, episodes: Episodes, tasks: int, device: torch.device) -> Iterator[Scored]:
     count = -(-tasks // episodes.batch)
     draws = [episodes.draw(t) for t in range(count)]
-    rows = torch.cat([torch.cat([draw.support.flatten(), draw.query.flatten()]) for draw in draws]).unique()
+    rows = torch.unique(torch.cat([torch.cat([draw.support.flatten(), draw.query.flatten()]) for draw in draws]))
     gather = episodes.pool.gather
     features = torch.cat([learner.embed(gather(part).unsqueeze(0).to(device))[0] for part in rows.split(512)])
     for index, draw in enumerate(draws):

@@ -9,12 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, final
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .encoders.normalization import policies_of, shares_statistics
-from .episode import Data, Episode, Support, map_data
+from .episode import Data, Episode, Support, join_data, leading, map_data
 from .errors import ShapeError
 from .ops.tasks import pure_call
 
@@ -93,9 +92,8 @@ class EmbeddingLearner(Learner):
     @final
     def embed(self, x: Data) -> Tensor:
         """Features of examples: [B, S, *shape] -> [B, S, F]. Buffers of the encoder stay as they are."""
-        leading = (x if isinstance(x, Tensor) else next(iter(x.values()))).shape[:2]
         features: Tensor = pure_call(self.encoder, map_data(lambda leaf: leaf.flatten(0, 1), x))
-        return features.unflatten(0, leading)
+        return features.view(*leading(x), *features.shape[1:])
 
     @final
     def adapt(self, support: Support) -> Any:
@@ -115,12 +113,9 @@ class EmbeddingLearner(Learner):
         if support.ways is None:
             raise ShapeError(f"{type(self).__name__} learns classes; a regression task (ways=None) came")
         sizes = [support.y.shape[1], query.y.shape[1]]
-        if isinstance(support.x, Tensor) and isinstance(query.x, Tensor):
-            x: Data = torch.cat([support.x, query.x], 1)
-        else:
-            x = {name: torch.cat([leaf, query.x[name]], 1) for name, leaf in support.x.items()}  # type: ignore[union-attr,index,call-overload]
-        features = self.encoder(map_data(lambda leaf: leaf.flatten(0, 1), x)).unflatten(0, (episode.tasks, -1))
-        z_support, z_query = features.split(sizes, 1)
+        x = join_data([support.x, query.x], 1)
+        features: Tensor = self.encoder(map_data(lambda leaf: leaf.flatten(0, 1), x))
+        z_support, z_query = features.view(episode.tasks, sum(sizes), -1).split(sizes, 1)
         state = self.adapt_features(z_support, support.y, support.ways, support.weight)
         return task_losses(self.predict_features(state, z_query), query.y).mean()
 

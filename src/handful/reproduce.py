@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from .checkpoint import Checkpoint, load_checkpoint
 from .data.pool import ClassPool
@@ -39,8 +39,8 @@ class Trials(Tasks):
     batch: Count = 20
     tasks: Count = 1000
     seed: int = 2
-    learner: dict[str, Any] = {}
-    encoder: dict[str, Any] = {}
+    learner: Mapping[str, Any] = Field(default_factory=dict)
+    encoder: Mapping[str, Any] = Field(default_factory=dict)
 
 
 class Published(BaseModel):
@@ -87,7 +87,8 @@ def load_recipe(name: str) -> Recipe:
     label = path.stem
     table = _extended(read_table(path))
     try:
-        top = {key: table.pop(key) for key in ("title", "metric", "evaluation", "published") if key in table}
+        keys = ("title", "metric", "evaluation", "published")
+        top: dict[str, Any] = {key: table.pop(key) for key in keys if key in table}
         spec = Spec.of(table)
     except SpecError as error:
         raise SpecError(f"recipe {label}: {error}") from None
@@ -179,9 +180,7 @@ def retuned(checkpoint: Checkpoint, trials: Trials) -> Learner:
     try:
         learner.load_state_dict(checkpoint.learner.state_dict())
     except RuntimeError as error:
-        raise SpecError(
-            f"evaluation: its learner and encoder options do not fit the trained weights: {error}"
-        ) from None
+        raise SpecError(f"evaluation: its options do not fit the trained weights: {error}") from None
     return learner
 
 

@@ -223,7 +223,7 @@ def _board(folder: Path) -> _Board:
         raise MissingExtraError(
             'TensorBoard logs need the package tensorboard: pip install "handful[tensorboard]"'
         ) from error
-    return SummaryWriter(str(folder / "events"))  # type: ignore[no-untyped-call,no-any-return]
+    return SummaryWriter(str(folder / "events"))  # type: ignore[no-untyped-call]
 
 
 @contextmanager

@@ -179,7 +179,8 @@ def build(spec: Spec) -> Learner:
     with torch.random.fork_rng([]):
         torch.manual_seed(seed_of("initialization", spec.train.seed))
         made: nn.Module = encoder(**_options(encoder, spec.encoder, "encoder"))
-        return learner(made, **_options(learner, spec.learner, "learner", skip=1))  # type: ignore[call-arg]
+        result: Learner = learner(made, **_options(learner, spec.learner, "learner", skip=1))
+        return result
 
 
 def load_data(spec: Spec) -> Any:
@@ -205,14 +206,16 @@ def make_optimizer(spec: Spec, learner: Learner) -> torch.optim.Optimizer:
     parts = spec.train.optimizer
     wanted = [p for p in learner.parameters() if p.requires_grad]
     cls = _entry("optimizer", parts, OPTIMIZERS)
-    return cls(wanted, lr=spec.train.rate, **parts.options)  # type: ignore[call-arg]
+    optimizer: torch.optim.Optimizer = cls(wanted, lr=spec.train.rate, **parts.options)
+    return optimizer
 
 
 def make_schedule(spec: Spec) -> Schedule:
     """The learning-rate schedule of a spec."""
     part = spec.train.schedule
     schedule = _entry("schedule", part, SCHEDULES)
-    return schedule(spec.train.steps, **_options(schedule, part, "train.schedule", skip=1))
+    made: Schedule = schedule(spec.train.steps, **_options(schedule, part, "train.schedule", skip=1))
+    return made
 
 
 def checked(model: type[M], table: Mapping[str, Any], where: str) -> M:

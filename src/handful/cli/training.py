@@ -54,11 +54,9 @@ def run_reproduce(name: str, to: Path, runs: Path, seeds: int, device: str, thre
     """Reproduce a published number, with a bar."""
     recipe = load_recipe(name)
     prepare(device, threads)
-    outcome: Outcome | None = None
     with interruptible() as stop, training_bar() as bar:
         made = reproduce(recipe, results=to, runs=runs, seeds=seeds, device=device, stop=stop)
-        for outcome in _outcomes(bar, recipe.name, made):
-            pass
+        outcome = next(_outcomes(bar, recipe.name, made), None)
     if outcome is None:
         console().print("Stopped; the same command goes on from here.")
         raise typer.Exit(130)

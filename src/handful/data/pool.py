@@ -149,7 +149,7 @@ class ClassPool:
 
     def gather(self, rows: Tensor) -> Tensor:
         """The examples of these rows as floats, by one gather: [*rows, *shape]; uint8 becomes value / 255."""
-        x = self.examples.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+        x = self.examples.index_select(0, rows.flatten()).view(*rows.shape, *self.shape)
         return x.to(torch.get_default_dtype()).div_(255) if x.dtype == torch.uint8 else x
 
 

@@ -61,7 +61,7 @@ class Conv4(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[examples, channels, height, width] -> [examples, out_features]."""
-        z = self.blocks(x)
+        z: Tensor = self.blocks(x)
         return z.mean((-2, -1)) if self.average else z.flatten(1)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ...encoders.normalization import adapting, policies_of
-from ...episode import Data, Episode, Support, map_data
+from ...episode import Data, Episode, Support, join_data, leading, map_data
 from ...errors import LabelError, ShapeError
 from ...learner import Learner, task_losses
 from ...ops.tasks import Named, bounded_mean, call_each, chunks
@@ -148,9 +148,9 @@ class MAML(Learner):
         if state.support is None:
             with adapting(steps):
                 return call_each(self.model, model, x)
-        kept = _length(state.support)
+        _, kept = leading(state.support)
         with adapting(steps, kept):
-            return call_each(self.model, model, _beside(state.support, x))[:, kept:]
+            return call_each(self.model, model, join_data([state.support, x], 1))[:, kept:]
 
     def _check(self, output: Tensor, support: Support) -> None:
         if support.ways is None:
@@ -201,20 +201,6 @@ def _cut(state: Adapted, start: int, stop: int) -> Adapted:
 
 
 def _joined(parts: list[Adapted]) -> Adapted:
-    named = [{name: torch.cat([part[i][name] for part in parts]) for name in parts[0][i]} for i in (0, 1)]
-    first = parts[0].support
-    if first is None or isinstance(first, Tensor):
-        kept: Data | None = None if first is None else torch.cat([part.support for part in parts])  # type: ignore[misc]
-    else:
-        kept = {name: torch.cat([part.support[name] for part in parts]) for name in first}  # type: ignore[index]
-    return Adapted(named[0], named[1], kept)
-
-
-def _length(x: Data) -> int:
-    return (x if isinstance(x, Tensor) else next(iter(x.values()))).shape[1]
-
-
-def _beside(a: Data, b: Data) -> Data:
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return torch.cat([a, b], 1)
-    return {name: torch.cat([leaf, b[name]], 1) for name, leaf in a.items()}  # type: ignore[union-attr,index]
+    parameters, buffers = ({name: torch.cat([part[i][name] for part in parts]) for name in parts[0][i]} for i in (0, 1))
+    kept = [part.support for part in parts if part.support is not None]
+    return Adapted(parameters, buffers, join_data(kept, 0) if kept else None)

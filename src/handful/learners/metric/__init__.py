@@ -1,0 +1,1 @@
+"""Learners that compare in a learned embedding."""
