@@ -69,6 +69,7 @@ class Support:
     def __post_init__(self) -> None:
         _check_set("support", self.x, self.y, classes=self.ways is not None)
         if self.ways is not None:
+            object.__setattr__(self, "y", self.y.long())  # the one kind of integer that torch indexes by
             _check_labels(self.y, self.ways)
         if self.weight is not None:
             if self.weight.shape != self.y.shape[:2]:
@@ -79,6 +80,13 @@ class Support:
             _check_finite("support weights", self.weight)
             if self.weight.device.type == "cpu" and bool((self.weight < 0).any()):
                 raise DataError("support weights: expected no negative weight; leave an example out by weight 0")
+            if self.ways is not None:
+                _check_labels(self.y, self.ways, self.weight)
+
+    def part(self, start: int, stop: int) -> Support:
+        """Tasks `start` to `stop`, without copying."""
+        weight = None if self.weight is None else self.weight[start:stop]
+        return replace(self, x=map_data(lambda leaf: leaf[start:stop], self.x), y=self.y[start:stop], weight=weight)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Support:
         """The same support on another device."""
@@ -104,6 +112,8 @@ class Query:
 
     def __post_init__(self) -> None:
         _check_set("query", self.x, self.y, classes=not self.y.is_floating_point())
+        if not self.y.is_floating_point():
+            object.__setattr__(self, "y", self.y.long())
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Query:
         """The same query on another device."""
@@ -145,13 +155,8 @@ class Episode:
 
     def part(self, start: int, stop: int) -> Episode:
         """Tasks `start` to `stop`, without copying."""
-
-        def cut(leaf: Tensor) -> Tensor:
-            return leaf[start:stop]
-
-        weight = None if self.support.weight is None else cut(self.support.weight)
-        support = replace(self.support, x=map_data(cut, self.support.x), y=cut(self.support.y), weight=weight)
-        return Episode(support, Query(map_data(cut, self.query.x), cut(self.query.y)))
+        query = Query(map_data(lambda leaf: leaf[start:stop], self.query.x), self.query.y[start:stop])
+        return Episode(self.support.part(start, stop), query)
 
 
 def _mover(device: torch.device | str, non_blocking: bool) -> Callable[[Tensor], Tensor]:
@@ -204,7 +209,7 @@ def _check_range(kind: str, y: Tensor, ways: int) -> None:
         )
 
 
-def _check_labels(y: Tensor, ways: int) -> None:
+def _check_labels(y: Tensor, ways: int, weight: Tensor | None = None) -> None:
     if ways < 1:
         raise LabelError(f"support: expected at least one way, got {ways}")
     if y.device.type != "cpu":
@@ -212,9 +217,11 @@ def _check_labels(y: Tensor, ways: int) -> None:
     _check_range("support", y, ways)
     tasks = y.shape[0]
     slot = y + ways * torch.arange(tasks).unsqueeze(1)  # [B, S]
-    counts = torch.bincount(slot.flatten(), minlength=tasks * ways).view(tasks, ways)
+    weights = None if weight is None else weight.flatten().double()
+    counts = torch.bincount(slot.flatten(), weights, minlength=tasks * ways).view(tasks, ways)
     if bool((counts == 0).any()):
         task, label = (counts == 0).nonzero()[0].tolist()
         raise LabelError(
-            f"support: class {label} of task {task} has no example; each of the {ways} ways needs at least one"
+            f"support: class {label} of task {task} has no example{'' if weight is None else ' with a weight'}; "
+            f"each of the {ways} ways needs at least one"
         )

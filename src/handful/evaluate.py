@@ -85,12 +85,13 @@ def evaluate(learner: Learner, episodes: EpisodeSource, *, tasks: int = 1000) ->
     return Evaluation(metric, values, learner.transductive, by_class, time.perf_counter() - begin)
 
 
+@torch.no_grad()  # as a decorator: the caller's code between two batches keeps its gradients
 def scores(learner: Learner, episodes: EpisodeSource, *, tasks: int) -> Iterator[Scored]:
     """The scores of `tasks` tasks, batch by batch. The learner is in evaluation mode meanwhile."""
     if tasks < 1:
         raise DataError(f"evaluation: expected at least one task, got {tasks}")
     device = next((p.device for p in learner.parameters()), torch.device("cpu"))
-    with torch.no_grad(), _evaluation_mode(learner):
+    with _evaluation_mode(learner):
         if isinstance(learner, EmbeddingLearner) and isinstance(episodes, Episodes) and not learner.transductive:
             yield from _embedded(learner, episodes, tasks, device)
             return

@@ -75,6 +75,8 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     old = _old(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_dir():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         recover_folder(path)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
@@ -90,6 +92,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+            recover_folder(path)
 
 
 def recover_folder(path: str | Path) -> None:

@@ -7,8 +7,10 @@ descends. Training, evaluation and everything else are shells around these three
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any, ClassVar, final
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -92,6 +94,8 @@ class EmbeddingLearner(Learner):
     @final
     def embed(self, x: Data) -> Tensor:
         """Features of examples: [B, S, *shape] -> [B, S, F]. Buffers of the encoder stay as they are."""
+        if shares_statistics(self.encoder):  # within a task, never between tasks
+            return torch.stack([pure_call(self.encoder, one) for one in _each(x)])
         features: Tensor = pure_call(self.encoder, map_data(lambda leaf: leaf.flatten(0, 1), x))
         return features.view(*leading(x), *features.shape[1:])
 
@@ -108,23 +112,38 @@ class EmbeddingLearner(Learner):
         return self.predict_features(state, self.embed(x))
 
     def loss(self, episode: Episode) -> Tensor:
-        """Cross-entropy of the queries. Support and queries pass the encoder together, as one batch."""
+        """Cross-entropy of the queries. Support and queries pass the encoder together, as one batch.
+
+        With a "batch" policy each task is a batch of its own.
+        """
         support, query = episode.support, episode.query
         if support.ways is None:
             raise ShapeError(f"{type(self).__name__} learns classes; a regression task (ways=None) came")
         sizes = [support.y.shape[1], query.y.shape[1]]
         x = join_data([support.x, query.x], 1)
-        features: Tensor = self.encoder(map_data(lambda leaf: leaf.flatten(0, 1), x))
-        z_support, z_query = features.view(episode.tasks, sum(sizes), -1).split(sizes, 1)
+        if shares_statistics(self.encoder):
+            features: Tensor = torch.cat([self.encoder(one) for one in _each(x)])
+        else:
+            features = self.encoder(map_data(lambda leaf: leaf.flatten(0, 1), x))
+        z_support, z_query = torch.split(features.view(episode.tasks, sum(sizes), -1), sizes, 1)
         state = self.adapt_features(z_support, support.y, support.ways, support.weight)
         return task_losses(self.predict_features(state, z_query), query.y).mean()
 
 
-def task_losses(output: Tensor, y: Tensor) -> Tensor:
-    """Mean loss of each task [B]: cross-entropy of logits [B, Q, N] for integer y, squared error for float y."""
+def task_losses(output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean loss (weighted by [B, S]) of each task: [B].
+
+    Cross-entropy of logits [B, S, N] for integer y [B, S]; squared error of outputs [B, S, *out] for float y.
+    """
     if y.is_floating_point():
-        return (output - y).square().flatten(1).mean(1)
-    return F.cross_entropy(output.transpose(1, 2), y, reduction="none").mean(1)
+        each = (output - y).square().reshape(*y.shape[:2], -1).mean(2)  # [B, S]
+    else:
+        each = F.cross_entropy(output.transpose(1, 2), y, reduction="none")  # [B, S]
+    return each.mean(1) if weight is None else (each * weight).sum(1) / weight.sum(1)
+
+
+def _each(x: Data) -> Iterator[Data]:
+    return (map_data(lambda leaf, task=task: leaf[task], x) for task in range(leading(x)[0]))  # type: ignore[misc]
 
 
 def query_loss(learner: Learner, episode: Episode) -> Tensor:

@@ -37,7 +37,7 @@ def read_ledger(folder: Path) -> list[dict[str, Any]]:
         try:
             with storage_errors(path, "read"):
                 entry = json.loads(path.read_text())
-            entry["name"], entry["metric"], entry["value"], entry["ci95"]
+            results_table([entry])
         except (ValueError, KeyError, TypeError):
             raise DataError(f"{path}: expected a result of `handful reproduce`; write it again") from None
         entries.append(entry)

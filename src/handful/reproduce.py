@@ -21,7 +21,7 @@ from .checkpoint import Checkpoint, load_checkpoint
 from .data.pool import ClassPool
 from .errors import SpecError
 from .evaluate import Evaluation, evaluate
-from .files import write_file
+from .files import storage_errors, write_file
 from .learner import Learner
 from .machine import commit, describe_machine, versions
 from .ops.intervals import mean_interval
@@ -117,9 +117,11 @@ def reproduce(
     With several seeds the value is the mean over training runs and the interval is over these runs; with one, the
     interval is over tasks.
     """
+    with storage_errors(results):  # hours of training before this is known would be a pity
+        results.mkdir(parents=True, exist_ok=True)
     evaluations, notes, origin = [], [], commit()
     for spec, folder in training_runs(recipe, runs, seeds):
-        for event in fit(spec, folder, resume=(folder / "last").exists(), device=device, stop=stop):
+        for event in fit(spec, folder, resume=True, device=device, stop=stop):
             yield event
             if event.stopped == "interrupted":
                 return
@@ -128,7 +130,8 @@ def reproduce(
         data = load_data(spec)
         learner = retuned(chosen, recipe.evaluation).to(device)
         evaluation = evaluate(learner, recipe.evaluation.draw_from(data), tasks=recipe.evaluation.tasks)
-        np.save(folder / f"{recipe.name}.npy", evaluation.values, allow_pickle=False)
+        with storage_errors(folder):
+            np.save(folder / f"{recipe.name}.npy", evaluation.values, allow_pickle=False)
         evaluations.append(evaluation)
         notes.append(
             {

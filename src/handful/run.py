@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -65,6 +65,8 @@ class Progress:
 class _Board(Protocol):
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
 
+    def close(self) -> None: ...
+
 
 def fit(
     spec: Spec,
@@ -95,7 +97,7 @@ def fit(
         DataError: the loss is not finite, or the data do not fit.
     """
     folder = Path(folder)
-    board = _board(folder) if tensorboard else None
+    board = _board() if tensorboard else None
     data = load_data(spec)
     episodes = spec.train.draw_from(data)
     trials = None if spec.validation is None else spec.validation.draw_from(data)
@@ -106,7 +108,6 @@ def fit(
     if begun is not None:
         begun.resume_optimizer(optimizer)
         start, progress = begun.step, Progress(**begun.notes["progress"])
-    log = _Log(folder / "log.jsonl", start, board)
     origin = commit()
 
     patience = None if spec.validation is None else spec.validation.patience
@@ -121,56 +122,58 @@ def fit(
         notes = {"progress": progress.__dict__, "score": progress.score, "commit": origin}
         save_checkpoint(folder / name, learner, spec, step=step, notes=notes, optimizer=optimizer if whole else None)
 
-    clock = saved = time.perf_counter()
-    for step in train(
-        learner,
-        episodes,
-        optimizer,
-        steps=spec.train.steps,
-        start=start,
-        schedule=make_schedule(spec),
-        clip=spec.train.clip,
-        accumulate=spec.train.accumulate,
-        precision=spec.train.precision,
-        seed=spec.train.seed,
-    ):
-        done = step.t + 1
-        loss = float(step.loss)
-        if not math.isfinite(loss):
-            raise DataError(
-                f"training: the loss is {loss} at step {step.t}; lower the learning rates or clip gradients; "
-                f"the last good checkpoint is {folder / 'last'}"
-            )
-        progress = replace(progress, seconds=progress.seconds + time.perf_counter() - clock)
-        finished = done == spec.train.steps
-        score = ci95 = None
-        if spec.validation is not None and trials is not None and (finished or done % spec.validation.every == 0):
-            result = evaluate(learner, trials, tasks=spec.validation.tasks)
-            score, ci95 = result.mean
-            progress = _validated(progress, score, done, lower=result.metric == "mse")
-            log.write(done, validation=score, ci95=ci95, metric=result.metric)
-            if progress.best_step == done:
-                save("best", done, whole=False)
-        ended = "finished" if finished else "interrupted" if stop() else ""
-        if patience is not None and progress.worse >= patience:
-            ended = "patience"
-        if done % log_every == 0 or ended:
-            log.write(done, loss=loss, rate=optimizer.param_groups[0]["lr"], seconds=round(progress.seconds, 3))
-        if ended or score is not None or time.perf_counter() - saved >= save_every:
-            save("last", done, whole=True)
-            saved = time.perf_counter()
-        yield Event(done, spec.train.steps, loss, score, ci95, progress.best, progress.seconds, ended)
-        if ended:
-            break
-        clock = time.perf_counter()
+    with closing(_Log(folder, start, board)) as log:
+        clock = saved = time.perf_counter()
+        for step in train(
+            learner,
+            episodes,
+            optimizer,
+            steps=spec.train.steps,
+            start=start,
+            schedule=make_schedule(spec),
+            clip=spec.train.clip,
+            accumulate=spec.train.accumulate,
+            precision=spec.train.precision,
+            seed=spec.train.seed,
+        ):
+            done = step.t + 1
+            loss = float(step.loss)
+            if not math.isfinite(loss):
+                raise DataError(
+                    f"training: the loss is {loss} at step {step.t}; lower the learning rates or clip gradients; "
+                    f"the last good checkpoint is {folder / 'last'}"
+                )
+            progress = replace(progress, seconds=progress.seconds + time.perf_counter() - clock)
+            finished = done == spec.train.steps
+            score = ci95 = None
+            if spec.validation is not None and trials is not None and (finished or done % spec.validation.every == 0):
+                result = evaluate(learner, trials, tasks=spec.validation.tasks)
+                score, ci95 = result.mean
+                progress = _validated(progress, score, done, lower=result.metric == "mse")
+                log.write(done, validation=score, ci95=ci95, metric=result.metric)
+                if progress.best_step == done:
+                    save("best", done, whole=False)
+            ended = "finished" if finished else "interrupted" if stop() else ""
+            if patience is not None and progress.worse >= patience:
+                ended = "patience"
+            if done % log_every == 0 or ended in ("finished", "patience"):  # not where it was stopped
+                log.write(done, loss=loss, rate=optimizer.param_groups[0]["lr"], seconds=round(progress.seconds, 3))
+            if ended or score is not None or time.perf_counter() - saved >= save_every:
+                save("last", done, whole=True)
+                saved = time.perf_counter()
+            yield Event(done, spec.train.steps, loss, score, ci95, progress.best, progress.seconds, ended)
+            if ended:
+                break
+            clock = time.perf_counter()
 
 
 def _begin(folder: Path, spec: Spec, resume: bool) -> Checkpoint | None:
     recover_folder(folder / "last")
     if not (folder / "last").exists():
-        if folder.exists() and any(folder.iterdir()) and not (folder / "log.jsonl").exists():
+        with storage_errors(folder):
+            foreign = folder.exists() and any(folder.iterdir()) and not (folder / "log.jsonl").exists()
+        if foreign:
             raise StorageError(f"{folder}: expected a new or empty folder for the run; choose another one")
-        write_file(folder / "log.jsonl", "")
         return None
     if not resume:
         raise StorageError(f"{folder}: holds a run already; go on with it (--resume) or choose another folder")
@@ -195,8 +198,8 @@ def _validated(progress: Progress, score: float, step: int, *, lower: bool) -> P
 class _Log:
     """JSON lines, cut back to the step that a run goes on from."""
 
-    def __init__(self, path: Path, start: int, board: _Board | None) -> None:
-        self.path, self.board = path, board
+    def __init__(self, folder: Path, start: int, board: Callable[..., _Board] | None) -> None:
+        path = self.path = folder / "log.jsonl"
         kept = []
         if path.exists():
             for line in path.read_text().splitlines():
@@ -206,6 +209,14 @@ class _Log:
                 except (ValueError, KeyError, TypeError):
                     break  # a line cut short by a kill, and nothing after it
         write_file(path, "".join(kept))
+        self.board: _Board | None = None
+        if board is not None:
+            with storage_errors(folder):
+                self.board = board(str(folder / "events"), purge_step=start + 1 if start else None)
+
+    def close(self) -> None:
+        if self.board is not None:
+            self.board.close()
 
     def write(self, step: int, **values: Any) -> None:
         with storage_errors(self.path), open(self.path, "a") as file:
@@ -216,14 +227,14 @@ class _Log:
                     self.board.add_scalar(name, value, step)
 
 
-def _board(folder: Path) -> _Board:
+def _board() -> Callable[..., _Board]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingExtraError(
             'TensorBoard logs need the package tensorboard: pip install "handful[tensorboard]"'
         ) from error
-    return SummaryWriter(str(folder / "events"))  # type: ignore[no-untyped-call]
+    return SummaryWriter
 
 
 @contextmanager

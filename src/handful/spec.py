@@ -130,12 +130,12 @@ class Spec(_Table):
             SpecError: a key is unknown or missing, or a value is of the wrong kind.
             UnknownNameError: a name is in no catalog.
         """
-        spec = checked(Spec, table, "spec")
+        spec = checked(Spec, checked(Spec, table, "spec").table(), "spec")  # as JSON has it: lists, no tuples
         _options(_entry("learner", spec.learner, LEARNERS), spec.learner, "learner", skip=1)
         _options(_entry("encoder", spec.encoder, ENCODERS), spec.encoder, "encoder")
         _options(_entry("data set", spec.data, DATASETS).load, spec.data, "data")
-        _options(_entry("optimizer", spec.train.optimizer, OPTIMIZERS), spec.train.optimizer, "train.optimizer", skip=2)
-        _options(_entry("schedule", spec.train.schedule, SCHEDULES), spec.train.schedule, "train.schedule", skip=1)
+        make_schedule(spec)
+        _optimizer(spec.train, [torch.zeros(1)])
         return spec
 
     @staticmethod
@@ -178,8 +178,11 @@ def build(spec: Spec) -> Learner:
     learner = _entry("learner", spec.learner, LEARNERS)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed_of("initialization", spec.train.seed))
-        made: nn.Module = encoder(**_options(encoder, spec.encoder, "encoder"))
-        result: Learner = learner(made, **_options(learner, spec.learner, "learner", skip=1))
+        try:
+            made: nn.Module = encoder(**_options(encoder, spec.encoder, "encoder"))
+            result: Learner = learner(made, **_options(learner, spec.learner, "learner", skip=1))
+        except RuntimeError as error:  # torch's own check of a size
+            raise SpecError(f"{spec.learner.name} with {spec.encoder.name} cannot be built: {error}") from error
         return result
 
 
@@ -191,7 +194,8 @@ def load_data(spec: Spec) -> Any:
     """
     entry = _entry("data set", spec.data, DATASETS)
     data = entry.load(**_options(entry.load, spec.data, "data"))
-    expected = spec.encoder.options.get("shape")
+    shapes = inspect.signature(_entry("encoder", spec.encoder, ENCODERS)).parameters.get("shape")
+    expected = spec.encoder.options.get("shape", shapes and shapes.default)
     shape = data.shape if isinstance(data, ClassPool) else (1,)
     if expected is not None and tuple(expected) != shape:
         raise DataError(
@@ -203,10 +207,17 @@ def load_data(spec: Spec) -> Any:
 
 def make_optimizer(spec: Spec, learner: Learner) -> torch.optim.Optimizer:
     """The optimizer of a spec over the learner's parameters that require gradients."""
-    parts = spec.train.optimizer
-    wanted = [p for p in learner.parameters() if p.requires_grad]
-    cls = _entry("optimizer", parts, OPTIMIZERS)
-    optimizer: torch.optim.Optimizer = cls(wanted, lr=spec.train.rate, **parts.options)
+    return _optimizer(spec.train, [p for p in learner.parameters() if p.requires_grad])
+
+
+def _optimizer(training: Training, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
+    part = training.optimizer
+    cls = _entry("optimizer", part, OPTIMIZERS)
+    options = _options(cls, part, "train.optimizer", skip=2)
+    try:
+        optimizer: torch.optim.Optimizer = cls(parameters, lr=training.rate, **options)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch checks the values itself
+        raise SpecError(f"[train.optimizer] {part.name}: {error}") from error
     return optimizer
 
 
@@ -249,21 +260,16 @@ def _entry(kind: str, part: Part, catalog: Mapping[str, Any]) -> Any:
 
 def _options(target: Callable[..., Any], part: Part, where: str, *, skip: int = 0) -> dict[str, Any]:
     """The options of a part, checked against the keyword arguments of what they are for."""
-    model = _arguments(target, skip)
-    if model is None:
-        return part.options
-    options = checked(model, part.options, f"[{where}] {part.name}")
+    options = checked(_arguments(target, skip), part.options, f"[{where}] {part.name}")
     return {name: getattr(options, name) for name in options.model_fields_set}
 
 
 @cache
-def _arguments(target: Callable[..., Any], skip: int) -> type[BaseModel] | None:
+def _arguments(target: Callable[..., Any], skip: int) -> type[BaseModel]:
     function = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
-    if function.__module__.startswith("torch"):
-        return None
-    hints = get_type_hints(function)
+    hints = {} if function.__module__.startswith("torch") else get_type_hints(function)
     fields: dict[str, Any] = {}
     for name, parameter in list(inspect.signature(target).parameters.items())[skip:]:
         default = ... if parameter.default is parameter.empty else parameter.default
-        fields[name] = (hints[name], default)
+        fields[name] = (hints.get(name, Any), default)
     return create_model("Options", __base__=_Table, **fields)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .episode import Episode
+from .errors import SpecError
 from .learner import Learner
 from .ops.seeds import seed_of
 
@@ -54,6 +55,8 @@ def cosine(steps: int, *, floor: float = 0.0) -> Schedule:
 
 def step(steps: int, *, every: int = 2000, factor: float = 0.5) -> Schedule:
     """Times `factor` after each `every` steps (Snell et al. 2017: half each 2000 episodes)."""
+    if every < 1:
+        raise SpecError(f"schedule 'step': expected `every` to be at least 1 step, got {every}")
     return lambda t: factor ** (t // every)
 
 

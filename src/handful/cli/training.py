@@ -28,8 +28,8 @@ def prepare(device: str, threads: int) -> None:
         SpecError: no such device.
     """
     try:
-        torch.zeros((), device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros((), device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise SpecError(f"device {device!r} is not to be had: {str(error).splitlines()[0]}; use --device cpu") from None
     torch.set_num_threads(threads)
     tune_allocator()

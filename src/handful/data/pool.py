@@ -85,6 +85,8 @@ class ClassPool:
             raise ShapeError(
                 f"pool: {len(names)} names and counts adding up to {sum(counts)} do not fit {len(examples)} examples"
             )
+        if families is not None and len(families) != len(names):
+            raise ShapeError(f"pool: expected a family for each of the {len(names)} classes, got {len(families)}")
         number = {name: index for index, name in enumerate(names)}
         if len(number) != len(names):
             raise LabelError("pool: class names must differ")
@@ -98,6 +100,14 @@ class ClassPool:
                     raise LabelError(f"class {name!r} is in split {owner[name]!r} and in {split!r}; expected in one")
                 owner[name] = split
             by_split[split] = tuple(number[name] for name in members)
+        relative: dict[int, str] = {}
+        for name, split in owner.items():
+            other = relative.setdefault(number[name] if families is None else families[number[name]], name)
+            if owner[other] != split:
+                raise LabelError(
+                    f"classes {other!r} of split {owner[other]!r} and {name!r} of {split!r} are of one family; "
+                    "expected a family in one split"
+                )
         size = torch.tensor(list(counts))
         return ClassPool(
             examples,

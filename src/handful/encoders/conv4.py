@@ -24,12 +24,13 @@ class Conv4(nn.Module):
         filters: 64, or 32 as MAML uses on mini-ImageNet.
         downsample: "pool" (2×2 max-pooling; 28×28 becomes 1×1, 84×84 becomes 5×5) or "stride"
             (strided convolutions, MAML on Omniglot; 28×28 becomes 2×2).
+        halvings: how many of the blocks halve, the last ones; fewer keep more of a small picture.
         average: average the last map over its area, so that there are `filters` features.
         normalization: whose statistics normalize an example; see `handful.encoders.normalization`.
         steps: inner steps with statistics of their own (only for "per_step").
 
     Raises:
-        ShapeError: pictures are smaller than 16×16, which four halvings need (9×9 with strides).
+        ShapeError: pictures are too small: four halvings by pooling need 16×16, three 8×8; strides need 2×2.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Conv4(nn.Module):
         shape: Sequence[int] = (1, 28, 28),
         filters: int = 64,
         downsample: Literal["pool", "stride"] = "pool",
+        halvings: int = 4,
         average: bool = False,
         normalization: Policy = "running",
         steps: int = 1,
@@ -47,13 +49,18 @@ class Conv4(nn.Module):
             raise ShapeError(f"Conv4: expected a shape [channels, height, width], got {list(shape)}")
         channels, height, width = shape
         pool = downsample == "pool"
-        least = 16 if pool else 2
-        if min(height, width) < least:
-            raise ShapeError(f"Conv4: expected pictures of at least {least}×{least}, got {height}×{width}")
+        least = 2**halvings if pool else 2
+        if not 0 <= halvings <= 4 or min(height, width) < least:
+            raise ShapeError(
+                f"Conv4: expected 0 to 4 halvings and pictures of at least {least}×{least}, "
+                f"got {halvings} halvings and {height}×{width}"
+            )
         blocks = []
-        for inputs in (channels, filters, filters, filters):
-            blocks.append(_block(inputs, filters, pool, normalization, steps))
-            height, width = (height // 2, width // 2) if pool else ((height + 1) // 2, (width + 1) // 2)
+        for number, inputs in enumerate((channels, filters, filters, filters)):
+            halve = number >= 4 - halvings
+            blocks.append(_block(inputs, filters, halve and pool, halve and not pool, normalization, steps))
+            if halve:
+                height, width = (height // 2, width // 2) if pool else ((height + 1) // 2, (width + 1) // 2)
         self.blocks = nn.Sequential(*blocks)
         self.average = average
         self.shape = tuple(shape)
@@ -65,9 +72,9 @@ class Conv4(nn.Module):
         return z.mean((-2, -1)) if self.average else z.flatten(1)
 
 
-def _block(inputs: int, filters: int, pool: bool, policy: Policy, steps: int) -> nn.Module:
+def _block(inputs: int, filters: int, pool: bool, stride: bool, policy: Policy, steps: int) -> nn.Module:
     bias = policy == "none"
-    convolution = nn.Conv2d(inputs, filters, 3, stride=1 if pool else 2, padding=1, bias=bias)
+    convolution = nn.Conv2d(inputs, filters, 3, stride=2 if stride else 1, padding=1, bias=bias)
     layers: list[nn.Module] = [convolution, normalization(policy, filters, steps=steps)]
     # ReLU after the pooling gives the same values from a quarter of the work
     layers += [nn.MaxPool2d(2), nn.ReLU()] if pool else [nn.ReLU()]

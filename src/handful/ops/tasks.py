@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.func import functional_call, vmap
 
-__all__ = ["Named", "bounded_mean", "call_each", "chunks", "pure_call"]
+__all__ = ["Named", "bounded_mean", "call_each", "chunks", "map_tasks", "pure_call"]
 
 Named = Mapping[str, Tensor]
 """Parameters or buffers by name."""
@@ -44,6 +45,18 @@ def pure_call(module: nn.Module, x: Any) -> Any:
     return functional_call(module, {name: buffer.clone() for name, buffer in module.named_buffers()}, (x,))
 
 
+def map_tasks(function: Callable[..., Tensor], *states: Any) -> Any:
+    """`function` of every tensor in a state (NamedTuples, mappings, None), or of the same tensor in several."""
+    first = states[0]
+    if first is None:
+        return None
+    if isinstance(first, Tensor):
+        return function(*states)
+    if isinstance(first, Mapping):
+        return {name: map_tasks(function, *(state[name] for state in states)) for name in first}
+    return type(first)(*(map_tasks(function, *leaves) for leaves in zip(*states, strict=True)))
+
+
 def chunks(tasks: int, at_once: int | None) -> Iterator[tuple[int, int]]:
     """(start, stop) of at most `at_once` tasks each (None: all)."""
     step = at_once or tasks
@@ -59,6 +72,7 @@ class _Known(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = upstream
         return None, None, *(scale * gradient for gradient in ctx.gradients)

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from ...encoders.normalization import adapting, policies_of
-from ...episode import Data, Episode, Support, join_data, leading, map_data
+from ...episode import Data, Episode, Support, join_data, leading
 from ...errors import LabelError, ShapeError
 from ...learner import Learner, task_losses
-from ...ops.tasks import Named, bounded_mean, call_each, chunks
+from ...ops.tasks import bounded_mean, call_each, chunks, map_tasks
 
 __all__ = ["MAML", "Adapted"]
 
@@ -84,18 +84,20 @@ class MAML(Learner):
 
     def adapt(self, support: Support) -> Adapted:
         """θ' = θ − α·∇L(θ) on the support, `inner_steps` times (eq. 1). Works inside `torch.no_grad` too."""
-        parts = [self._descend(_part(support, a, b)) for a, b in chunks(len(support.y), self.tasks_at_once)]
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        parts = [self._descend(support.part(a, b)) for a, b in chunks(len(support.y), self.tasks_at_once)]
+        joined: Adapted = map_tasks(lambda *leaves: torch.cat(leaves), *parts)
+        return joined
 
     def predict(self, state: Adapted, x: Data) -> Tensor:
         """Outputs of each task's own model: [B, Q, outputs]."""
         tasks = next(iter(state.parameters.values())).shape[0]
         parts = []
         for a, b in chunks(tasks, self.tasks_at_once):
-            part = state if b - a == tasks else _cut(state, a, b)
-            buffers = {name: leaf.clone() for name, leaf in part.buffers.items()} if self.training else part.buffers
-            parts.append(self._answer(part, buffers, map_data(lambda leaf, a=a, b=b: leaf[a:b], x)))  # type: ignore[misc]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+            part = map_tasks(lambda leaf, a=a, b=b: leaf[a:b], state)
+            if self.training:  # batch norm would write into the state
+                part = part._replace(buffers=map_tasks(torch.clone, part.buffers))
+            parts.append(self._answer(part, map_tasks(lambda leaf, a=a, b=b: leaf[a:b], x)))
+        return torch.cat(parts)
 
     def loss(self, episode: Episode) -> Tensor:
         """Mean over tasks of the query loss at θ'. Running statistics, where a layer keeps them, see every task."""
@@ -104,8 +106,8 @@ class MAML(Learner):
         def part(start: int, stop: int) -> Tensor:
             piece = episode.part(start, stop)
             state = self._descend(piece.support)
-            output = self._answer(state, state.buffers, piece.query.x)
-            seen.append({name: leaf.detach() for name, leaf in state.buffers.items()})
+            output = self._answer(state, piece.query.x)
+            seen.append(map_tasks(torch.detach, state.buffers))
             return task_losses(output, piece.query.y).mean()
 
         value = bounded_mean(part, list(self.parameters()), episode.tasks, self.tasks_at_once)
@@ -115,13 +117,16 @@ class MAML(Learner):
                 buffer.copy_(every.mean(0) if every.is_floating_point() else every[0])
         return value
 
+    def _steps(self) -> int:
+        return self.inner_steps if self.training or self.evaluation_steps is None else self.evaluation_steps
+
     def _descend(self, support: Support) -> Adapted:
         tasks = len(support.y)
         exact = torch.is_grad_enabled() and not self.first_order
         track = torch.is_grad_enabled()
-        steps = self.inner_steps if self.training else self.evaluation_steps or self.inner_steps
+        steps = self._steps()
         with torch.inference_mode(False), torch.enable_grad():
-            x, y = map_data(_usable, support.x), _usable(support.y)
+            x, y, weight = (map_tasks(_usable, leaf) for leaf in (support.x, support.y, support.weight))
             buffers = {n: p.expand(tasks, *p.shape).clone() for n, p in self.model.named_buffers()}
             theta = {n: p.expand(tasks, *p.shape) for n, p in self.model.named_parameters()}  # [B, ...]
             for step in range(steps):
@@ -130,7 +135,7 @@ class MAML(Learner):
                 with adapting(step):
                     output = call_each(self.model, {**theta, **buffers}, x)
                 self._check(output, support)
-                loss = task_losses(output, y).sum()
+                loss = task_losses(output, y, weight).sum()
                 wanted = [theta[name] for name in self.adapted]
                 gradients = torch.autograd.grad(loss, wanted, create_graph=exact, allow_unused=True)
                 for rate, name, gradient in zip(self.rates, self.adapted, gradients, strict=True):
@@ -142,9 +147,9 @@ class MAML(Learner):
             theta = {name: leaf.detach() for name, leaf in theta.items()}
         return Adapted(theta, buffers, support.x if self.keeps_support else None)
 
-    def _answer(self, state: Adapted, buffers: Named, x: Data) -> Tensor:
-        steps = self.inner_steps if self.training else self.evaluation_steps or self.inner_steps
-        model = {**state.parameters, **buffers}
+    def _answer(self, state: Adapted, x: Data) -> Tensor:
+        steps = self._steps()
+        model = {**state.parameters, **state.buffers}
         if state.support is None:
             with adapting(steps):
                 return call_each(self.model, model, x)
@@ -186,21 +191,3 @@ def _warn_unused(names: list[str]) -> None:
 
 def _usable(leaf: Tensor) -> Tensor:
     return leaf.clone() if leaf.is_inference() else leaf
-
-
-def _part(support: Support, start: int, stop: int) -> Support:
-    if stop - start == len(support.y):
-        return support
-    return Support(map_data(lambda leaf: leaf[start:stop], support.x), support.y[start:stop], support.ways)
-
-
-def _cut(state: Adapted, start: int, stop: int) -> Adapted:
-    kept = None if state.support is None else map_data(lambda leaf: leaf[start:stop], state.support)
-    cut = [{name: leaf[start:stop] for name, leaf in named.items()} for named in state[:2]]
-    return Adapted(cut[0], cut[1], kept)
-
-
-def _joined(parts: list[Adapted]) -> Adapted:
-    parameters, buffers = ({name: torch.cat([part[i][name] for part in parts]) for name in parts[0][i]} for i in (0, 1))
-    kept = [part.support for part in parts if part.support is not None]
-    return Adapted(parameters, buffers, join_data(kept, 0) if kept else None)

@@ -1,0 +1,460 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from handful import __version__
+from handful.checkpoint import load_checkpoint
+from handful.cli import main
+from handful.data import DATASETS
+from handful.encoders import ENCODERS
+from handful.evaluate import compare, evaluate
+from handful.learners import LEARNERS
+from handful.recipes import recipe_names
+from handful.spec import Tasks, load_data
+
+Table = dict[str, Any]
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    error: str
+
+
+Call = Callable[..., Said]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    """`handful` with these arguments, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run(*arguments: object) -> Said:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        code = end.value.code
+        return Said(code if isinstance(code, int) else 0, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small runs of different seeds, made by the command itself: a/best, a/last, b/best, b/last."""
+    folder = tmp_path_factory.mktemp("trained")
+    for name, seed in (("a", 0), ("b", 1)):
+        (folder / f"{name}.toml").write_text(spec(seed=seed))
+        with pytest.raises(SystemExit) as end:
+            main(["train", str(folder / f"{name}.toml"), "--to", str(folder / name)])
+        assert end.value.code in (0, None)
+    return folder
+
+
+def spec(
+    *,
+    learner: str = 'name = "prototypical"',
+    encoder: str = 'name = "mlp"\nshape = [1, 8, 8]\nhidden = [16]',
+    data: str = 'name = "digits"',
+    train: str = "ways = 5\nshots = 1\nqueries = 3\nsteps = 6\nrate = 0.01",
+    validation: str = "ways = 5\nevery = 3\ntasks = 5\nbatch = 5",
+    seed: int = 0,
+) -> str:
+    train = f"{train}\nseed = {seed}"
+    tables = {"learner": learner, "encoder": encoder, "data": data, "train": train, "validation": validation}
+    return "".join(f"[{name}]\n{content}\n" for name, content in tables.items())
+
+
+RECIPE = f'title = "Small"\nmetric = "accuracy"\n{spec()}[evaluation]\nways = 5\ntasks = 20\nqueries = 5\n'
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+# What answers without a tensor library
+
+
+def light(*arguments: str) -> tuple[float, list[str], str]:
+    """User seconds of a process, the heavy modules it imported, and all it said."""
+    code = (
+        "import atexit, os, sys\n"
+        "heavy = {'torch', 'numpy', 'scipy', 'sklearn', 'pydantic', 'matplotlib', 'PIL'}\n"
+        "atexit.register(lambda: os.write(2, f'\\n@{os.times().user} {sorted(heavy & set(sys.modules))}'.encode()))\n"
+        "from handful.cli import main\n"
+        f"main({list(arguments)!r})\n"
+    )
+    environment = os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    said, _, about = done.stderr.rpartition("\n@")
+    seconds, _, modules = about.partition(" ")
+    return float(seconds), modules.strip("[]").split(", ") if modules != "[]" else [], done.stdout + said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--help"], "reproduce"),
+        (["--version"], f"handful {__version__}"),
+        (["train", "absent.toml"], "absent.toml"),
+        (["reproduce", "omniglot-mml-5w1s"], "did you mean 'omniglot-maml-5w1s'"),
+    ],
+)
+def test_answers_at_once(arguments: list[str], expected: str) -> None:
+    tries = []
+    for _ in range(3):
+        seconds, modules, said = light(*arguments)
+        assert modules == []
+        assert expected in said
+        tries.append(seconds)
+        if seconds < 0.5:
+            return
+    pytest.fail(f"expected under 0.5 s of processor time, took {tries}")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["-h"],
+        ["train", "--help"],
+        ["evaluate", "--help"],
+        ["reproduce", "--help"],
+        ["list", "--help"],
+        ["data", "--help"],
+        ["data", "add", "--help"],
+        ["frobnicate"],
+        ["train"],
+        ["train", "--frobnicate"],
+        ["evaluate", "absent"],
+        ["evaluate", ".", "--tasks", "many"],
+        ["evaluate", ".", "--ways", "0"],
+        ["reproduce", "omniglot-maml-5w1s", "--seeds", "0"],
+        ["reproduce", "omniglot-maml-5w1s", "--threads", "0"],
+        ["list", "nonsense"],
+        ["data", "add", "digits", "--from", "absent"],
+    ],
+)
+def test_arguments_are_checked_without_torch(arguments: list[str]) -> None:
+    """In one process: whichever of these imports torch is caught by the first after it."""
+    code = (
+        "import sys\nfrom handful.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit: pass\n"
+        "print('@', 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.rpartition("@")[2].strip() == "False"
+    assert "Traceback" not in done.stderr
+
+
+def test_help_names_every_command(call: Call) -> None:
+    said = call("--help")
+    assert said.code == 0
+    for command in ("demo", "train", "evaluate", "reproduce", "list", "data"):
+        assert f" {command} " in said.out
+    assert call("-h").out == said.out
+
+
+def test_no_arguments_show_the_help(call: Call) -> None:
+    said = call()
+    assert said.code in (0, 2)
+    assert "Usage: handful" in said.out + said.error
+
+
+def test_version(call: Call) -> None:
+    assert call("--version") == Said(0, f"handful {__version__}\n", "")
+
+
+# Catalogs
+
+
+@pytest.mark.parametrize(
+    ("what", "names", "keys"),
+    [
+        ("learners", list(LEARNERS), {"name", "paper", "kind", "regression", "any_ways", "transductive"}),
+        ("encoders", list(ENCODERS), {"name", "summary", "options"}),
+        ("data", list(DATASETS), {"name", "summary", "licence", "source", "options"}),
+        ("recipes", recipe_names(), {"name", "title", "metric", "published", "source"}),
+    ],
+)
+def test_catalogs(call: Call, what: str, names: list[str], keys: set[str]) -> None:
+    said = call("list", what, "--json")
+    assert (said.code, said.error) == (0, "")
+    rows = json.loads(said.out)
+    assert [row["name"] for row in rows] == names
+    assert all(keys <= set(row) for row in rows)
+    assert all(row[key] != "" for row in rows for key in keys)
+    shown = call("list", what)
+    assert (shown.code, shown.error) == (0, "")
+    assert all(name in shown.out for name in names)
+
+
+def test_what_a_learner_can_do(call: Call) -> None:
+    rows = {row["name"]: row for row in json.loads(call("list", "learners", "--json").out)}
+    assert [rows["maml"][key] for key in ("kind", "regression", "any_ways", "transductive")] == [
+        "gradient", True, False, False
+    ]  # fmt: skip
+    assert [rows["prototypical"][key] for key in ("kind", "regression", "any_ways", "transductive")] == [
+        "metric", False, True, False
+    ]  # fmt: skip
+    assert {"outputs", "inner_rate", "inner_steps"} <= set(rows["maml"]["options"])
+
+
+def test_options_that_are_listed_are_options(call: Call) -> None:
+    (mlp,) = [row for row in json.loads(call("list", "encoders", "--json").out) if row["name"] == "mlp"]
+    assert mlp["options"] == ["shape", "hidden", "normalization", "steps"]
+
+
+# Train, evaluate, reproduce
+
+
+def test_train(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(spec())
+    said = call("train", "small.toml")
+    assert (said.code, said.out) == (0, "")
+    assert "Training finished after 6 steps" in said.error
+    assert f"Next: handful evaluate {Path('runs/small/best')}" in said.error
+    assert load_checkpoint(tmp_path / "runs" / "small" / "last").step == 6
+    assert load_checkpoint(tmp_path / "runs" / "small" / "best").spec.train.steps == 6
+    again = call("train", "small.toml")
+    assert again.code == 1
+    assert "--resume" in again.error
+    resumed = call("train", "small.toml", "--resume")
+    assert resumed.code == 0
+    assert "finished after 6 steps" in resumed.error
+
+
+def test_evaluate(call: Call, trained: Path) -> None:
+    said = call("evaluate", trained / "a" / "best", "--tasks", 40)
+    assert said.code == 0
+    first, hardest = said.out.splitlines()
+    assert first.startswith("prototypical, 5-way 1-shot, split test: ")
+    assert "(40 tasks, each query by itself)" in first
+    assert "±" in first
+    assert hardest.startswith("hardest classes: ")
+
+
+def test_evaluate_as_json(call: Call, trained: Path) -> None:
+    said = call("evaluate", trained / "a" / "best", "--tasks", 40, "--json")
+    assert said.code == 0
+    table = json.loads(said.out)  # one object and nothing else
+    checkpoint = load_checkpoint(trained / "a" / "best")
+    tasks = Tasks(split="test", ways=5, shots=1, queries=15, batch=20, seed=2)
+    result = evaluate(checkpoint.learner, tasks.draw_from(load_data(checkpoint.spec)), tasks=40)
+    assert (table["value"], table["ci95"], table["record"]) == (*result.mean, result.record)
+    assert (table["metric"], table["tasks"], table["transductive"]) == ("accuracy", 40, False)
+    assert (table["learner"], table["step"]) == ("prototypical", checkpoint.step)
+    assert table["by_class"] == result.by_class
+    assert list(table["by_class"].values()) == sorted(table["by_class"].values())
+    assert table["evaluation"] == json.loads(tasks.model_dump_json())
+    assert "against" not in table
+
+
+def test_options_choose_the_tasks(call: Call, trained: Path) -> None:
+    options = ("--tasks", 40, "--split", "val", "--ways", 3, "--shots", 2, "--queries", 4, "--seed", 9)
+    said = call("evaluate", trained / "a" / "best", *options, "--json")
+    table = json.loads(said.out)["evaluation"]
+    assert [table[key] for key in ("split", "ways", "shots", "queries", "seed")] == ["val", 3, 2, 4, 9]
+
+
+def test_evaluate_against_another_on_the_same_tasks(call: Call, trained: Path) -> None:
+    one, two = trained / "a" / "best", trained / "b" / "best"
+    table = json.loads(call("evaluate", one, "--against", two, "--tasks", 40, "--json").out)
+    data = load_data(load_checkpoint(one).spec)
+    tasks = Tasks(split="test", ways=5, batch=20, seed=2)
+    results = [evaluate(load_checkpoint(path).learner, tasks.draw_from(data), tasks=40) for path in (one, two)]
+    difference = compare(*results)
+    assert difference.value != 0
+    assert table["value"] == results[0].mean.value
+    assert table["against"] == {"checkpoint": str(two), "value": results[1].mean.value, "ci95": results[1].mean.ci95}
+    assert table["difference"] == {"value": difference.value, "ci95": difference.ci95}
+    assert "paired difference: " in call("evaluate", one, "--against", two, "--tasks", 40).out
+
+
+def test_record_has_the_score_of_every_task(call: Call, trained: Path, tmp_path: Path) -> None:
+    one, two = trained / "a" / "best", trained / "b" / "best"
+    options = ("--tasks", 40, "--record", "scores/alone.csv", "--json")
+    table = json.loads(call("evaluate", one, *options).out)
+    rows = list(csv.DictReader((tmp_path / "scores" / "alone.csv").open()))
+    assert [row["task"] for row in rows] == [str(index) for index in range(40)]
+    assert np.mean([float(row["accuracy"]) for row in rows]) == table["value"]
+    table = json.loads(call("evaluate", one, "--against", two, *options).out)
+    rows = list(csv.DictReader((tmp_path / "scores" / "alone.csv").open()))
+    assert np.mean([float(row["against"]) for row in rows]) == table["against"]["value"]
+
+
+def test_reproduce(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(RECIPE + '[published]\nvalue = 0.5\nsource = "Nobody 2020"\n')
+    said = call("reproduce", "tiny.toml")
+    assert said.code == 0
+    assert said.out.startswith("Small: ")
+    assert "Published: 50.00 % (Nobody 2020)" in said.out
+    written = json.loads((tmp_path / "results" / "tiny.json").read_text())
+    again = call("reproduce", "tiny.toml", "--json")
+    assert again.code == 0
+    assert json.loads(again.out)["value"] == written["value"]
+
+
+def test_data_that_needs_no_files(call: Call) -> None:
+    said = call("data", "add", "digits")
+    assert (said.code, said.out) == (0, "")
+    assert "digits is ready" in said.error
+
+
+# Mistakes
+
+
+def cut_in_half(folder: Path) -> None:
+    path = folder / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+SINUSOID = spec(
+    learner='name = "maml"\noutputs = 1',
+    encoder='name = "mlp"\nshape = [1]',
+    data='name = "sinusoid"',
+    train="ways = 5\nsteps = 3",
+    validation="every = 3",
+)
+
+MISTAKES: dict[str, tuple[list[str], str]] = {
+    "unknown command": (["trian"], "trian"),
+    "unknown option": (["train", "good.toml", "--resme"], "--resme"),
+    "argument missing": (["train"], "SPEC"),
+    "wrong kind of option": (["evaluate", "a/best", "--tasks", "many"], "many"),
+    "too few tasks": (["evaluate", "a/best", "--tasks", "1"], "--tasks"),
+    "no such spec": (["train", "absent.toml"], "absent.toml"),
+    "directory as spec": (["train", "a"], "'a'"),
+    "unreadable spec": (["train", "binary.toml"], "binary.toml: expected TOML"),
+    "broken spec": (["train", "broken.toml"], "broken.toml: expected TOML"),
+    "typo in spec": (["train", "typo.toml"], "unknown key 'train.setps'; did you mean 'train.steps'"),
+    "typo in option": (["train", "option.toml"], "[train.optimizer] adam: unknown key 'bettas'"),
+    "typo in name": (["train", "name.toml"], "unknown learner 'protypical'; did you mean 'prototypical'"),
+    "value in spec": (["train", "value.toml"], "train.steps: input should be a valid integer"),
+    "size in spec": (["train", "size.toml"], "cannot be built"),
+    "no shape": (["train", "shape.toml"], "set shape = [1, 8, 8] in [encoder]"),
+    "ways of regression": (["train", "regression.toml"], "regression tasks have no `ways`"),
+    "unknown split in spec": (["train", "split.toml"], "unknown split 'tain'"),
+    "ways above the classes": (["train", "ways.toml"], "49 ways need as many classes; the pool has 48"),
+    "too few examples": (["train", "shots.toml"], "200 shots + 15 queries need 215"),
+    "folder under a file": (["train", "good.toml", "--to", "good.toml/run"], "good.toml/run"),
+    "file as folder": (["train", "good.toml", "--to", "typo.toml"], "typo.toml"),
+    "folder of other things": (["train", "good.toml", "--to", "photos"], "photos: expected a new or empty folder"),
+    "folder with a run": (["train", "a.toml", "--to", "a"], "a: holds a run already"),
+    "another run to resume": (["train", "good.toml", "--to", "a", "--resume"], "a: holds a run of another spec"),
+    "unknown device in training": (["train", "good.toml", "--device", "gpu"], "device 'gpu' is not to be had"),
+    "device that is not here": (["train", "good.toml", "--device", "hpu"], "device 'hpu' is not to be had"),
+    "no such checkpoint": (["evaluate", "absent"], "absent"),
+    "not a checkpoint": (["evaluate", "photos"], "photos: expected a checkpoint folder"),
+    "a file as checkpoint": (["evaluate", "good.toml"], "good.toml: expected a checkpoint folder"),
+    "run as checkpoint": (["evaluate", "a"], "it holds the checkpoints best, last: name one of them"),
+    "half a checkpoint": (["evaluate", "half"], "weights.safetensors"),
+    "half a checkpoint to resume": (["train", "a.toml", "--to", "cut", "--resume"], "optimizer.safetensors"),
+    "ways above the classes in evaluation": (["evaluate", "a/best", "--ways", "17"], "17 ways need as many classes"),
+    "too few examples in evaluation": (["evaluate", "a/best", "--shots", "200"], "200 shots + 15 queries need 215"),
+    "unknown split": (["evaluate", "a/best", "--split", "tset"], "unknown split 'tset'; did you mean 'test'"),
+    "unknown device": (["evaluate", "a/best", "--device", "gpu"], "device 'gpu' is not to be had"),
+    "no such rival": (["evaluate", "a/best", "--against", "absent"], "absent"),
+    "record under a file": (
+        ["evaluate", "a/best", "--tasks", "5", "--record", "good.toml/x.csv"],
+        "good.toml/x.csv",
+    ),
+    "record is a folder": (["evaluate", "a/best", "--tasks", "5", "--record", "photos"], "photos"),
+    "unknown recipe": (["reproduce", "omniglot-mml-5w1s"], "did you mean 'omniglot-maml-5w1s'"),
+    "no such recipe file": (["reproduce", "absent.toml"], "absent.toml"),
+    "spec as recipe": (["reproduce", "good.toml"], "recipe good: missing key 'title'"),
+    "results under a file": (["reproduce", "recipe.toml", "--to", "good.toml/results"], "good.toml/results"),
+    "runs under a file": (["reproduce", "recipe.toml", "--to", "photos", "--runs", "good.toml/runs"], "good.toml/runs"),
+    "device of a recipe": (["reproduce", "recipe.toml", "--device", "gpu"], "device 'gpu' is not to be had"),
+    "unknown catalog": (["list", "lerners"], "lerners"),
+    "unknown data set": (["data", "add", "omniglit"], "unknown data set 'omniglit'; did you mean 'omniglot'"),
+    "folder of data missing": (["data", "add", "omniglot", "--from", "absent"], "absent"),
+    "data that need no files": (["data", "add", "digits", "--from", "photos"], "'digits' needs no files"),
+    "data of something else": (["data", "add", "omniglot", "--from", "photos"], "photos"),
+}
+
+
+@pytest.fixture(scope="module")
+def mistaken(trained: Path) -> Path:
+    """A folder with every kind of file that a mistake needs."""
+    sources = {
+        "good": spec(train="ways = 5\nsteps = 4"),
+        "broken": "[learner\n",
+        "typo": spec(train="ways = 5\nsteps = 4\nsetps = 5"),
+        "option": spec(train='ways = 5\nsteps = 4\noptimizer = { name = "adam", bettas = [0, 1] }'),
+        "name": spec(learner='name = "protypical"'),
+        "value": spec(train='ways = 5\nsteps = "many"'),
+        "size": spec(encoder='name = "mlp"\nshape = [1, 8, 8]\nhidden = [-3]'),
+        "shape": spec(encoder='name = "mlp"'),
+        "regression": SINUSOID,
+        "split": spec(train='ways = 5\nsteps = 4\nsplit = "tain"'),
+        "ways": spec(train="ways = 49\nsteps = 4"),
+        "shots": spec(train="ways = 5\nshots = 200\nsteps = 4"),
+        "recipe": RECIPE,
+    }
+    for name, content in sources.items():
+        (trained / f"{name}.toml").write_text(content)
+    (trained / "binary.toml").write_bytes(b"\xff\xfe\x00\x01")
+    (trained / "photos").mkdir()
+    (trained / "photos" / "cat.jpg").write_bytes(b"\xff\xd8")
+    shutil.copytree(trained / "a" / "last", trained / "half")
+    cut_in_half(trained / "half")
+    shutil.copytree(trained / "a", trained / "cut")
+    optimizer = trained / "cut" / "last" / "resume" / "optimizer.safetensors"
+    optimizer.write_bytes(optimizer.read_bytes()[:100])
+    return trained
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes(call: Call, mistaken: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mistake: str) -> None:
+    monkeypatch.chdir(mistaken)
+    monkeypatch.setenv("HANDFUL_DATA", str(tmp_path / "cache"))
+    arguments, expected = MISTAKES[mistake]
+    before = tree(mistaken)
+    said = call(*arguments)
+    assert said.code in (1, 2)
+    assert said.out == ""
+    assert expected in " ".join(said.error.split())
+    assert "Traceback" not in said.error
+    assert tree(mistaken) == before
+
+
+def test_ways_that_a_fixed_head_does_not_have(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "head.toml").write_text(spec(learner='name = "maml"\noutputs = 4'))
+    said = call("train", "head.toml")
+    assert said.code == 1
+    assert "as many ways as outputs (outputs=5)" in said.error
+
+
+def test_a_second_spec_may_use_the_folder_that_a_mistake_left(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "head.toml").write_text(spec(learner='name = "maml"\noutputs = 4'))
+    assert call("train", "head.toml").code == 1
+    (tmp_path / "head.toml").write_text(spec(learner='name = "maml"\noutputs = 5'))
+    assert call("train", "head.toml").code == 0
+
+
+@pytest.mark.parametrize("what", [["learners"], ["recipes", "--json"]])
+def test_a_reader_that_goes_away(what: list[str]) -> None:
+    """As in `handful list recipes | head -1`."""
+    command = [sys.executable, "-c", "from handful.cli import main; main()", "list", *what]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read()
+    assert "Traceback" not in said
+    assert "BrokenPipeError" not in said

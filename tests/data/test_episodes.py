@@ -1,0 +1,263 @@
+import itertools
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handful.data.episodes import Draw, Episodes
+from handful.data.pool import ClassPool, rotations
+from handful.errors import DataError
+from handful.episode import Episode
+
+CLASSES, EACH = 9, 14
+
+
+def numbered(counts: list[int], **options: object) -> ClassPool:
+    """A pool whose example i is the number i."""
+    x = torch.arange(float(sum(counts))).unsqueeze(1)
+    return ClassPool.grouped(x, counts, [f"class{i}" for i in range(len(counts))], **options)  # type: ignore[arg-type]
+
+
+POOL = numbered([EACH + i % 3 for i in range(CLASSES)])
+CLASS_OF = torch.repeat_interleave(torch.arange(CLASSES), POOL.counts)
+
+
+@st.composite
+def settings(draw: st.DrawFn) -> dict[str, object]:
+    def span(most: int) -> st.SearchStrategy[object]:
+        pair = st.tuples(st.integers(1, most), st.integers(1, most)).map(lambda p: (min(p), max(p)))
+        return st.integers(1, most) | pair
+
+    return {
+        "ways": draw(span(CLASSES)),
+        "shots": draw(span(5)),
+        "queries": draw(st.integers(1, 5)),
+        "batch": draw(st.integers(1, 4)),
+        "seed": draw(st.integers(0, 2**40)),
+        "ragged": draw(st.booleans()),
+    }
+
+
+def bounds(value: object) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value  # type: ignore[return-value]
+
+
+def check(draw: Draw, options: dict[str, object]) -> tuple[int, int]:
+    """All that must hold of any draw; its ways and shots."""
+    batch, ways = draw.classes.shape
+    assert batch == options["batch"]
+    assert bounds(options["ways"])[0] <= ways <= bounds(options["ways"])[1]
+    shots = draw.support.shape[1] // ways
+    assert draw.support.shape[1] == shots * ways, "shots add up to ways times shots, ragged or not"
+    assert bounds(options["shots"])[0] <= shots <= bounds(options["shots"])[1]
+    for task in range(batch):
+        classes = draw.classes[task].tolist()
+        assert len(set(classes)) == ways, "the classes of a task differ"
+        rows = draw.support[task].tolist() + draw.query[task].tolist()
+        assert len(set(rows)) == len(rows), "no example twice: support and query are disjoint"
+        for part, y in ((draw.support, draw.support_y), (draw.query, draw.query_y)):
+            assert torch.equal(CLASS_OF[part[task]], draw.classes[task][y[task]]), "labels are those of the rows"
+        given = torch.bincount(draw.support_y[task], minlength=ways)
+        if options["ragged"]:
+            assert 1 <= int(given.min()) <= int(given.max()) <= 2 * shots - 1
+        else:
+            assert given.tolist() == [shots] * ways
+        assert torch.bincount(draw.query_y[task], minlength=ways).tolist() == [options["queries"]] * ways
+    return ways, shots
+
+
+@given(settings(), st.integers(0, 10**9))
+def test_every_draw_is_a_batch_of_tasks(options: dict[str, object], t: int) -> None:
+    episodes = Episodes(POOL, **options)  # type: ignore[arg-type]
+    draw = episodes.draw(t)
+    ways, _ = check(draw, options)
+    episode = episodes[t]
+    assert episode.support.ways == ways
+    assert torch.equal(episode.support.x[..., 0].long(), draw.support)  # type: ignore[index]
+    assert torch.equal(episode.query.x[..., 0].long(), draw.query)  # type: ignore[index]
+    assert torch.equal(episode.support.y, draw.support_y)
+    assert torch.equal(episode.query.y, draw.query_y)
+
+
+def same(a: Draw, b: Draw) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@given(settings(), st.permutations(range(4)))
+def test_a_task_hangs_on_its_number_only(options: dict[str, object], order: list[int]) -> None:
+    first = Episodes(POOL, **options)  # type: ignore[arg-type]
+    expected = [first.draw(t) for t in range(4)]
+    np.random.seed(1)  # noqa: NPY002 - nobody's global numbers matter
+    torch.manual_seed(1)
+    fresh = Episodes(POOL, **options)  # type: ignore[arg-type]
+    for t in order:
+        assert same(fresh.draw(t), expected[t])
+    for t, episode in enumerate(itertools.islice(fresh, 4)):
+        assert torch.equal(episode.query.y, expected[t].query_y)
+
+
+def test_threads_draw_the_same_tasks() -> None:
+    episodes = Episodes(POOL, ways=4, shots=2, queries=3, batch=2, ragged=True)
+    expected = [episodes.draw(t) for t in range(50)]
+    with ThreadPoolExecutor(4) as threads:
+        assert all(map(same, threads.map(episodes.draw, range(50)), expected))
+
+
+def test_another_process_draws_the_same_tasks() -> None:
+    code = (
+        "import torch; from handful.data.pool import ClassPool; from handful.data.episodes import Episodes;"
+        f"pool = ClassPool.grouped(torch.arange({sum(POOL.counts.tolist())}.).unsqueeze(1), {POOL.counts.tolist()},"
+        f" {list(POOL.names)});"
+        "draw = Episodes(pool, ways=(2, 6), shots=(1, 4), queries=2, batch=2, seed=7, ragged=True).draw(123);"
+        "print([leaf.tolist() for leaf in draw])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    here = Episodes(POOL, ways=(2, 6), shots=(1, 4), queries=2, batch=2, seed=7, ragged=True).draw(123)
+    assert result.stdout.strip() == str([leaf.tolist() for leaf in here])
+
+
+def test_published_tasks_never_change() -> None:
+    """A change here is a change of every published number."""
+    draw = Episodes(POOL, ways=3, shots=1, queries=1, batch=1, seed=0).draw(0)
+    assert [leaf.tolist() for leaf in draw] == [[[1, 4, 0]], [[73, 28, 8]], [[1, 0, 2]], [[70, 24, 7]], [[1, 0, 2]]]
+
+
+def test_other_numbers_and_seeds_are_other_tasks() -> None:
+    keys = [(seed, t) for seed in range(5) for t in range(20)]
+    drawn = {str(Episodes(POOL, ways=5, shots=2, queries=2, seed=seed).draw(t)) for seed, t in keys}
+    assert len(drawn) == len(keys)
+
+
+def draws(count: int, **options: object) -> Iterator[Draw]:
+    episodes = Episodes(POOL, batch=100, seed=5, **options)  # type: ignore[arg-type]
+    return (episodes.draw(t) for t in range(count))
+
+
+def uniform(counts: np.ndarray, expected: np.ndarray | None = None) -> bool:
+    total = counts.sum() / (1 if expected is None else expected.sum())
+    return bool(scipy.stats.chisquare(counts, None if expected is None else expected * total).pvalue > 0.001)
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_classes_labels_and_positions_are_uniform(ragged: bool) -> None:
+    some = list(draws(20, ways=5, shots=2, queries=2, ragged=ragged))
+    classes = torch.cat([draw.classes for draw in some])  # [2000, 5]
+    pairs = torch.bincount((classes * 5 + torch.arange(5)).flatten(), minlength=CLASSES * 5)
+    assert uniform(pairs.numpy()), "every class has every label as often"
+    for labels in (torch.cat([draw.support_y for draw in some]), torch.cat([draw.query_y for draw in some])):
+        places = labels.shape[1]
+        table = torch.bincount((labels * places + torch.arange(places)).flatten(), minlength=5 * places)
+        assert uniform(table.numpy()), "every label stands at every place as often"
+    neighbors = torch.bincount((classes[:, 0] * CLASSES + classes[:, 1]), minlength=CLASSES**2).view(CLASSES, CLASSES)
+    assert int(neighbors.diagonal().sum()) == 0
+    assert uniform(neighbors[~torch.eye(CLASSES, dtype=torch.bool)].numpy()), "classes are drawn without a pattern"
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_examples_are_uniform_within_their_class(ragged: bool) -> None:
+    some = list(draws(20, ways=4, shots=2, queries=3, ragged=ragged))
+    each = (1 / POOL.counts.double())[CLASS_OF].numpy()
+    for rows in ([draw.support for draw in some], [draw.query for draw in some]):
+        seen = torch.bincount(torch.cat(rows).flatten(), minlength=len(CLASS_OF)).numpy()
+        by_class = np.bincount(CLASS_OF, seen)
+        for label in range(CLASSES):
+            mine = CLASS_OF.numpy() == label
+            assert uniform(seen[mine], each[mine]), f"class {label}"
+        assert uniform(by_class) or ragged
+
+
+def test_ways_and_shots_are_uniform_over_their_ranges() -> None:
+    episodes = Episodes(POOL, ways=(2, 5), shots=(1, 4), queries=1, seed=3)
+    seen = np.zeros((4, 4))
+    for t in range(1600):
+        draw = episodes.draw(t)
+        ways = draw.classes.shape[1]
+        seen[ways - 2, draw.support.shape[1] // ways - 1] += 1
+    assert uniform(seen.flatten())
+
+
+def test_ragged_shots_reach_their_whole_range() -> None:
+    seen: set[int] = set()
+    total, count = 0, 0
+    for draw in draws(5, ways=4, shots=3, queries=1, ragged=True):
+        for y in draw.support_y:
+            shots = torch.bincount(y, minlength=4)
+            seen.update(shots.tolist())
+            total, count = total + int(shots[0]), count + 1
+    assert seen == {1, 2, 3, 4, 5}
+    assert total / count == pytest.approx(3, abs=0.2), "no label is favored"
+
+
+def test_families_give_at_most_one_class_to_a_task() -> None:
+    turned = rotations(ClassPool.grouped(torch.rand(30, 1, 2, 2), [5] * 6, list("abcdef")))
+    drawn = [Episodes(turned, ways=6, queries=2, batch=50, families=True, seed=1).draw(t) for t in range(20)]
+    classes = torch.cat([draw.classes for draw in drawn])
+    assert torch.equal(turned.families[classes].sort(1).values, torch.arange(6).expand(1000, 6))
+    assert uniform(torch.bincount(classes.flatten(), minlength=24).numpy()), "every variant as often"
+    mixed = Episodes(turned, ways=6, queries=2, batch=50, seed=1).draw(0).classes
+    assert any(len(set(turned.families[task].tolist())) < 6 for task in mixed), "without, variants do meet"
+
+
+def test_families_of_different_sizes() -> None:
+    uneven = numbered([3] * 5, families=[7, 2, 7, 7, 9])
+    for draw in (Episodes(uneven, ways=3, queries=1, batch=9, families=True).draw(t) for t in range(9)):
+        assert torch.equal(uneven.families[draw.classes].sort(1).values, torch.tensor([2, 7, 9]).expand(9, 3))
+
+
+def test_splits_do_not_leak() -> None:
+    pool = numbered([6] * 8, splits={"train": ["class0", "class3", "class5", "class6"], "test": ["class1", "class7"]})
+    seen = {}
+    for split, ways in (("train", 4), ("test", 2)):
+        episodes = Episodes(pool.split(split), ways=ways, shots=2, queries=3, batch=20)
+        rows = torch.cat([torch.cat([d.support.flatten(), d.query.flatten()]) for d in map(episodes.draw, range(10))])
+        seen[split] = set((rows // 6).tolist())
+    assert seen == {"train": {0, 3, 5, 6}, "test": {1, 7}}
+
+
+def test_pictures_come_as_floats() -> None:
+    pool = ClassPool.grouped(torch.full((4, 1, 2, 2), 51, dtype=torch.uint8), [2, 2], ["a", "b"])
+    episode: Episode = Episodes(pool, ways=2, queries=1)[0]
+    assert episode.support.x.shape == (1, 2, 1, 2, 2)  # type: ignore[union-attr]
+    assert torch.equal(episode.support.x, torch.full((1, 2, 1, 2, 2), 51.0) / 255)  # type: ignore[arg-type]
+
+
+def test_a_class_of_just_enough_examples() -> None:
+    draw = Episodes(numbered([4, 4]), ways=2, shots=3, queries=1).draw(0)
+    assert sorted(torch.cat([draw.support, draw.query], 1).flatten().tolist()) == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ways": 10}, "10 ways need as many classes; the pool has 9"),
+        ({"ways": (2, 12)}, "12 ways need as many classes"),
+        ({"ways": 0}, "ways must be at least 1.*got 0"),
+        ({"ways": (3, 2)}, r"ways must be .*range \(least, greatest\); got \(3, 2\)"),
+        ({"shots": 0}, "shots must be at least 1"),
+        ({"queries": 0}, "one query, got 1 and 0"),
+        ({"batch": 0}, "one task a batch.*got 0 and"),
+        ({"shots": 10, "queries": 5}, "class 'class0' has 14 examples .and 2 more classes.; 10 shots . 5 queries need"),
+        ({"shots": (1, 12), "queries": 4}, r"12 shots \+ 4 queries need 16: ask for fewer, or leave the class out"),
+        ({"shots": 6, "queries": 5, "ragged": True}, r"11 shots \+ 5 queries need 16"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Episodes(POOL, **{"queries": 2, **options})  # type: ignore[arg-type]
+
+
+def test_too_few_families_are_refused() -> None:
+    with pytest.raises(DataError, match="3 ways need as many families of classes; the pool has 2"):
+        Episodes(numbered([3] * 4, families=[0, 0, 1, 1]), ways=3, queries=1, families=True)
+
+
+def test_there_is_no_task_before_the_first() -> None:
+    with pytest.raises(IndexError, match="numbered from 0, got -1"):
+        Episodes(POOL, queries=2)[-1]

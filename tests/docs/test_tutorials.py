@@ -1,0 +1,96 @@
+"""The documents keep their word: tutorials run and print what they show, the example spec builds."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import itertools
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+from handful.data import DATASETS
+from handful.encoders import ENCODERS
+from handful.learners import LEARNERS
+from handful.reproduce import Published, Recipe, Trials
+from handful.spec import Spec, Tasks, Training, Validation, build
+from handful.train import SCHEDULES
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = ROOT / "docs"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+
+def blocks(path: Path) -> list[tuple[str, str]]:
+    """(language, content) of each fenced block, in order."""
+    return BLOCK.findall(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng([]):
+        yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("path", sorted((DOCUMENTS / "tutorials").glob("*.md")), ids=lambda path: path.stem)
+def test_a_tutorial_runs_and_prints_what_it_shows(path, one_thread):
+    namespace = {"__name__": "tutorial"}
+    found = blocks(path)
+    assert found
+    for (language, content), (following, shown) in itertools.pairwise([*found, ("", "")]):
+        if language != "python":
+            continue
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(content, path.name, "exec"), namespace)
+        if printed.getvalue():
+            assert following == "text", f"{path.name} does not show what it prints: {printed.getvalue()}"
+            agrees(printed.getvalue(), shown)
+
+
+def agrees(printed: str, shown: str) -> None:
+    """The same words; figures within a point (of lines in percent or points) or a tenth."""
+    for line, expected in zip(printed.splitlines(), shown.splitlines(), strict=True):
+        assert NUMBER.sub("#", line) == NUMBER.sub("#", expected)
+        point = 1.0 if "%" in line or "points" in line else 0.1
+        for was, said in zip(NUMBER.findall(line), NUMBER.findall(expected), strict=True):
+            assert float(was) == pytest.approx(float(said), rel=0.1, abs=point), line
+
+
+def test_the_example_spec_is_valid_and_builds():
+    (example,) = (content for language, content in blocks(DOCUMENTS / "specs.md") if language == "toml")[:1]
+    spec = Spec.of(tomllib.loads(example))
+    assert Spec.of(spec.table()) == spec
+    assert sum(p.numel() for p in build(spec).parameters()) > 0
+
+
+@pytest.mark.parametrize("model", [Spec, Tasks, Training, Validation, Trials, Published, Recipe])
+def test_every_key_is_in_the_reference(model):
+    page = (DOCUMENTS / "specs.md").read_text(encoding="utf-8")
+    hidden = {"name", "spec"} if model is Recipe else set()  # the file's name and its own tables
+    missing = [name for name in model.model_fields if name not in hidden and f"`{name}`" not in page]
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "target", "skip"),
+    [
+        *(("learner", name, cls, 1) for name, cls in LEARNERS.items() if name in ("prototypical", "maml")),
+        *(("encoder", name, cls, 0) for name, cls in ENCODERS.items()),
+        *(("data", name, entry.load, 0) for name, entry in DATASETS.items()),
+        *(("schedule", name, schedule, 1) for name, schedule in SCHEDULES.items()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_option_is_in_the_reference(kind, name, target, skip):
+    page = (DOCUMENTS / "specs.md").read_text(encoding="utf-8")
+    for option in [name, *list(inspect.signature(target).parameters)[skip:]]:
+        assert f"`{option}`" in page, f"{kind} {name}: {option}"

@@ -1,0 +1,67 @@
+"""What holds for every encoder of the catalog."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import nn
+
+from handful.encoders import ENCODERS, Identity
+from handful.encoders.normalization import Policy, shares_statistics
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+SMALL: dict[str, Callable[..., tuple[nn.Module, tuple[int, ...]]]] = {
+    "conv4": lambda **options: (ENCODERS["conv4"](shape=(2, 17, 20), filters=8, **options), (2, 17, 20)),
+    "mlp": lambda **options: (ENCODERS["mlp"](shape=(3, 2), hidden=(8, 16), **options), (3, 2)),
+    "identity": lambda **options: (ENCODERS["identity"](shape=(3, 2)), (3, 2)),
+}
+CASES: list[tuple[str, dict[str, Any]]] = [
+    (name, {"normalization": policy} if takes else {})
+    for name, cls in ENCODERS.items()
+    for takes in ["normalization" in inspect.signature(cls).parameters]
+    for policy in (get_args(Policy) if takes else [None])
+]
+
+
+def test_every_encoder_is_tried() -> None:
+    assert set(SMALL) == set(ENCODERS)
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_features_have_the_promised_size(name: str, options: dict[str, Any]) -> None:
+    encoder, shape = SMALL[name](**options)
+    for training in (True, False):
+        assert encoder.train(training)(torch.randn(5, *shape)).shape == (5, encoder.out_features)
+    assert encoder.shape == shape
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_in_evaluation_each_example_is_encoded_by_itself_unless_batch(name: str, options: dict[str, Any]) -> None:
+    encoder, shape = SMALL[name](**options)
+    encoder.eval()
+    x = torch.randn(5, *shape)
+    together, apart = encoder(x), torch.cat([encoder(part) for part in (x[:2], x[2:])])
+    policy = options.get("normalization")
+    if policy == "support":
+        pytest.skip("outside a learner that says which examples are support, all are")
+    assert torch.allclose(together, apart) != (policy == "batch")
+    assert shares_statistics(encoder) == (policy == "batch")
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_initial_weights_hang_on_the_seed_only(name: str, options: dict[str, Any]) -> None:
+    made = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        made.append(SMALL[name](**options)[0].state_dict())
+    assert all(torch.equal(leaf, made[1][key]) for key, leaf in made[0].items())
+
+
+def test_identity_is_the_example_flattened() -> None:
+    x = torch.randn(4, 3, 2)
+    encoder = Identity(shape=(3, 2))
+    assert encoder.out_features == 6
+    assert torch.equal(encoder(x), x.flatten(1))

@@ -1,0 +1,40 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from handful.encoders.mlp import MLP
+from handful.encoders.normalization import BatchNorm
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+@pytest.mark.parametrize("policy", ["none", "running", "batch"])
+def test_linear_layers_with_relu_between(policy: str) -> None:
+    encoder = MLP(shape=(2, 3), hidden=(7, 5), normalization=policy)  # type: ignore[arg-type]
+    x = torch.randn(9, 2, 3)
+    z = x.flatten(1)
+    step = 2 if policy == "none" else 3
+    for first in (0, step):
+        linear = encoder.layers[first]
+        z = F.linear(z, linear.weight, linear.bias)  # type: ignore[arg-type]
+        z = F.relu(z if policy == "none" else encoder.layers[first + 1](z))
+    assert torch.allclose(encoder(x), z)
+    assert encoder(x).shape == (9, 5)
+    assert encoder.out_features == 5
+    assert encoder.shape == (2, 3)
+
+
+def test_the_sinusoid_network_of_the_paper() -> None:
+    encoder = MLP()
+    assert sum(p.numel() for p in encoder.parameters()) == (40 + 40) + (40 * 40 + 40)
+
+
+def test_no_layers_is_the_example_flattened() -> None:
+    encoder, x = MLP(shape=(2, 3), hidden=()), torch.randn(4, 2, 3)
+    assert encoder.out_features == 6
+    assert torch.equal(encoder(x), x.flatten(1))
+
+
+def test_steps_reach_every_layer() -> None:
+    layers = [m for m in MLP(normalization="per_step", steps=4).modules() if isinstance(m, BatchNorm)]
+    assert [layer.weight.shape for layer in layers] == [(4, 40), (4, 40)]
