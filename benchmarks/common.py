@@ -83,9 +83,9 @@ def report(title: str, unit: str, rows: list[dict[str, Any]]) -> None:
     print(f"\n{title}\n  {'':44}{unit:>12}  {'middle half':>19}  {'per CPU second':>14}  turns")
     for row in rows:
         low, high = row["quartiles"]
-        name = f"{row['who']}, {row['what']}"
-        spread = f"{low:,.0f} to {high:,.0f}"
-        print(f"  {name:44}{row['median']:>12,.0f}  {spread:>19}  {row['per_processor_second']:>14,.0f}  {row['turns']:>5}")
+        name, spread = f"{row['who']}, {row['what']}", f"{low:,.0f} to {high:,.0f}"
+        own = row["per_processor_second"]
+        print(f"  {name:44}{row['median']:>12,.0f}  {spread:>19}  {own:>14,.0f}  {row['turns']:>5}")
 
 
 def peer(name: str, make: Callable[[], Any]) -> Any:

@@ -342,6 +342,6 @@ def test_recipes_that_are_not_there(tmp_path: Path) -> None:
         load_recipe("omniglot-mml-5w1s")
     with pytest.raises(UnknownNameError, match="unknown recipe 'nothing'"):
         recipe_path("nothing")
-    with pytest.raises(StorageError, match="absent.toml"):
+    with pytest.raises(StorageError, match=r"cannot read .*absent"):
         load_recipe(str(tmp_path / "absent.toml"))
     assert not any(name.startswith("_") for name in recipe_names())

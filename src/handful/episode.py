@@ -85,6 +85,8 @@ class Support:
 
     def part(self, start: int, stop: int) -> Support:
         """Tasks `start` to `stop`, without copying."""
+        if stop - start == len(self.y):
+            return self
         weight = None if self.weight is None else self.weight[start:stop]
         return replace(self, x=map_data(lambda leaf: leaf[start:stop], self.x), y=self.y[start:stop], weight=weight)
 
@@ -155,6 +157,8 @@ class Episode:
 
     def part(self, start: int, stop: int) -> Episode:
         """Tasks `start` to `stop`, without copying."""
+        if stop - start == self.tasks:
+            return self
         query = Query(map_data(lambda leaf: leaf[start:stop], self.query.x), self.query.y[start:stop])
         return Episode(self.support.part(start, stop), query)
 

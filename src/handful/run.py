@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 import threading
 import time
@@ -102,6 +103,7 @@ def fit(
     episodes = spec.train.draw_from(data)
     trials = None if spec.validation is None else spec.validation.draw_from(data)
     begun = _begin(folder, spec, resume)
+    _sweep(folder)
     learner = (build(spec) if begun is None else begun.learner).to(device)
     optimizer = make_optimizer(spec, learner)
     start, progress = 0, Progress()
@@ -181,6 +183,15 @@ def _begin(folder: Path, spec: Spec, resume: bool) -> Checkpoint | None:
     if begun.spec != spec:
         raise SpecError(f"{folder}: holds a run of another spec; go on with that one, or choose another folder")
     return begun
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a process left that was killed while it saved."""
+    for stale in folder.glob(".*.tmp"):
+        if stale.is_dir():
+            shutil.rmtree(stale, ignore_errors=True)
+        else:
+            stale.unlink(missing_ok=True)
 
 
 def _validated(progress: Progress, score: float, step: int, *, lower: bool) -> Progress:

@@ -117,7 +117,9 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=device)
         with torch.random.fork_rng(devices):
-            torch.manual_seed(seed_of("noise", seed, t))
+            torch.random.default_generator.manual_seed(seed_of("noise", seed, t))  # torch.manual_seed is slow
+            if devices:
+                torch.cuda.manual_seed(seed_of("noise", seed, t))
             for part in range(accumulate):
                 episode = episodes[t * accumulate + part].to(device, non_blocking=True)
                 with mixed:

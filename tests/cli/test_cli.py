@@ -93,7 +93,7 @@ def light(*arguments: str) -> tuple[float, list[str], str]:
     """User seconds of a process, the heavy modules it imported, and all it said."""
     code = (
         "import atexit, os, sys\n"
-        "heavy = {'torch', 'numpy', 'scipy', 'sklearn', 'pydantic', 'matplotlib', 'PIL'}\n"
+        "heavy = {'torch', 'numpy', 'scipy', 'sklearn', 'matplotlib', 'PIL'}\n"
         "atexit.register(lambda: os.write(2, f'\\n@{os.times().user} {sorted(heavy & set(sys.modules))}'.encode()))\n"
         "from handful.cli import main\n"
         f"main({list(arguments)!r})\n"
@@ -289,11 +289,11 @@ def test_record_has_the_score_of_every_task(call: Call, trained: Path, tmp_path:
     one, two = trained / "a" / "best", trained / "b" / "best"
     options = ("--tasks", 40, "--record", "scores/alone.csv", "--json")
     table = json.loads(call("evaluate", one, *options).out)
-    rows = list(csv.DictReader((tmp_path / "scores" / "alone.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "scores" / "alone.csv").read_text().splitlines()))
     assert [row["task"] for row in rows] == [str(index) for index in range(40)]
     assert np.mean([float(row["accuracy"]) for row in rows]) == table["value"]
     table = json.loads(call("evaluate", one, "--against", two, *options).out)
-    rows = list(csv.DictReader((tmp_path / "scores" / "alone.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "scores" / "alone.csv").read_text().splitlines()))
     assert np.mean([float(row["against"]) for row in rows]) == table["against"]["value"]
 
 
@@ -334,8 +334,8 @@ SINUSOID = spec(
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "unknown command": (["trian"], "trian"),
     "unknown option": (["train", "good.toml", "--resme"], "--resme"),
-    "argument missing": (["train"], "SPEC"),
-    "wrong kind of option": (["evaluate", "a/best", "--tasks", "many"], "many"),
+    "argument missing": (["train"], "argument 'spec'"),
+    "wrong kind of option": (["evaluate", "a/best", "--tasks", "many"], "--tasks"),
     "too few tasks": (["evaluate", "a/best", "--tasks", "1"], "--tasks"),
     "no such spec": (["train", "absent.toml"], "absent.toml"),
     "directory as spec": (["train", "a"], "'a'"),
@@ -358,6 +358,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "another run to resume": (["train", "good.toml", "--to", "a", "--resume"], "a: holds a run of another spec"),
     "unknown device in training": (["train", "good.toml", "--device", "gpu"], "device 'gpu' is not to be had"),
     "device that is not here": (["train", "good.toml", "--device", "hpu"], "device 'hpu' is not to be had"),
+    "device without numbers": (["train", "good.toml", "--device", "meta"], "device 'meta' is not to be had"),
     "no such checkpoint": (["evaluate", "absent"], "absent"),
     "not a checkpoint": (["evaluate", "photos"], "photos: expected a checkpoint folder"),
     "a file as checkpoint": (["evaluate", "good.toml"], "good.toml: expected a checkpoint folder"),
@@ -428,7 +429,7 @@ def test_mistakes(call: Call, mistaken: Path, monkeypatch: pytest.MonkeyPatch, t
     said = call(*arguments)
     assert said.code in (1, 2)
     assert said.out == ""
-    assert expected in " ".join(said.error.split())
+    assert expected.casefold() in " ".join(said.error.split()).casefold()
     assert "Traceback" not in said.error
     assert tree(mistaken) == before
 
@@ -447,10 +448,10 @@ def test_a_second_spec_may_use_the_folder_that_a_mistake_left(call: Call, tmp_pa
     assert call("train", "head.toml").code == 0
 
 
-@pytest.mark.parametrize("what", [["learners"], ["recipes", "--json"]])
+@pytest.mark.parametrize("what", [["list", "learners"], ["--help"], ["--version"]])
 def test_a_reader_that_goes_away(what: list[str]) -> None:
     """As in `handful list recipes | head -1`."""
-    command = [sys.executable, "-c", "from handful.cli import main; main()", "list", *what]
+    command = [sys.executable, "-c", "from handful.cli import main; main()", *what]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None

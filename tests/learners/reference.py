@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from handful.encoders.normalization import adapting
 from handful.episode import Data, Episode, map_data
@@ -21,7 +22,9 @@ Named = dict[str, Tensor]
 def task_loss(output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
     """Weighted mean over the examples of one task."""
     each = (
-        (output - y).square().flatten(1).mean(1) if y.is_floating_point() else -output.log_softmax(1)[range(len(y)), y]
+        (output - y).square().reshape(len(y), -1).mean(1)
+        if y.is_floating_point()
+        else -output.log_softmax(1)[range(len(y)), y]
     )
     weight = torch.ones(len(y), dtype=each.dtype) if weight is None else weight
     return (weight * each).sum() / weight.sum()
@@ -46,7 +49,7 @@ def maml_task(
     own = dict(model.named_parameters())
     adapted = [name for name, leaf in own.items() if leaf.requires_grad]
     for step in range(steps):
-        with adapting(step):
+        with adapting(step), sdpa_kernel(SDPBackend.MATH):
             loss = task_loss(functional_call(model, {**own, **buffers}, (x,)), y, weight)
         slopes = torch.autograd.grad(loss, [own[n] for n in adapted], create_graph=True, allow_unused=True)
         for rate, name, slope in zip(rates, adapted, slopes, strict=True):

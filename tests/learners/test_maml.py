@@ -104,7 +104,7 @@ def test_learned_rates_are_one_for_each_tensor_and_get_a_gradient(first_order: b
 def test_fixed_rates_are_not_learned() -> None:
     learner = learner_of(Smooth())
     assert not learner.rates.requires_grad
-    assert set(learner.rates.tolist()) == pytest.approx({0.3})
+    assert learner.rates.tolist() == pytest.approx([0.3] * len(learner.rates))
     assert "rates" in learner.state_dict()
 
 
@@ -301,6 +301,9 @@ def test_a_transformer_of_tensors_by_name(at_once: int | None, training: bool) -
     y = torch.arange(6).remainder(WAYS).expand(2, 6)
     episode = Episode(Support({"ids": ids[0], "mask": mask[0]}, y, WAYS), Query({"ids": ids[1], "mask": mask[1]}, y))
     exact(learner, episode)
+    with torch.no_grad():  # where torch takes a path of its own
+        inside = answers(learner, episode)
+    assert torch.allclose(inside, answers(learner, episode))
 
 
 class Named(Smooth):
@@ -380,7 +383,8 @@ def test_adaptation_inside_no_grad_is_the_same(at_once: int | None) -> None:
         inside = learner.adapt(episode.support)
     for name, leaf in inside.parameters.items():
         assert torch.allclose(leaf, state.parameters[name])
-        assert not torch.allclose(leaf[0], leaf[1])
+        taken_away = name.endswith("convolution.bias")  # by normalization
+        assert taken_away or not torch.allclose(leaf[0], leaf[1]), "each task its own"
         assert leaf.grad_fn is None
 
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.backends import mha
 from torch.func import functional_call
 
 from handful.ops.tasks import bounded_mean, call_each, chunks, map_tasks, pure_call
@@ -156,3 +157,29 @@ def test_bounded_mean_holds_one_chunk_at_a_time() -> None:
     everything = measured(None)
     assert measured(1) < everything / 4
     assert measured(1) < measured(4) < everything
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_attention_has_second_derivatives_and_its_settings_are_put_back(tasks: int) -> None:
+    def settings() -> tuple[bool, ...]:
+        cuda = torch.backends.cuda
+        return (mha.get_fastpath_enabled(), cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled())
+
+    class Attention(nn.Module):
+        def __init__(self, error: bool = False) -> None:
+            super().__init__()
+            self.key, self.error = nn.Linear(4, 4), error
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.error:
+                raise KeyError
+            return nn.functional.scaled_dot_product_attention(x, self.key(x), x)
+
+    before = settings()
+    state = states(Attention(), tasks)
+    output = call_each(Attention(), state, torch.randn(tasks, 3, 5, 4))
+    (slope,) = torch.autograd.grad(output.square().sum(), state["key.weight"], create_graph=True)
+    slope.square().sum().backward()  # type: ignore[no-untyped-call]
+    with pytest.raises(KeyError):
+        call_each(Attention(error=True), state, torch.randn(tasks, 3, 5, 4))
+    assert settings() == before

@@ -143,4 +143,4 @@ def _pictures(x: Data) -> list[Any]:
 
 def _show(axis: Any, picture: Any, note: str, color: str) -> None:
     axis.imshow(picture, cmap="gray_r", vmin=0, vmax=1)
-    axis.set_title(note, fontsize=8, color=color)
+    axis.set_title(note, fontsize=7, color=color)

@@ -49,7 +49,7 @@ def follow(bar: Progress, name: str, events: Iterable[Event]) -> Event | None:
         average = last.loss if math.isnan(average) else 0.98 * average + 0.02 * last.loss
         if last.score is not None:
             score = f"  validation {last.score:.4f}"
-        bar.update(task, completed=last.step, note=f"loss {average:.3f}{score}")
+        bar.update(task, completed=last.step, note="" if math.isnan(average) else f"loss {average:.3f}{score}")
     return last
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.backends import mha
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 __all__ = ["Named", "bounded_mean", "call_each", "chunks", "map_tasks", "pure_call"]
 
@@ -27,15 +30,29 @@ def call_each(module: nn.Module, state: Named, x: Any) -> Tensor:
     if leaves[0].shape[0] == 1:
         one = {name: leaf[0] for name, leaf in state.items()}
         example = x[0] if isinstance(x, Tensor) else {name: leaf[0] for name, leaf in x.items()}
-        output: Tensor = functional_call(module, one, (example,))
+        with _plain_attention():
+            output: Tensor = functional_call(module, one, (example,))
         return output.unsqueeze(0)
 
     def call(task: dict[str, Tensor], examples: Any) -> Tensor:
         result: Tensor = functional_call(module, task, (examples,))
         return result
 
-    mapped: Tensor = vmap(call, randomness="different")(dict(state), x)
+    with _plain_attention():
+        mapped: Tensor = vmap(call, randomness="different")(dict(state), x)
     return mapped
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Attention by matrix products: the fused kernels have neither second derivatives nor a rule for `vmap`."""
+    fast = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        mha.set_fastpath_enabled(fast)
 
 
 def pure_call(module: nn.Module, x: Any) -> Any:

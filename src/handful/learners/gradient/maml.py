@@ -125,6 +125,7 @@ class MAML(Learner):
         exact = torch.is_grad_enabled() and not self.first_order
         track = torch.is_grad_enabled()
         steps = self._steps()
+        rates = self.rates.unbind() if self.rates.requires_grad else self.rates.tolist()
         with torch.inference_mode(False), torch.enable_grad():
             x, y, weight = (map_tasks(_usable, leaf) for leaf in (support.x, support.y, support.weight))
             buffers = {n: p.expand(tasks, *p.shape).clone() for n, p in self.model.named_buffers()}
@@ -138,7 +139,7 @@ class MAML(Learner):
                 loss = task_losses(output, y, weight).sum()
                 wanted = [theta[name] for name in self.adapted]
                 gradients = torch.autograd.grad(loss, wanted, create_graph=exact, allow_unused=True)
-                for rate, name, gradient in zip(self.rates, self.adapted, gradients, strict=True):
+                for rate, name, gradient in zip(rates, self.adapted, gradients, strict=True):
                     if gradient is not None:
                         theta[name] = theta[name] - rate * gradient
                 if step == 0 and any(gradient is None for gradient in gradients):
