@@ -49,36 +49,42 @@ def main() -> None:
     if other is not None:
         cases["easyfsl"] = other
     turns = timed(cases, options)
-    seconds = {name: statistics.median(values) for name, values in turns.items()}
-    for name, values in turns.items():
-        print(f"{name:32}{seconds[name]:>10.2f} s   ({min(values):.2f} to {max(values):.2f} in {len(values)} turns)")
-    began = time.perf_counter()
+    seconds, own = ({name: statistics.median(t[i] for t in both) for name, both in turns.items()} for i in (0, 1))
+    for name, both in turns.items():
+        wall = [turn[0] for turn in both]
+        spread = f"{min(wall):.2f} to {max(wall):.2f} in {len(wall)} turns"
+        print(f"{name:32}{seconds[name]:>10.2f} s   ({spread}; {own[name]:.2f} CPU seconds)")
+    began, used = time.perf_counter(), time.process_time()
     whole = evaluate(learner, episodes, tasks=options.tasks[0])
-    print(f"{f'evaluate(), {options.tasks[0]} tasks':32}{time.perf_counter() - began:>10.2f} s   (the whole, once)")
+    took, busy = time.perf_counter() - began, time.process_time() - used
+    print(f"{f'evaluate(), {options.tasks[0]} tasks':32}{took:>10.2f} s   (the whole, once; {busy:.2f} CPU seconds)")
     assert abs(whole.mean.value - features.answer(episodes, options.tasks[0])) < 1e-3, "the parts and the whole differ"
     if other is not None:
         for tasks in options.tasks:
-            theirs = seconds["easyfsl"] / PEER_TASKS * tasks
-            here = seconds["embedding"] + seconds[f"{tasks} tasks after embedding"]
-            print(f"easyfsl, {tasks} tasks: {theirs:,.0f} s (computed), {theirs / here:.1f} times as long")
+            theirs = own["easyfsl"] / PEER_TASKS * tasks
+            here = own["embedding"] + own[f"{tasks} tasks after embedding"]
+            print(f"easyfsl, {tasks} tasks: {theirs:,.0f} CPU seconds (computed), {theirs / here:.1f} times as many")
     after = seconds[f"{options.tasks[0]} tasks after embedding"] * 1000 / options.tasks[0]
     verdict = "reached" if after <= GOAL else "missed"
     print(f"goal: at most {GOAL:.0f} s for 1,000 tasks after embedding; {after:.2f} s: {verdict}")
-    found: dict[str, Any] = {"median_seconds": seconds, "turns": turns, "examples": len(rows)}
+    found: dict[str, Any] = {"median_seconds": seconds, "cpu_seconds": own, "turns": turns, "examples": len(rows)}
     write(options, {"benchmark": "evaluation", "goal": GOAL, "after_1000": after, "peer_tasks": PEER_TASKS, **found})
 
 
-def timed(cases: dict[str, Callable[[], object]], options: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of each case in each of the rounds; they take turns. `--seconds` ends it early, after one round."""
-    turns: dict[str, list[float]] = {name: [] for name in cases}
+def timed(cases: dict[str, Callable[[], object]], options: argparse.Namespace) -> dict[str, list[tuple[float, float]]]:
+    """Seconds by the clock and of the processor, for each case and round; the cases take turns.
+
+    `--seconds` ends it early, after one round.
+    """
+    turns: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
     end = time.perf_counter() + options.seconds
     for number in range(options.rounds):
         if number and time.perf_counter() > end:
             break
         for name, run in cases.items():
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             run()
-            turns[name].append(time.perf_counter() - began)
+            turns[name].append((time.perf_counter() - began, time.process_time() - used))
     return turns
 
 

@@ -42,9 +42,10 @@ def main() -> None:
         found = measured(cases, options.seconds / 2)
         report(title, "episodes/s", found)
         rows += [{"work": title, **row} for row in found]
-    best = max(row["median"] for row in rows if row["work"].startswith("Omniglot") and row["who"] == "handful")
+    own = [row for row in rows if row["work"].startswith("Omniglot") and row["who"] == "handful"]
+    best, busy = (max(row[figure] for row in own) for figure in ("median", "per_processor_second"))
     verdict = "reached" if best >= GOAL else "missed"
-    print(f"\ngoal: {GOAL:,} Omniglot episodes/s; best median {best:,.0f}: {verdict}")
+    print(f"\ngoal: {GOAL:,} Omniglot episodes/s; best median {best:,.0f} ({busy:,.0f} a CPU second): {verdict}")
     write(options, {"benchmark": "sampling", "goal": GOAL, "best": best, "rows": rows})
 
 

@@ -101,7 +101,7 @@ def test_a_folder_is_written_and_replaced_whole(tmp_path: Path) -> None:
 
 def test_an_error_while_filling_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None:
     fill(tmp_path / "run", "old")
-    with pytest.raises(KeyError), new_folder(tmp_path / "run") as temporary:
+    with pytest.raises(KeyError), new_folder(tmp_path / "run") as temporary:  # noqa: PT012
         (temporary / "half").write_text("half")
         raise KeyError
     assert content(tmp_path) == {"run/deep/file": "old"}
@@ -148,7 +148,7 @@ def killed_between_renames(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """What a process killed between the two renames leaves: its cleaning up never runs."""
     with monkeypatch.context() as patch:
         fail_second_rename(patch, Killed())
-        with pytest.raises(Killed), new_folder(folder) as temporary:
+        with pytest.raises(Killed), new_folder(folder) as temporary:  # noqa: PT012
             (temporary / "new").write_text("new")
             patch.setattr(files, "recover_folder", lambda path: None)
             patch.setattr(files.shutil, "rmtree", lambda path, ignore_errors=False: None)

@@ -7,7 +7,8 @@ descends. Training, evaluation and everything else are shells around these three
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, ClassVar, final
 
 import torch
@@ -94,10 +95,7 @@ class EmbeddingLearner(Learner):
     @final
     def embed(self, x: Data) -> Tensor:
         """Features of examples: [B, S, *shape] -> [B, S, F]. Buffers of the encoder stay as they are."""
-        if shares_statistics(self.encoder):  # within a task, never between tasks
-            return torch.stack([pure_call(self.encoder, one) for one in _each(x)])
-        features: Tensor = pure_call(self.encoder, map_data(lambda leaf: leaf.flatten(0, 1), x))
-        return features.view(*leading(x), *features.shape[1:])
+        return self._features(lambda examples: pure_call(self.encoder, examples), x)
 
     @final
     def adapt(self, support: Support) -> Any:
@@ -112,22 +110,22 @@ class EmbeddingLearner(Learner):
         return self.predict_features(state, self.embed(x))
 
     def loss(self, episode: Episode) -> Tensor:
-        """Cross-entropy of the queries. Support and queries pass the encoder together, as one batch.
-
-        With a "batch" policy each task is a batch of its own.
-        """
+        """Cross-entropy of the queries. Support and queries of a task pass the encoder together, as one batch."""
         support, query = episode.support, episode.query
         if support.ways is None:
             raise ShapeError(f"{type(self).__name__} learns classes; a regression task (ways=None) came")
         sizes = [support.y.shape[1], query.y.shape[1]]
-        x = join_data([support.x, query.x], 1)
-        if shares_statistics(self.encoder):
-            features: Tensor = torch.cat([self.encoder(one) for one in _each(x)])
-        else:
-            features = self.encoder(map_data(lambda leaf: leaf.flatten(0, 1), x))
-        z_support, z_query = torch.split(features.view(episode.tasks, sum(sizes), -1), sizes, 1)
+        features = self._features(self.encoder, join_data([support.x, query.x], 1))
+        z_support, z_query = torch.split(features, sizes, 1)
         state = self.adapt_features(z_support, support.y, support.ways, support.weight)
         return task_losses(self.predict_features(state, z_query), query.y).mean()
+
+    def _features(self, encoder: Callable[[Data], Tensor], x: Data) -> Tensor:
+        tasks, examples = leading(x)
+        if shares_statistics(self.encoder, training=self.encoder.training):  # in a task, never between tasks
+            return torch.stack([encoder(map_data(itemgetter(task), x)) for task in range(tasks)])
+        z = encoder(map_data(lambda leaf: leaf.flatten(0, 1), x))
+        return z.view(tasks, examples, *z.shape[1:])
 
 
 def task_losses(output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -140,10 +138,6 @@ def task_losses(output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tens
     else:
         each = F.cross_entropy(output.transpose(1, 2), y, reduction="none")  # [B, S]
     return each.mean(1) if weight is None else (each * weight).sum(1) / weight.sum(1)
-
-
-def _each(x: Data) -> Iterator[Data]:
-    return (map_data(lambda leaf, task=task: leaf[task], x) for task in range(leading(x)[0]))  # type: ignore[misc]
 
 
 def query_loss(learner: Learner, episode: Episode) -> Tensor:

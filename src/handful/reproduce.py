@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .checkpoint import Checkpoint, load_checkpoint
 from .data.pool import ClassPool
-from .errors import SpecError
+from .errors import SpecError, unknown_name
 from .evaluate import Evaluation, evaluate
 from .files import storage_errors, write_file
 from .learner import Learner
@@ -57,6 +57,8 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
+    given: str
+    """What the user calls it by: the name, or the path of a file."""
     title: str
     metric: Literal["accuracy", "mse"]
     spec: Spec
@@ -85,14 +87,17 @@ def load_recipe(name: str) -> Recipe:
     """
     path = recipe_path(name)
     label = path.stem
-    table = _extended(read_table(path))
+    table = _extended(path)
     try:
-        keys = ("title", "metric", "evaluation", "published")
+        keys = [key for key in Recipe.model_fields if key not in ("name", "given", "spec")]
         top: dict[str, Any] = {key: table.pop(key) for key in keys if key in table}
+        stray = [key for key in table if key not in Spec.model_fields]
+        if stray:
+            raise SpecError(str(unknown_name("key", stray[0], [*keys, *Spec.model_fields])))
         spec = Spec.of(table)
     except SpecError as error:
         raise SpecError(f"recipe {label}: {error}") from None
-    return checked(Recipe, {"name": label, "spec": spec, **top}, f"recipe {label}")
+    return checked(Recipe, {"name": label, "given": name, "spec": spec, **top}, f"recipe {label}")
 
 
 def training_runs(recipe: Recipe, runs: Path, seeds: int) -> list[tuple[Spec, Path]]:
@@ -157,7 +162,7 @@ def reproduce(
         "tasks": recipe.evaluation.tasks,
         "transductive": evaluations[0].transductive,
         "published": None if recipe.published is None else recipe.published.model_dump(),
-        "command": f"handful reproduce {recipe.name}" + (f" --seeds {seeds}" if seeds > 1 else ""),
+        "command": f"handful reproduce {recipe.given}" + (f" --seeds {seeds}" if seeds > 1 else ""),
         "commit": origin,
         "train_seconds": round(sum(note["train_seconds"] for note in notes), 1),
         "date": datetime.now(UTC).date().isoformat(),
@@ -187,11 +192,14 @@ def retuned(checkpoint: Checkpoint, trials: Trials) -> Learner:
     return learner
 
 
-def _extended(table: dict[str, Any]) -> dict[str, Any]:
+def _extended(path: Path) -> dict[str, Any]:
+    """The table of a recipe over the one it extends: `_BASE.toml` beside it, or of the package."""
+    table = read_table(path)
     base = table.pop("extends", None)
     if base is None:
         return table
-    return _merged(_extended(read_table(recipe_path(f"_{base}"))), table)
+    beside = path.with_name(f"_{base}.toml")
+    return _merged(_extended(beside if beside.is_file() else recipe_path(f"_{base}")), table)
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

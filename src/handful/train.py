@@ -94,7 +94,7 @@ def train(
     """Descend the learner's loss; yields after each step.
 
     Args:
-        learner: put into training mode before each step; its device is where episodes go.
+        learner: in training mode during a step, in evaluation mode after it; its device is where episodes go.
         episodes: step t uses batches t·accumulate to (t + 1)·accumulate − 1.
         optimizer: over the learner's parameters; its learning rates at the start are the schedule's 1.
         steps: where to stop.
@@ -117,7 +117,7 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=device)
         with torch.random.fork_rng(devices):
-            torch.random.default_generator.manual_seed(seed_of("noise", seed, t))  # torch.manual_seed is slow
+            torch.default_generator.manual_seed(seed_of("noise", seed, t))  # torch.manual_seed is slow
             if devices:
                 torch.cuda.manual_seed(seed_of("noise", seed, t))
             for part in range(accumulate):
@@ -129,4 +129,5 @@ def train(
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(parameters, clip)
         optimizer.step()
+        learner.eval()
         yield Step(t, total)

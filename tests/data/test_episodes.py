@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from handful.data.episodes import Draw, Episodes
 from handful.data.pool import ClassPool, rotations
-from handful.errors import DataError
 from handful.episode import Episode
+from handful.errors import DataError
 
 CLASSES, EACH = 9, 14
 

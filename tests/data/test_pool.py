@@ -130,7 +130,7 @@ def test_bad_groups_are_named() -> None:
         ClassPool.grouped(torch.zeros(6, 1), [2, 3], ["a", "b"])
     with pytest.raises(LabelError, match="class names must differ"):
         ClassPool.grouped(torch.zeros(2, 1), [1, 1], ["a", "a"])
-    with pytest.raises(UnknownNameError, match="unknown split 'trian'; did you mean 'train'.*all, train"):
+    with pytest.raises(UnknownNameError, match=r"unknown split 'trian'; did you mean 'train'.*all, train"):
         pool(splits={"train": ["a"]}).split("trian")
 
 

@@ -79,7 +79,8 @@ def test_running_uses_the_batch_while_training_and_estimates_otherwise() -> None
     native(x)
     assert torch.allclose(layer.running_mean[0], native.running_mean)  # type: ignore[index,arg-type]
     assert torch.allclose(layer.running_var[0], native.running_var)  # type: ignore[index,arg-type]
-    layer.eval(), native.eval()  # noqa: B018
+    layer.eval()
+    native.eval()
     before = {name: leaf.clone() for name, leaf in layer.state_dict().items()}
     assert torch.allclose(layer(x), native(x))
     assert all(torch.equal(leaf, before[name]) for name, leaf in layer.state_dict().items())

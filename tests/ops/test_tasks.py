@@ -177,9 +177,9 @@ def test_attention_has_second_derivatives_and_its_settings_are_put_back(tasks: i
 
     before = settings()
     state = states(Attention(), tasks)
-    output = call_each(Attention(), state, torch.randn(tasks, 3, 5, 4))
+    output = call_each(Attention(), state, torch.randn(tasks, 3, 2, 5, 4))
     (slope,) = torch.autograd.grad(output.square().sum(), state["key.weight"], create_graph=True)
     slope.square().sum().backward()  # type: ignore[no-untyped-call]
     with pytest.raises(KeyError):
-        call_each(Attention(error=True), state, torch.randn(tasks, 3, 5, 4))
+        call_each(Attention(error=True), state, torch.randn(tasks, 3, 2, 5, 4))
     assert settings() == before

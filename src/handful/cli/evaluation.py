@@ -60,12 +60,12 @@ def run_evaluate(
 
 
 def _trials(checkpoint: Checkpoint, tasks_of: dict[str, Any]) -> Tasks:
-    train = checkpoint.spec.train
-    table = {"batch": BATCH, "families": train.families, **tasks_of}
+    usual = checkpoint.spec.validation or checkpoint.spec.train
+    table = {"batch": BATCH, "families": usual.families, **tasks_of}
     for name in ("ways", "shots"):
-        trained = getattr(train, name)
+        value = getattr(usual, name)
         if table[name] is None:
-            table[name] = trained[1] if isinstance(trained, tuple) else trained
+            table[name] = value[1] if isinstance(value, tuple) else value
     return checked(Tasks, table, "evaluation")
 
 

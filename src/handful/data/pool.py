@@ -59,7 +59,7 @@ class ClassPool:
         if labels.shape != (len(x),):
             raise ShapeError(f"pool: expected one label for each of the {len(x)} examples, got {labels.shape}")
         if x.dtype != torch.uint8:
-            x = x if x.is_floating_point() else x.float()
+            x = x.to(torch.get_default_dtype())
             if not bool(torch.isfinite(x).all()):
                 rows = (~torch.isfinite(x.flatten(1)).all(1)).nonzero().flatten().tolist()
                 raise DataError(

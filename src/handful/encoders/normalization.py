@@ -132,6 +132,7 @@ def policies_of(module: nn.Module) -> set[str]:
     return found
 
 
-def shares_statistics(module: nn.Module) -> bool:
-    """Whether, in evaluation, the answer for one example depends on the others forwarded with it."""
-    return "batch" in policies_of(module)
+def shares_statistics(module: nn.Module, *, training: bool = False) -> bool:
+    """Whether, in evaluation or in training, the output for one example depends on those forwarded with it."""
+    coupling = {"batch", "running", "per_step"} if training else {"batch"}
+    return not coupling.isdisjoint(policies_of(module))

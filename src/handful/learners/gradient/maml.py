@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ...encoders.normalization import adapting, policies_of
 from ...episode import Data, Episode, Support, join_data, leading
-from ...errors import LabelError, ShapeError
+from ...errors import LabelError, ShapeError, SpecError
 from ...learner import Learner, task_losses
 from ...ops.tasks import bounded_mean, call_each, chunks, map_tasks
 
@@ -51,6 +51,7 @@ class MAML(Learner):
     Parameters that do not require gradients stay as they are.
 
     Raises:
+        SpecError: a number of steps or tasks below one.
         ShapeError: nothing to adapt, or `outputs` for an encoder that does not say its `out_features`.
     """
 
@@ -76,6 +77,10 @@ class MAML(Learner):
         self.adapted = tuple(name for name, p in self.model.named_parameters() if p.requires_grad)
         if not self.adapted:
             raise ShapeError("MAML: no parameter requires a gradient, so there is nothing to adapt; unfreeze some")
+        counts = {"inner_steps": inner_steps, "evaluation_steps": evaluation_steps, "tasks_at_once": tasks_at_once}
+        for name, count in counts.items():
+            if count is not None and count < 1:
+                raise SpecError(f"MAML: expected {name} of at least 1, got {count}")
         self.inner_steps, self.evaluation_steps = inner_steps, evaluation_steps
         self.first_order, self.tasks_at_once = first_order, tasks_at_once
         initial = torch.full((len(self.adapted),), inner_rate)
