@@ -236,7 +236,7 @@ def test_a_class_of_just_enough_examples() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ways": 10}, "10 ways need as many classes; the pool has 9"),
+        ({"ways": 10}, "10 ways need as many classes, the pool has 9: ask for fewer ways"),
         ({"ways": (2, 12)}, "12 ways need as many classes"),
         ({"ways": 0}, "ways must be at least 1.*got 0"),
         ({"ways": (3, 2)}, r"ways must be .*range \(least, greatest\); got \(3, 2\)"),
@@ -254,7 +254,7 @@ def test_what_cannot_be_drawn_is_refused(options: dict[str, object], message: st
 
 
 def test_too_few_families_are_refused() -> None:
-    with pytest.raises(DataError, match="3 ways need as many families of classes; the pool has 2"):
+    with pytest.raises(DataError, match="3 ways need as many families of classes, the pool has 2"):
         Episodes(numbered([3] * 4, families=[0, 0, 1, 1]), ways=3, queries=1, families=True)
 
 

@@ -79,7 +79,9 @@ def train(
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(exists=True, help="A checkpoint folder, such as runs/NAME/best.")],
     split: Annotated[str, typer.Option(help="Split of the data to draw tasks from.")] = "test",
-    ways: Annotated[int | None, typer.Option(min=1, help="Classes a task; as in validation, or else training, by default.")] = None,
+    ways: Annotated[
+        int | None, typer.Option(min=1, help="Classes a task; as in validation, or else training, by default.")
+    ] = None,
     shots: Annotated[int | None, typer.Option(min=1, help="Support examples a class; likewise.")] = None,
     queries: Annotated[int, typer.Option(min=1, help="Queries a class.")] = 15,
     tasks: Annotated[int, typer.Option(min=2, help="Number of tasks.")] = 1000,

@@ -127,7 +127,9 @@ class Episodes:
         groups = self.pool.classes if self._members is None else len(self._members[1])
         if self.ways[1] > groups:
             what = "classes" if self._members is None else "families of classes"
-            raise DataError(f"episodes: {self.ways[1]} ways need as many {what}, the pool has {groups}: ask for fewer ways")
+            raise DataError(
+                f"episodes: {self.ways[1]} ways need as many {what}, the pool has {groups}: ask for fewer ways"
+            )
         support = 2 * self.shots[1] - 1 if self.ragged else self.shots[1]
         need = support + self.queries
         short = [i for i in range(self.pool.classes) if self._counts[i] < need]
