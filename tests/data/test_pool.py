@@ -55,13 +55,14 @@ def test_pictures_are_gathered_as_value_by_255(values: list[int]) -> None:
     assert torch.equal(made.examples, stored), "what is stored stays"
 
 
-def test_floats_are_gathered_as_they_are_and_never_written() -> None:
-    x = torch.randn(4, 2, 3, dtype=torch.float64)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_floats_become_the_default_type_and_are_never_written(dtype: torch.dtype) -> None:
+    x = torch.randn(4, 2, 3, dtype=dtype)
     made = ClassPool.from_labels(x, [0, 0, 1, 1])
     gathered = made.gather(torch.tensor([2, 2]))
-    assert torch.equal(gathered, x[[2, 2]])
+    assert torch.equal(gathered, x[[2, 2]].float())
     gathered.zero_()
-    assert torch.equal(made.examples, x)
+    assert torch.equal(made.examples, x.float())
     assert made.shape == (2, 3)
 
 

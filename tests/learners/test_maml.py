@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from handful.encoders import MLP, Conv4
 from handful.encoders.normalization import Policy
 from handful.episode import Episode, Query, Support
-from handful.errors import HandfulError, LabelError, ShapeError
+from handful.errors import HandfulError, LabelError, ShapeError, SpecError
 from handful.learners import MAML
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -37,7 +37,7 @@ def exact(learner: MAML, episode: Episode, **options: Any) -> list[dict[str, Ten
 
 
 @pytest.mark.parametrize("policy", get_args(Policy))
-@pytest.mark.parametrize("steps", [0, 1, 2, 5])
+@pytest.mark.parametrize("steps", [1, 2, 5])
 @pytest.mark.parametrize("at_once", [None, 1, 2])
 def test_exact_for_every_normalization_and_number_of_steps(policy: Policy, steps: int, at_once: int | None) -> None:
     learner = learner_of(Smooth(policy, steps=4), inner_steps=steps, tasks_at_once=at_once)
@@ -158,6 +158,8 @@ class NoSize(nn.Module):
 @pytest.mark.parametrize(
     ("make", "kind", "message"),
     [
+        (lambda: MAML(MLP(), inner_steps=0), SpecError, "inner_steps of at least 1, got 0"),
+        (lambda: MAML(MLP(), evaluation_steps=0), SpecError, "evaluation_steps of at least 1, got 0"),
         (lambda: MAML(nn.Flatten()), ShapeError, "nothing to adapt; unfreeze some"),
         (lambda: MAML(MLP().requires_grad_(False)), ShapeError, "no parameter requires a gradient"),
         (lambda: MAML(NoSize(), outputs=3), ShapeError, "NoSize does not say its out_features.*head of 3 outputs"),
@@ -388,7 +390,7 @@ def test_adaptation_inside_no_grad_is_the_same(at_once: int | None) -> None:
         assert leaf.grad_fn is None
 
 
-@pytest.mark.parametrize(("evaluation_steps", "expected"), [(None, 2), (5, 5), (0, 0)])
+@pytest.mark.parametrize(("evaluation_steps", "expected"), [(None, 2), (5, 5), (1, 1)])
 def test_evaluation_steps(evaluation_steps: int | None, expected: int) -> None:
     learner, episode = learner_of(Smooth(), evaluation_steps=evaluation_steps), tasks()
     other = copy.deepcopy(learner)
