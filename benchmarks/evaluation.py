@@ -23,7 +23,7 @@ from torch import Tensor
 
 from handful.data import ClassPool, Episodes
 from handful.encoders import Conv4
-from handful.evaluate import evaluate
+from handful.evaluation import evaluate
 from handful.learners import PrototypicalNetwork
 
 GOAL = 3.0  # seconds for 1,000 tasks after embedding

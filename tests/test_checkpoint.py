@@ -20,7 +20,7 @@ from handful.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpo
 from handful.errors import CheckpointError, StorageError
 from handful.learner import Learner
 from handful.spec import Spec, build, load_data, make_optimizer, make_schedule
-from handful.train import OPTIMIZERS, train
+from handful.training import OPTIMIZERS, train
 
 FILES = ["spec.json", "weights.safetensors", "resume/optimizer.safetensors"]
 

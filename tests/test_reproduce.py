@@ -12,7 +12,7 @@ import torch
 from handful import run
 from handful.checkpoint import load_checkpoint
 from handful.errors import HandfulError, SpecError, StorageError, UnknownNameError
-from handful.evaluate import evaluate
+from handful.evaluation import evaluate
 from handful.recipes import recipe_names, recipe_path
 from handful.reproduce import Outcome, Recipe, load_recipe, reproduce, training_runs
 from handful.run import Event

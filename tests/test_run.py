@@ -22,7 +22,7 @@ from torch import Tensor
 from handful import run
 from handful.checkpoint import load_checkpoint
 from handful.errors import DataError, HandfulError, MissingExtraError, SpecError, StorageError
-from handful.evaluate import evaluate
+from handful.evaluation import evaluate
 from handful.run import Event, fit, interruptible
 from handful.spec import Spec, load_data
 
@@ -256,7 +256,7 @@ def test_a_folder_that_cannot_be(spec: Spec, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("train", "said"),
     [
-        ({"ways": 49}, "49 ways need as many classes; the pool has 48"),
+        ({"ways": 49}, "49 ways need as many classes, the pool has 48"),
         ({"ways": 5, "shots": 100, "queries": 100}, "100 shots \\+ 100 queries need 200"),
     ],
 )

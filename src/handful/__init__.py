@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from .encoders import MLP, Conv4, Identity
     from .episode import Episode, Query, Support
     from .errors import HandfulError
-    from .evaluate import Evaluation, compare, evaluate
+    from .evaluation import Evaluation, compare, evaluate
     from .learner import EmbeddingLearner, Learner
     from .learners import LEARNERS, MAML, PrototypicalNetwork
     from .run import fit
     from .spec import Spec, build
-    from .train import Step, train
+    from .training import Step, train
 
 __version__ = "0.1.0"
 
@@ -29,12 +29,12 @@ _HOMES = {
     "encoders": ("MLP", "Conv4", "Identity"),
     "episode": ("Episode", "Query", "Support"),
     "errors": ("HandfulError",),
-    "evaluate": ("Evaluation", "compare", "evaluate"),
+    "evaluation": ("Evaluation", "compare", "evaluate"),
     "learner": ("EmbeddingLearner", "Learner"),
     "learners": ("LEARNERS", "MAML", "PrototypicalNetwork"),
     "run": ("fit",),
     "spec": ("Spec", "build"),
-    "train": ("Step", "train"),
+    "training": ("Step", "train"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from .errors import DataError, LabelError, ShapeError
 
-__all__ = ["Data", "Episode", "Query", "Support", "join_data", "leading", "map_data"]
+__all__ = ["Data", "Episode", "EpisodeSource", "Query", "Support", "join_data", "leading", "map_data"]
 
 Data = Tensor | Mapping[str, Tensor]
 """One tensor, or tensors by name that share their leading axes (token ids and mask, padded graphs)."""
@@ -161,6 +162,12 @@ class Episode:
             return self
         query = Query(map_data(lambda leaf: leaf[start:stop], self.query.x), self.query.y[start:stop])
         return Episode(self.support.part(start, stop), query)
+
+
+class EpisodeSource(Protocol):
+    """Anything whose `[t]` is the t-th batch of tasks."""
+
+    def __getitem__(self, t: int) -> Episode: ...
 
 
 def _mover(device: torch.device | str, non_blocking: bool) -> Callable[[Tensor], Tensor]:

@@ -115,8 +115,11 @@ class EmbeddingLearner(Learner):
         if support.ways is None:
             raise ShapeError(f"{type(self).__name__} learns classes; a regression task (ways=None) came")
         sizes = [support.y.shape[1], query.y.shape[1]]
-        features = self._features(self.encoder, join_data([support.x, query.x], 1))
-        z_support, z_query = torch.split(features, sizes, 1)
+        if shares_statistics(self.encoder):  # policy "batch": each set by itself, as in adapt and predict
+            z_support, z_query = self._features(self.encoder, support.x), self._features(self.encoder, query.x)
+        else:
+            features = self._features(self.encoder, join_data([support.x, query.x], 1))
+            z_support, z_query = torch.split(features, sizes, 1)
         state = self.adapt_features(z_support, support.y, support.ways, support.weight)
         return task_losses(self.predict_features(state, z_query), query.y).mean()
 

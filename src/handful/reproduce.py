@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from .checkpoint import Checkpoint, load_checkpoint
 from .data.pool import ClassPool
 from .errors import SpecError, unknown_name
-from .evaluate import Evaluation, evaluate
+from .evaluation import Evaluation, evaluate
 from .files import storage_errors, write_file
 from .learner import Learner
 from .machine import commit, describe_machine, versions

@@ -25,11 +25,11 @@ from typing import Any, NamedTuple, Protocol
 
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .errors import DataError, MissingExtraError, SpecError, StorageError
-from .evaluate import evaluate
+from .evaluation import evaluate
 from .files import recover_folder, storage_errors, write_file
 from .machine import commit
 from .spec import Spec, build, load_data, make_optimizer, make_schedule
-from .train import train
+from .training import train
 
 __all__ = ["Event", "Progress", "fit", "interruptible"]
 

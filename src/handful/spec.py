@@ -24,12 +24,13 @@ from .data.episodes import Episodes
 from .data.functions import FunctionEpisodes
 from .data.pool import ClassPool
 from .encoders import ENCODERS
+from .episode import EpisodeSource
 from .errors import DataError, SpecError, unknown_name
 from .files import storage_errors
 from .learner import Learner
 from .learners import LEARNERS
 from .ops.seeds import seed_of
-from .train import OPTIMIZERS, SCHEDULES, EpisodeSource, Schedule
+from .training import OPTIMIZERS, SCHEDULES, Schedule
 
 __all__ = ["Part", "Spec", "Tasks", "Training", "Validation", "build", "load_data", "read_table"]
 

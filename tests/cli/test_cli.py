@@ -18,7 +18,7 @@ from handful.checkpoint import load_checkpoint
 from handful.cli import main
 from handful.data import DATASETS
 from handful.encoders import ENCODERS
-from handful.evaluate import compare, evaluate
+from handful.evaluation import compare, evaluate
 from handful.learners import LEARNERS
 from handful.recipes import recipe_names
 from handful.spec import Tasks, load_data
@@ -349,7 +349,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no shape": (["train", "shape.toml"], "set shape = [1, 8, 8] in [encoder]"),
     "ways of regression": (["train", "regression.toml"], "regression tasks have no `ways`"),
     "unknown split in spec": (["train", "split.toml"], "unknown split 'tain'"),
-    "ways above the classes": (["train", "ways.toml"], "49 ways need as many classes; the pool has 48"),
+    "ways above the classes": (["train", "ways.toml"], "49 ways need as many classes, the pool has 48"),
     "too few examples": (["train", "shots.toml"], "200 shots + 15 queries need 215"),
     "folder under a file": (["train", "good.toml", "--to", "good.toml/run"], "good.toml/run"),
     "file as folder": (["train", "good.toml", "--to", "typo.toml"], "typo.toml"),

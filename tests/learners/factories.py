@@ -54,11 +54,6 @@ class Variant(NamedTuple):
         torch.manual_seed(1)
         return LEARNERS[self.name](shaken(Smooth(self.policy, steps=steps)), **self.options).double()
 
-    @property
-    def mixes_tasks(self) -> bool:
-        """Whether, in training mode, statistics of a whole batch of tasks are used, as the field does."""
-        return self.policy == "running" and self.name != "maml"
-
     def __str__(self) -> str:
         said = "-".join(f"{key}={value}" for key, value in self.options.items() if key not in ("outputs", "inner_rate"))
         return "-".join(part for part in (self.name, self.policy, said) if part)

@@ -67,14 +67,17 @@ def maml(model: nn.Module, episode: Episode, **options: object) -> tuple[Tensor,
     return sum(loss for loss, _, _ in tasks) / len(tasks), torch.stack([o for _, o, _ in tasks]), [b for *_, b in tasks]
 
 
-def prototypical(encoder: nn.Module, episode: Episode) -> Tensor:
-    """Mean query loss: distances to each class mean, squared and summed, one query after the other."""
+def prototypical(encoder: nn.Module, episode: Episode, *, together: bool) -> Tensor:
+    """Mean query loss: distances to each class mean, squared and summed, one query after the other.
+
+    Support and queries of a task pass the encoder `together`, as one batch, or each set by itself.
+    """
     losses = []
     assert episode.support.ways is not None
     for x, y, qx, qy in zip(episode.support.x, episode.support.y, episode.query.x, episode.query.y, strict=True):
-        z = encoder(x)
+        z, zq = encoder(torch.cat([x, qx])).split([len(x), len(qx)]) if together else (encoder(x), encoder(qx))
         c = torch.stack([z[y == label].mean(0) for label in range(episode.support.ways)])
-        for query, label in zip(encoder(qx), qy, strict=True):
+        for query, label in zip(zq, qy, strict=True):
             losses.append(F.cross_entropy(-(query - c).pow(2).sum(1)[None], label[None]))
     return torch.stack(losses).mean()
 

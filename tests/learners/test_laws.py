@@ -53,8 +53,6 @@ def test_logits_are_one_for_each_way_and_finite(variant: Variant, training: bool
 @EVERY
 @MODES
 def test_tasks_together_are_tasks_apart(variant: Variant, training: bool) -> None:
-    if training and variant.mixes_tasks:
-        pytest.skip("running batch norm in training mode uses the statistics of the batch, as the field trains it")
     learner, episode = variant.make().train(training), tasks()
     apart = torch.cat([answers(learner, episode.part(i, i + 1)) for i in range(3)])
     assert torch.allclose(answers(learner, episode), apart, atol=1e-10)
@@ -223,13 +221,9 @@ def test_meta_gradients_match_finite_differences(variant: Variant, training: boo
 @EVERY
 @MODES
 def test_loss_and_meta_gradients_match_a_plain_loop(variant: Variant, training: bool) -> None:
-    if training and variant.mixes_tasks:
-        pytest.skip("the loop passes one task at a time; see test_tasks_together_are_tasks_apart")
     learner, episode = variant.make(steps=3).train(training), tasks(3, ragged=True)
     if variant.name == "prototypical":
-        if variant.policy == "batch":
-            pytest.skip("support and queries share statistics in the loss")
-        expected = prototypical(learner.encoder, episode)  # type: ignore[arg-type]
+        expected = prototypical(learner.encoder, episode, together=variant.policy != "batch")  # type: ignore[arg-type]
     else:
         steps = variant.options["inner_steps"]
         expected, outputs, _ = maml(
@@ -251,15 +245,11 @@ def test_loss_and_meta_gradients_match_a_plain_loop(variant: Variant, training: 
 @EVERY
 def test_loss_is_the_query_loss_after_adapting(variant: Variant) -> None:
     learner, episode = variant.make().eval(), tasks()
-    if variant.policy == "batch" and variant.name == "prototypical":
-        pytest.skip("support and queries share statistics in the loss")
     assert torch.allclose(learner.loss(episode), query_loss(learner, episode))
 
 
 @EVERY
 def test_parts_of_a_batch_on_ranks_give_the_gradient_of_the_batch(variant: Variant) -> None:
-    if variant.mixes_tasks:
-        pytest.skip("running batch norm in training mode uses the statistics of the batch")
     learner, episode = variant.make(steps=3), tasks(4)
     state = copy.deepcopy(learner.state_dict())
     parts = []

@@ -18,7 +18,7 @@ from ..checkpoint import load_checkpoint
 from ..data.episodes import Episodes
 from ..encoders import Identity
 from ..episode import Data
-from ..evaluate import Evaluation, compare, evaluate
+from ..evaluation import Evaluation, compare, evaluate
 from ..files import storage_errors
 from ..learner import Learner
 from ..learners import PrototypicalNetwork

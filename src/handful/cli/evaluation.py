@@ -10,7 +10,7 @@ from typing import Any
 
 from ..checkpoint import Checkpoint, load_checkpoint
 from ..errors import SpecError
-from ..evaluate import Evaluation, compare, evaluate
+from ..evaluation import Evaluation, compare, evaluate
 from ..files import write_file
 from ..ledger import percent
 from ..spec import Tasks, checked, load_data

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .data.episodes import Draw, Episodes
-from .episode import Episode
+from .episode import Episode, EpisodeSource
 from .errors import DataError
 from .learner import EmbeddingLearner, Learner
 from .ops.intervals import Mean, mean_interval, paired_difference
-from .train import EpisodeSource
 
 __all__ = ["Evaluation", "Scored", "compare", "evaluate", "scores"]
 

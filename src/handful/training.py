@@ -12,26 +12,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .episode import Episode
+from .episode import EpisodeSource
 from .errors import SpecError
 from .learner import Learner
 from .ops.seeds import seed_of
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "EpisodeSource", "Schedule", "Step", "train"]
+__all__ = ["OPTIMIZERS", "SCHEDULES", "Schedule", "Step", "train"]
 
 Schedule = Callable[[int], float]
 """From a step to a factor on the learning rate."""
-
-
-class EpisodeSource(Protocol):
-    """Anything whose `[t]` is the t-th batch of tasks."""
-
-    def __getitem__(self, t: int) -> Episode: ...
 
 
 class Step(NamedTuple):

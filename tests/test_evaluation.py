@@ -11,12 +11,12 @@ from handful.data.episodes import Episodes
 from handful.data.functions import FunctionEpisodes, Sinusoid
 from handful.data.pool import ClassPool
 from handful.encoders import MLP
-from handful.episode import Episode
+from handful.episode import Episode, EpisodeSource
 from handful.errors import DataError
-from handful.evaluate import Evaluation, compare, evaluate, scores
+from handful.evaluation import Evaluation, compare, evaluate, scores
 from handful.learner import Learner
 from handful.learners import MAML, PrototypicalNetwork
-from handful.train import EpisodeSource, train
+from handful.training import train
 
 
 class Counting(nn.Module):

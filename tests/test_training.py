@@ -13,10 +13,10 @@ from torch import nn
 from handful.data.episodes import Episodes
 from handful.data.pool import ClassPool
 from handful.encoders import MLP
-from handful.episode import Episode, Query, Support
+from handful.episode import Episode, EpisodeSource, Query, Support
 from handful.errors import SpecError
 from handful.learners import PrototypicalNetwork
-from handful.train import OPTIMIZERS, SCHEDULES, EpisodeSource, Schedule, Step, train
+from handful.training import OPTIMIZERS, SCHEDULES, Schedule, Step, train
 
 
 def learner_of(*, dropout: float = 0.0, normalization: str = "none", seed: int = 0) -> PrototypicalNetwork:
