@@ -17,6 +17,8 @@ FLOORS = {
     "errors": 0,
     "files": 0,
     "machine": 0,
+    "recipes": 0,
+    "version": 0,
     "episode": 1,
     "ops": 2,
     "encoders": 3,
@@ -28,12 +30,11 @@ FLOORS = {
     "spec": 7,
     "checkpoint": 7,
     "run": 8,
-    "recipes": 8,
     "reproduce": 9,
     "ledger": 9,
     "cli": 10,
 }
-SAME_FLOOR = {("files", "errors"), ("machine", "errors"), ("checkpoint", "spec")}
+SAME_FLOOR = {("files", "errors"), ("recipes", "errors"), ("checkpoint", "spec")}
 """The only imports between two modules of one floor."""
 
 
@@ -78,7 +79,7 @@ def test_a_file_imports_only_from_lower_floors(path: Path) -> None:
 
 def test_the_rule_sees_the_imports_there_are() -> None:
     seen = {imported for path in FILES for imported in imports(path)}
-    assert {("errors",), ("ops", "classes"), ("learners", "gradient", "maml"), ("spec",), ()} <= seen
+    assert {("errors",), ("ops", "classes"), ("learners", "gradient", "maml"), ("spec",), ("version",)} <= seen
 
 
 def test_recipes_need_only_the_errors() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__
+
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from .data import ClassPool, Episodes, FunctionEpisodes, Line, Sinusoid, digits, omniglot
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from .run import fit
     from .spec import Spec, build
     from .training import Step, train
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
@@ -60,6 +60,7 @@ __all__ = [
     "Spec",
     "Step",
     "Support",
+    "__version__",
     "build",
     "compare",
     "digits",
@@ -79,4 +80,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return list(__all__)

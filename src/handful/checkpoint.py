@@ -18,11 +18,11 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from . import __version__
 from .errors import CheckpointError, HandfulError
 from .files import new_folder, recover_folder, storage_errors
 from .learner import Learner
 from .spec import Spec, build
+from .version import __version__
 
 __all__ = ["FORMAT", "Checkpoint", "load_checkpoint", "save_checkpoint"]
 

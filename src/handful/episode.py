@@ -175,6 +175,10 @@ def _mover(device: torch.device | str, non_blocking: bool) -> Callable[[Tensor],
 
 
 def _check_set(kind: str, x: Data, y: Tensor, *, classes: bool) -> None:
+    if not isinstance(y, Tensor) or not isinstance(x, Tensor | Mapping):
+        raise ShapeError(
+            f"{kind}: expected tensors, got {type(x).__name__} and {type(y).__name__}; torch.as_tensor makes them"
+        )
     leaves = {"x": x} if isinstance(x, Tensor) else dict(x)
     if not leaves:
         raise ShapeError(f"{kind}: expected tensors, got an empty mapping")

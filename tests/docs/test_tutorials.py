@@ -40,7 +40,10 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("path", sorted((DOCUMENTS / "tutorials").glob("*.md")), ids=lambda path: path.stem)
+PAGES = [ROOT / "README.md", *sorted((DOCUMENTS / "tutorials").glob("*.md"))]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_a_tutorial_runs_and_prints_what_it_shows(path, one_thread):
     namespace = {"__name__": "tutorial"}
     found = blocks(path)

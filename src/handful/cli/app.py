@@ -42,7 +42,7 @@ def version(
 ) -> None:
     """Learn from a handful of examples: meta-train, evaluate, reproduce."""
     if show:
-        from .. import __version__
+        from ..version import __version__
 
         print(f"handful {__version__}")
         raise typer.Exit

@@ -131,7 +131,7 @@ class ClassPool:
     @property
     def digest(self) -> str:
         """SHA-256 of the class names, their sizes and every example: equal digests are equal data."""
-        about = hashlib.sha256(repr((self.names, self.counts.tolist(), self.shape)).encode())
+        about = hashlib.sha256(repr((self.names, self.counts.tolist(), self.shape, str(self.examples.dtype))).encode())
         about.update(self.examples.contiguous().numpy().data)
         return about.hexdigest()
 
@@ -144,6 +144,7 @@ class ClassPool:
             if part not in self.splits:
                 raise unknown_name("split", part, [*self.splits, "all"])
             chosen += self.splits[part]
+        chosen = list(dict.fromkeys(chosen))
         return self.subset(chosen)
 
     def subset(self, classes: Sequence[int]) -> ClassPool:
