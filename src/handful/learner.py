@@ -137,6 +137,10 @@ def task_losses(output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tens
     Cross-entropy of logits [B, S, N] for integer y [B, S]; squared error of outputs [B, S, *out] for float y.
     """
     if y.is_floating_point():
+        if output.shape != y.shape:
+            raise ShapeError(
+                f"loss: expected outputs of the targets' shape {tuple(y.shape)}, got {tuple(output.shape)}"
+            )
         each = (output - y).square().reshape(*y.shape[:2], -1).mean(2)  # [B, S]
     else:
         each = F.cross_entropy(output.transpose(1, 2), y, reduction="none")  # [B, S]

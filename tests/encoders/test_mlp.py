@@ -38,3 +38,14 @@ def test_no_layers_is_the_example_flattened() -> None:
 def test_steps_reach_every_layer() -> None:
     layers = [m for m in MLP(normalization="per_step", steps=4).modules() if isinstance(m, BatchNorm)]
     assert [layer.weight.shape for layer in layers] == [(4, 40), (4, 40)]
+
+
+def test_a_whole_model_from_the_authors_distribution() -> None:
+    torch.manual_seed(0)
+    model = MLP(shape=(1,), hidden=(40, 40), outputs=1, scale=0.01)
+    assert model.out_features == 1
+    assert model(torch.randn(3, 1)).shape == (3, 1)
+    weights = torch.cat([p.detach().flatten() for name, p in model.named_parameters() if name.endswith("weight")])
+    assert float(weights.abs().max()) <= 0.02
+    assert float(weights.std()) == pytest.approx(0.0088, rel=0.05)  # 0.01 cut at two deviations
+    assert all(not bool(p.any()) for name, p in model.named_parameters() if name.endswith("bias"))

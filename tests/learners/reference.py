@@ -15,8 +15,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from handful.encoders.normalization import adapting
 from handful.episode import Data, Episode, map_data
+from handful.learners import MAML
 
 Named = dict[str, Tensor]
+
+
+def rates_of(learner: MAML) -> Sequence[float | Tensor]:
+    """The rate of each adapted tensor."""
+    return [learner.inner_rate] * len(learner.adapted) if learner.rates is None else list(learner.rates)
 
 
 def task_loss(output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:

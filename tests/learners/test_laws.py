@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from factories import ALL, SHAPE, VARIANTS, WAYS, Variant, answers, slopes, tasks
-from reference import maml, prototypical
+from reference import maml, prototypical, rates_of
 from torch import Tensor, nn
 
 from handful.checkpoint import load_checkpoint, save_checkpoint
@@ -229,7 +229,7 @@ def test_loss_and_meta_gradients_match_a_plain_loop(variant: Variant, training: 
         expected, outputs, _ = maml(
             learner.model,  # type: ignore[arg-type]
             episode,
-            rates=learner.rates,
+            rates=rates_of(learner),
             steps=steps if training else variant.options.get("evaluation_steps", steps),
             first_order=variant.options.get("first_order", False),
             support_policy=variant.policy == "support",

@@ -34,3 +34,21 @@ def test_single_precision_is_as_good_as_its_squares() -> None:
     exact = squared_distances(a, b)
     error = (squared_distances(a.float(), b.float()) - exact).abs() / exact
     assert float(error.max()) < 1e-5
+
+
+def test_far_from_the_origin_little_is_lost() -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 50, 16), torch.randn(2, 5, 16)
+    expected = squared_distances(a.double(), b.double())
+    moved = squared_distances((a + 3e4).double().float(), (b + 3e4).double().float())
+    assert float((moved - expected).abs().max()) < 0.1  # the inputs themselves are rounded to 0.002
+    assert float(moved.min()) > 0
+
+
+def test_mixed_precision_stays_outside() -> None:
+    torch.manual_seed(0)
+    a, b = 10 * torch.randn(2, 50, 16).float(), 10 * torch.randn(2, 5, 16).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert squared_distances(a, b).dtype == torch.float32
+        assert squared_distances(a.bfloat16(), b.bfloat16()).dtype == torch.float32
+    assert torch.allclose(squared_distances(a, b), torch.cdist(a, b).square(), rtol=1e-3, atol=1e-2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torch.autograd.function import once_differentiable
 from torch.backends import mha
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..errors import SpecError
 
 __all__ = ["Named", "bounded_mean", "call_each", "chunks", "map_tasks", "pure_call"]
 
@@ -24,23 +27,41 @@ def call_each(module: nn.Module, state: Named, x: Any) -> Tensor:
 
     Only the forward pass is mapped. Differentiate the result with `torch.autograd`: the sum over tasks of a
     loss has, as its gradient in the [B, ...] parameters, every task's own gradient. Buffers in `state` are
-    updated in place. A single task runs without `vmap`, so that any module can be mapped one at a time.
-    """
-    leaves = [x] if isinstance(x, Tensor) else list(x.values())
-    if leaves[0].shape[0] == 1:
-        one = {name: leaf[0] for name, leaf in state.items()}
-        example = x[0] if isinstance(x, Tensor) else {name: leaf[0] for name, leaf in x.items()}
-        with _plain_attention():
-            output: Tensor = functional_call(module, one, (example,))
-        return output.unsqueeze(0)
+    updated in place.
 
-    def call(task: dict[str, Tensor], examples: Any) -> Tensor:
-        result: Tensor = functional_call(module, task, (examples,))
+    `vmap` maps all tasks at once. One after the other go: a single task; modules that `vmap` cannot map (recurrent
+    networks) or maps wrongly (embeddings with a padding index); and everything in automatic mixed precision, which
+    convolutions inside `vmap` escape.
+
+    Raises:
+        SpecError: `vmap` cannot map the module; one task at a time it works.
+    """
+
+    def call(task: Named, examples: Any) -> Tensor:
+        result: Tensor = functional_call(module, dict(task), (examples,))
         return result
 
+    first = x if isinstance(x, Tensor) else next(iter(x.values()))
+    tasks = first.shape[0]
     with _plain_attention():
-        mapped: Tensor = vmap(call, randomness="different")(dict(state), x)
+        if tasks == 1 or torch.is_autocast_enabled(first.device.type) or any(map(_unmappable, module.modules())):
+            rows = [map_tasks(itemgetter(task), (dict(state), x)) for task in range(tasks)]
+            return torch.stack([call(*row) for row in rows])
+        try:
+            mapped: Tensor = vmap(call, randomness="different")(dict(state), x)
+        except RuntimeError as error:
+            if "vmap" not in str(error) and "atching rule" not in str(error):
+                raise
+            reason = str(error).splitlines()[0]
+            raise SpecError(
+                f"{type(module).__name__} cannot be mapped over tasks all at once ({reason}); set tasks_at_once=1"
+            ) from error
     return mapped
+
+
+def _unmappable(layer: nn.Module) -> bool:
+    padded = isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.padding_idx is not None
+    return padded or isinstance(layer, nn.RNNBase)
 
 
 @contextmanager
@@ -63,7 +84,7 @@ def pure_call(module: nn.Module, x: Any) -> Any:
 
 
 def map_tasks(function: Callable[..., Tensor], *states: Any) -> Any:
-    """`function` of every tensor in a state (NamedTuples, mappings, None), or of the same tensor in several."""
+    """`function` of every tensor in a state (tuples, mappings, None), or of the same tensor in several."""
     first = states[0]
     if first is None:
         return None
@@ -71,7 +92,8 @@ def map_tasks(function: Callable[..., Tensor], *states: Any) -> Any:
         return function(*states)
     if isinstance(first, Mapping):
         return {name: map_tasks(function, *(state[name] for state in states)) for name in first}
-    return type(first)(*(map_tasks(function, *leaves) for leaves in zip(*states, strict=True)))
+    parts = [map_tasks(function, *leaves) for leaves in zip(*states, strict=True)]
+    return tuple(parts) if type(first) is tuple else type(first)(*parts)
 
 
 def chunks(tasks: int, at_once: int | None) -> Iterator[tuple[int, int]]:

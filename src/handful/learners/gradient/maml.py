@@ -12,6 +12,7 @@ Departures:
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, final
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from ...encoders.normalization import adapting, policies_of
 from ...episode import Data, Episode, Support, join_data, leading
-from ...errors import LabelError, ShapeError, SpecError
+from ...errors import LabelError, ShapeError, SpecError, unknown_name
 from ...learner import Learner, task_losses
 from ...ops.tasks import bounded_mean, call_each, chunks, map_tasks
 
@@ -48,10 +49,10 @@ class MAML(Learner):
         rates: "fixed", or "learned": one rate for each parameter tensor, starting from `inner_rate`.
         tasks_at_once: bound on the tasks held in memory together; 1 maps plainly, one task after the other.
 
-    Parameters that do not require gradients stay as they are.
+    Parameters that do not require gradients when it is made stay as they are.
 
     Raises:
-        SpecError: a number of steps or tasks below one.
+        SpecError: a number of steps or tasks below one; an embedding with max_norm.
         ShapeError: nothing to adapt, or `outputs` for an encoder that does not say its `out_features`.
     """
 
@@ -59,6 +60,7 @@ class MAML(Learner):
     kind = "gradient"
     regression = True
     any_ways = False
+    rates: nn.Parameter | None
 
     def __init__(
         self,
@@ -83,8 +85,13 @@ class MAML(Learner):
                 raise SpecError(f"MAML: expected {name} of at least 1, got {count}")
         self.inner_steps, self.evaluation_steps = inner_steps, evaluation_steps
         self.first_order, self.tasks_at_once = first_order, tasks_at_once
-        initial = torch.full((len(self.adapted),), inner_rate)
-        self.rates = nn.Parameter(initial, requires_grad=rates == "learned")
+        if rates not in ("fixed", "learned"):
+            raise unknown_name("kind of rates", rates, ("fixed", "learned"))
+        self.inner_rate = inner_rate
+        learned = nn.Parameter(torch.full((len(self.adapted),), inner_rate)) if rates == "learned" else None
+        self.register_parameter("rates", learned)
+        if any(getattr(layer, "max_norm", None) is not None for layer in self.model.modules()):
+            raise SpecError("MAML: an embedding with max_norm rewrites its weights whenever it is used; leave it out")
         self.keeps_support = "support" in policies_of(self.model)
 
     def adapt(self, support: Support) -> Adapted:
@@ -130,11 +137,13 @@ class MAML(Learner):
         exact = torch.is_grad_enabled() and not self.first_order
         track = torch.is_grad_enabled()
         steps = self._steps()
-        rates = self.rates.unbind() if self.rates.requires_grad else self.rates.tolist()
+        rates: Sequence[float | Tensor] = [self.inner_rate] * len(self.adapted)
+        if self.rates is not None:
+            rates = self.rates.unbind()
         with torch.inference_mode(False), torch.enable_grad():
             x, y, weight = (map_tasks(_usable, leaf) for leaf in (support.x, support.y, support.weight))
             buffers = {n: p.expand(tasks, *p.shape).clone() for n, p in self.model.named_buffers()}
-            theta = {n: p.expand(tasks, *p.shape) for n, p in self.model.named_parameters()}  # [B, ...]
+            theta = {n: self._initial(n, p).expand(tasks, *p.shape) for n, p in self.model.named_parameters()}
             for step in range(steps):
                 if not track:
                     theta = {n: p.detach().requires_grad_(n in self.adapted) for n, p in theta.items()}
@@ -152,6 +161,10 @@ class MAML(Learner):
         if not track:
             theta = {name: leaf.detach() for name, leaf in theta.items()}
         return Adapted(theta, buffers, support.x if self.keeps_support else None)
+
+    def _initial(self, name: str, parameter: Tensor) -> Tensor:
+        frozen_since = name in self.adapted and not parameter.requires_grad  # it is adapted all the same
+        return parameter.detach().requires_grad_() if frozen_since else parameter
 
     def _answer(self, state: Adapted, x: Data) -> Tensor:
         steps = self._steps()
@@ -190,7 +203,7 @@ def _head(encoder: nn.Module, outputs: int) -> nn.Linear:
 def _warn_unused(names: list[str]) -> None:
     warnings.warn(
         f"MAML: {', '.join(names)} took no part in the forward pass and stays as it is; "
-        "freeze it (requires_grad_(False)) if that is meant",
+        "if that is meant, freeze it (requires_grad_(False)) before MAML is made",
         stacklevel=4,
     )
 

@@ -1,0 +1,136 @@
+"""MAML on modules that are hard to map over tasks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from factories import WAYS, Smooth, answers, slopes, tasks
+from reference import maml, rates_of
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from handful.encoders import shares_statistics
+from handful.episode import Episode, Query, Support
+from handful.errors import SpecError, UnknownNameError
+from handful.learners import MAML
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+class Words(nn.Module):
+    """Word numbers, 0 for padding, to the mean of their vectors."""
+
+    def __init__(self, padding: int | None = 0) -> None:
+        super().__init__()
+        self.vectors = nn.Embedding(7, 4, padding_idx=padding)
+        self.out_features = 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.vectors(x)
+        return z.mean(1).tanh()
+
+
+class Recurrent(nn.Module):
+    def __init__(self, cell: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.cell = cell(3, 4, batch_first=True)
+        self.out_features = 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.cell(x)[0]
+        return output[:, -1]
+
+
+def sentences() -> Episode:
+    numbers = torch.Generator().manual_seed(0)
+    y = torch.arange(6).remainder(WAYS).expand(3, 6)
+    x = torch.randint(0, 7, (3, 12, 5), generator=numbers)
+    return Episode(Support(x[:, :6], y, WAYS), Query(x[:, 6:], y))
+
+
+def series() -> Episode:
+    numbers = torch.Generator().manual_seed(0)
+    y = torch.arange(6).remainder(WAYS).expand(3, 6)
+    x = torch.randn(3, 12, 5, 3, generator=numbers)
+    return Episode(Support(x[:, :6], y, WAYS), Query(x[:, 6:], y))
+
+
+def exact(learner: MAML, episode: Episode) -> None:
+    expected, outputs, _ = maml(learner.model, episode, rates=rates_of(learner), steps=learner.inner_steps)
+    wanted = slopes(expected, learner)
+    assert torch.allclose(answers(learner, episode), outputs, rtol=1e-9, atol=1e-11)
+    loss = learner.loss(episode)
+    assert torch.allclose(loss, expected, rtol=1e-9)
+    for mine, want in zip(slopes(loss, learner), wanted, strict=True):
+        assert torch.allclose(mine, want, rtol=1e-8, atol=1e-11)
+
+
+@pytest.mark.parametrize("at_once", [None, 1])
+def test_the_padding_vector_is_never_adapted(at_once: int | None) -> None:
+    learner = MAML(Words(), outputs=WAYS, inner_rate=0.5, inner_steps=2, tasks_at_once=at_once).double()
+    exact(learner, sentences())
+    learned = learner.adapt(sentences().support).parameters["0.vectors.weight"]
+    assert torch.equal(learned[:, 0], torch.zeros(3, 4))
+    assert not torch.equal(learned[0, 1:], learned[1, 1:])
+
+
+@pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_networks(cell: type[nn.RNNBase]) -> None:
+    exact(MAML(Recurrent(cell), outputs=WAYS, inner_rate=0.3, inner_steps=2).double(), series())
+
+
+def test_what_vmap_cannot_map_says_what_to_do() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(spectral_norm(nn.Linear(4, 8)), nn.Tanh(), nn.Linear(8, WAYS)).double()
+    y = torch.arange(6).remainder(WAYS).expand(3, 6)
+    episode = Episode(Support(torch.randn(3, 6, 4), y, WAYS), Query(torch.randn(3, 6, 4), y))
+    with pytest.raises(SpecError, match="tasks_at_once=1"):
+        MAML(model).loss(episode)
+    assert bool(MAML(model, tasks_at_once=1).loss(episode).isfinite())
+
+
+def test_an_embedding_that_rewrites_its_weights_is_refused() -> None:
+    with pytest.raises(SpecError, match="max_norm"):
+        MAML(nn.Sequential(nn.Embedding(7, 4, max_norm=1.0), nn.Flatten(), nn.Linear(20, WAYS)))
+
+
+def test_unknown_rates_are_refused() -> None:
+    with pytest.raises(UnknownNameError, match="fixed, learned"):
+        MAML(Smooth("none"), outputs=WAYS, rates="learn")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("at_once", [None, 1, 2])
+def test_mixed_precision_reaches_every_layer(at_once: int | None) -> None:
+    seen: set[torch.dtype] = set()
+    learner = MAML(Smooth("batch"), outputs=WAYS, inner_rate=0.1, tasks_at_once=at_once).float()
+    for layer in learner.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+    episode = tasks()
+    support = Support(episode.support.x.float(), episode.support.y, WAYS)  # type: ignore[union-attr]
+    with torch.autocast("cpu", torch.bfloat16):
+        learner.loss(Episode(support, Query(episode.query.x.float(), episode.query.y)))  # type: ignore[union-attr]
+    assert seen == {torch.bfloat16}
+
+
+def test_weights_frozen_after_it_is_made_are_adapted_all_the_same() -> None:
+    learner, episode = MAML(Smooth("batch"), outputs=WAYS, inner_rate=0.3, inner_steps=2).double(), tasks()
+    expected = answers(learner, episode)
+    learner.requires_grad_(False)
+    assert torch.equal(answers(learner, episode), expected)
+    with torch.no_grad():
+        assert torch.equal(answers(learner, episode), expected)
+    learner.requires_grad_(True)
+    assert "rates" not in dict(learner.named_parameters())
+
+
+def test_a_module_can_say_that_it_couples_examples() -> None:
+    class Centered(nn.Module):
+        couples_examples = True
+        out_features = 4
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x - x.mean(0)
+
+    assert shares_statistics(Centered())
+    assert MAML(nn.Sequential(Centered(), nn.Linear(4, WAYS))).transductive
