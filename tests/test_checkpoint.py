@@ -11,13 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import handful
 from handful.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
-from handful.errors import CheckpointError, StorageError
+from handful.errors import CheckpointError, DataError, StorageError
 from handful.learner import Learner
 from handful.spec import Spec, build, load_data, make_optimizer, make_schedule
 from handful.training import OPTIMIZERS, train
@@ -387,3 +388,24 @@ def test_a_kill_after_the_renames_leaves_the_new(spec: Spec, saved: Path, monkey
 
 def test_a_checkpoint_is_a_value() -> None:
     assert Checkpoint.__dataclass_params__.frozen  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_a_learner_of_another_precision_survives(spec: Spec, tmp_path: Path, kind: torch.dtype) -> None:
+    learner = trained(spec, 1)[0].to(kind)
+    save_checkpoint(tmp_path / "cast", learner, spec, step=1)
+    loaded = load_checkpoint(tmp_path / "cast").learner
+    assert {p.dtype for p in loaded.parameters()} == {kind}
+    same(loaded, learner)
+
+
+def test_numbers_of_numpy_in_notes(spec: Spec, tmp_path: Path) -> None:
+    notes = {"score": np.float32(0.5), "best": {"step": np.int64(3), "better": np.bool_(True)}}
+    save_checkpoint(tmp_path / "a", build(spec), spec, step=3, notes=notes)
+    assert load_checkpoint(tmp_path / "a").notes == {"score": 0.5, "best": {"step": 3, "better": True}}
+
+
+def test_notes_that_are_not_json(spec: Spec, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"expected notes of JSON values, got tensor\(1.\) of type Tensor"):
+        save_checkpoint(tmp_path / "a", build(spec), spec, step=3, notes={"score": torch.ones(())})
+    assert list(tmp_path.iterdir()) == []

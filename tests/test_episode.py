@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -102,6 +103,10 @@ INFINITE[0, 0, 1] = float("inf")
         ((X, Y, 2, torch.ones(2, 2)), ShapeError, r"support weights: expected \(2, 3\).*got \(2, 2\)"),
         ((X, Y, 2, NAN[..., 0]), DataError, "support weights: expected finite"),
         ((X, Y, 2, torch.tensor([[1.0, 1, 1], [1, -1, 1]])), DataError, "no negative weight"),
+        (({"a": [1, 2]}, Y, 2), ShapeError, "support a: expected a tensor, got list"),
+        ((X, Y, 2, [1.0, 1.0]), ShapeError, "support weights: expected a tensor, got list"),
+        ((X, Y, 2.0), LabelError, r"expected a whole number of ways, got 2\.0"),
+        ((X, X, None, torch.tensor([[1.0, 0, 0], [0, 0, 0]])), DataError, "task 1 has no example with a weight"),
         ((X, Y, 2, torch.tensor([[1.0, 1, 1], [0, 1, 1]])), LabelError, "class 1 of task 1 has no example with a wei"),
     ],
 )
@@ -118,6 +123,13 @@ def test_a_bad_support_is_refused_by_name(arguments: tuple, kind: type[HandfulEr
         (Support(X, X), (X, Y), ShapeError, "must both hold integer labels"),
         (Support(X, Y, 2), (X, Y + 1), LabelError, "query labels: .*got 1 to 2"),
         (Support(X, Y, 2), (NAN, Y), DataError, "query x: expected finite"),
+        (Support(X, X), (X, X[..., :1]), ShapeError, r"targets of support and query .*got \(2,\) and \(1,\)"),
+        (Support(X, X), (X, X[..., 0]), ShapeError, r"targets of support and query .*got \(2,\) and \(\)"),
+        (Support(X, Y, 2), (X[..., :1], Y), ShapeError, r"examples of support and query .*got \(2,\) and \(1,\)"),
+        (Support(X, Y, 2), ({"a": X}, Y), ShapeError, r"examples of support and query .*got \(2,\) and \{'a': 3\}"),
+        (Support({"a": X}, Y, 2), ({"b": X}, Y), ShapeError, "the same names"),
+        (Support({"a": X}, Y, 2), ({"a": Y}, Y), ShapeError, "as many axes"),
+        (Support(X, Y, 2), (X, [[0, 1, 1]]), ShapeError, "query: expected tensors, got Tensor and list"),
         (Support(X, Y, 2), (X, Y[:, :2]), ShapeError, "query x: expected its first two axes"),
     ],
 )
@@ -126,6 +138,15 @@ def test_a_bad_episode_is_refused_by_name(
 ) -> None:
     with pytest.raises(kind, match=message):
         Episode(support, Query(*query))
+
+
+def test_padding_may_differ_between_support_and_query() -> None:
+    made = Episode(Support({"ids": X, "size": Y}, Y, 2), Query({"ids": X[..., :1], "size": Y}, Y))
+    assert made.query.x["ids"].shape == (2, 3, 1)  # type: ignore[call-overload,index]
+
+
+def test_ways_of_any_kind_are_kept_as_an_integer() -> None:
+    assert type(Support(X, Y, np.int64(2)).ways) is int  # type: ignore[arg-type]
 
 
 def test_queries_need_not_show_every_class() -> None:

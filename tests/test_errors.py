@@ -40,6 +40,11 @@ def test_an_unknown_name_lists_the_valid_ones_in_order_and_the_nearest() -> None
     assert str(error) == "unknown learner 'protypical'; did you mean 'prototypical'? Valid: maml, prototypical."
 
 
+def test_an_unknown_name_may_be_anything() -> None:
+    assert str(unknown_name("class", 7, ["70", "a"])) == "unknown class '7'; did you mean '70'? Valid: 70, a."
+    assert str(unknown_name("class", None, ["a"])).startswith("unknown class 'None'.")
+
+
 def test_an_unknown_name_like_no_other() -> None:
     assert str(unknown_name("split", "zzz", ["train", "all"])) == "unknown split 'zzz'. Valid: all, train."
     assert str(unknown_name("split", "zzz", [])) == "unknown split 'zzz'. Valid: none."

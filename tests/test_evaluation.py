@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from handful.data.functions import FunctionEpisodes, Sinusoid
 from handful.data.pool import ClassPool
 from handful.encoders import MLP
 from handful.episode import Episode, EpisodeSource
-from handful.errors import DataError
+from handful.errors import DataError, ShapeError
 from handful.evaluation import Evaluation, compare, evaluate, scores
 from handful.learner import Learner
 from handful.learners import MAML, PrototypicalNetwork
+from handful.learners.metric.prototypical import Prototypes
 from handful.training import train
 
 
@@ -262,3 +264,101 @@ def test_comparison_refuses_different_tasks() -> None:
 def test_no_tasks_is_an_error(vectors: ClassPool) -> None:
     with pytest.raises(DataError, match="at least one task, got 0"):
         evaluate(PrototypicalNetwork(encoder_of()), episodes_of(vectors), tasks=0)
+
+
+class Altered(PrototypicalNetwork):
+    """Answers changed afterwards: what is wrong with them is up to the test."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(encoder_of("none"))
+        self.change = change
+
+    def predict_features(self, state: Prototypes, z: Tensor) -> Tensor:
+        return self.change(super().predict_features(state, z))
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_an_answer_that_is_not_finite_is_wrong(vectors: ClassPool, bad: float, plain: bool) -> None:
+    episodes = Plain(episodes_of(vectors)) if plain else episodes_of(vectors)
+    result = evaluate(Altered(lambda logits: torch.full_like(logits, bad)), episodes, tasks=6)
+    assert not result.values.any()
+    assert result.not_finite == 6 * 5 * 3
+    assert "6 tasks, inductive, 90 queries without a finite answer" in str(result)
+
+
+def test_one_bad_number_spoils_one_query(vectors: ClassPool) -> None:
+    def spoil(logits: Tensor) -> Tensor:
+        logits[0, 0, 4] = float("nan")
+        return logits
+
+    result = evaluate(Altered(spoil), episodes_of(vectors), tasks=8)
+    assert result.not_finite == 2  # one in each batch
+    fine = evaluate(Altered(lambda logits: logits), episodes_of(vectors), tasks=8)
+    assert fine.not_finite == 0
+    assert "finite" not in str(fine)
+    assert np.array_equal(np.delete(result.values, [0, 4]), np.delete(fine.values, [0, 4]))
+
+
+def test_regression_counts_what_is_not_finite() -> None:
+    learner = maml(MLP(shape=[1], hidden=[8]), outputs=1)
+    with torch.no_grad():
+        next(learner.parameters()).fill_(float("nan"))
+    result = evaluate(learner, FunctionEpisodes(Sinusoid(), shots=5, queries=7, batch=3), tasks=4)
+    assert result.not_finite == 28
+    assert not np.isfinite(result.values).any()
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_logits_of_another_shape(vectors: ClassPool, plain: bool) -> None:
+    episodes = Plain(episodes_of(vectors)) if plain else episodes_of(vectors)
+    with pytest.raises(ShapeError, match=r"logits \[B, Q, ways\] = \(4, 15, 5\).* got \(4, 15, 4\)"):
+        evaluate(Altered(lambda logits: logits[..., :4]), episodes, tasks=4)
+
+
+def test_outputs_of_another_shape() -> None:
+    learner = maml(MLP(shape=[1], hidden=[8]), outputs=1)
+    predict = learner.predict
+    learner.predict = lambda state, x: predict(state, x)[..., 0]  # type: ignore[method-assign]
+    episodes = FunctionEpisodes(Sinusoid(), shots=5, queries=7, batch=3)
+    with pytest.raises(ShapeError, match=r"\(3, 7, 1\) for query labels .* got \(3, 7\)"):
+        evaluate(learner, episodes, tasks=3)  # would have been broadcast
+
+
+def test_episodes_that_end_too_early(vectors: ClassPool) -> None:
+    batches = [episodes_of(vectors)[0], episodes_of(vectors)[1]]
+    learner = PrototypicalNetwork(encoder_of())
+    with pytest.raises(DataError, match="expected 100 tasks, the episodes end after 8"):
+        evaluate(learner, batches, tasks=100)
+    assert len(evaluate(learner, batches, tasks=8).values) == 8
+
+
+def test_the_digest_says_which_tasks(vectors: ClassPool) -> None:
+    one, other = PrototypicalNetwork(encoder_of()), maml(encoder_of("none"))
+    digest = evaluate(one, episodes_of(vectors), tasks=10).tasks_digest
+    assert evaluate(other, episodes_of(vectors), tasks=10).tasks_digest == digest  # by the other path
+    for episodes, tasks in (
+        (episodes_of(vectors, seed=1), 10),
+        (episodes_of(vectors, batch=5), 10),
+        (episodes_of(vectors, shots=1), 10),
+        (episodes_of(vectors), 11),
+        (Episodes(vectors.split("test+train"), ways=5, shots=2, queries=3, batch=4), 10),
+    ):
+        assert evaluate(one, episodes, tasks=tasks).tasks_digest != digest
+    plain = [evaluate(one, Plain(episodes_of(vectors, seed=seed)), tasks=10).tasks_digest for seed in (0, 0, 1)]
+    assert plain[0] == plain[1] != plain[2]
+
+
+def test_comparison_refuses_as_many_other_tasks(vectors: ClassPool) -> None:
+    learner = PrototypicalNetwork(encoder_of())
+    one, two = (evaluate(learner, episodes_of(vectors, seed=seed), tasks=10) for seed in (0, 1))
+    with pytest.raises(DataError, match="10 different tasks; draw both"):
+        compare(one, two)
+    assert compare(one, evaluate(maml(encoder_of("none")), episodes_of(vectors), tasks=10)).value is not None
+
+
+def test_an_evaluation_is_itself_only(vectors: ClassPool) -> None:
+    one, two = (evaluate(PrototypicalNetwork(encoder_of()), episodes_of(vectors), tasks=4) for _ in range(2))
+    assert one == one
+    assert one != two  # arrays have no single truth; compare their records
+    assert len({one, two}) == 2

@@ -20,6 +20,8 @@ def entry(**values: Any) -> dict[str, Any]:
         "metric": "accuracy",
         "value": 0.98765,
         "ci95": 0.00321,
+        "interval_over": "tasks",
+        "runs": [{}],
         "tasks": 2000,
         "transductive": True,
         "published": {"value": 0.987, "ci95": 0.004, "source": "Finn et al. 2017"},
@@ -50,6 +52,11 @@ def test_the_table() -> None:
     _, _, first, second = results_table([entry(), sinusoid]).splitlines()
     assert first == "| `omniglot-maml-5w1s` | 98.77 ± 0.32 % | 98.70 ± 0.40 % | 2,000 | transductive | 62 min |"
     assert second == "| `sinusoid` | MSE 0.660 ± 0.020 | – | 2,000 | by themselves | 0 min |"
+
+
+def test_an_interval_over_trainings_says_so() -> None:
+    several = entry(interval_over="training runs", runs=[{}, {}, {}])
+    assert "| 98.77 ± 0.32 % (3 trainings) |" in results_table([several])
 
 
 def test_every_row_has_every_column() -> None:

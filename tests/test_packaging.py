@@ -28,6 +28,20 @@ def test_recipes_are_inside_the_package() -> None:
         assert Path(handful.__file__).parent in recipe_path(name).parents
 
 
+def test_names_and_modules_are_attributes() -> None:
+    code = (
+        "import handful; assert {*handful.__all__, 'data'} <= {*dir(handful)};"
+        "[getattr(handful, name) for name in handful.__all__];"
+        "parts = [handful.data, handful.ops, handful.rotations, handful.ENCODERS['mlp']];"
+        "print(*(part.__name__ for part in parts))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["handful.data", "handful.ops", "rotations", "MLP"]
+    for name in ("nothing", "_nothing"):
+        with pytest.raises(AttributeError, match=f"module 'handful' has no attribute '{name}'"):
+            getattr(handful, name)
+
+
 def test_the_package_is_typed() -> None:
     assert (files("handful") / "py.typed").is_file()
 

@@ -179,7 +179,8 @@ def test_a_result_says_everything(recipe_of: Make, tmp_path: Path) -> None:
     assert table == json.loads(json.dumps(outcome.table))
     assert set(table) == {
         "name", "title", "metric", "value", "ci95", "interval_over", "tasks", "transductive", "published", "command",
-        "commit", "train_seconds", "date", "runs", "spec", "evaluation", "data", "versions", "machine",
+        "commit", "evaluation_commit", "train_seconds", "date", "runs", "spec", "evaluation", "data", "versions",
+        "machine",
     }  # fmt: skip
     assert (table["name"], table["title"], table["metric"]) == ("small", "A small test", "accuracy")
     assert (table["tasks"], table["transductive"], table["interval_over"]) == (20, False, "tasks")
@@ -199,6 +200,21 @@ def test_a_result_says_everything(recipe_of: Make, tmp_path: Path) -> None:
     (note,) = table["runs"]
     assert (note["seed"], note["step"], note["record"]) == (0, 6, again.record)
     assert np.array_equal(np.load(folder / "small.npy", allow_pickle=False), again.values)
+
+
+def test_the_commit_is_that_of_the_training(recipe_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipe_of(TOML)
+    left = iter(range(3))
+    monkeypatch.setattr(run, "commit", lambda: "one")
+    reproduced(recipe, tmp_path, stop=lambda: next(left) == 2)
+    monkeypatch.setattr(run, "commit", lambda: "two")
+    reproduced(recipe, tmp_path)
+    monkeypatch.setattr(run, "commit", lambda: "three")
+    monkeypatch.setattr("handful.reproduce.commit", lambda: "three")
+    reproduced(recipe, tmp_path)
+    table = result_of(tmp_path)
+    assert (table["commit"], table["evaluation_commit"]) == ("two", "three")
+    assert table["runs"][0]["commits"] == ["one", "two"]
 
 
 def test_a_finished_run_is_taken_as_it_is(recipe_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,6 +246,7 @@ def test_several_seeds_give_an_interval_over_runs(recipe_of: Make, tmp_path: Pat
     assert table["value"] == pytest.approx((a + b) / 2)
     assert table["ci95"] == pytest.approx(12.7062047 * abs(a - b) / 2)  # Student's t with one degree of freedom
     assert table["interval_over"] == "training runs"
+    assert outcome.evaluations[0].tasks_digest == outcome.evaluations[1].tasks_digest
     assert table["command"].endswith("--seeds 2")
     assert len(list((tmp_path / "runs").iterdir())) == 2
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from handful.errors import DataError, HandfulError, MissingExtraError, SpecError
 from handful.evaluation import evaluate
 from handful.run import Event, fit, interruptible
 from handful.spec import Spec, load_data
+from handful.training import train
 
 Table = dict[str, Any]
 Make = Callable[..., Table]
@@ -71,7 +72,7 @@ def test_a_run_from_beginning_to_end(spec: Spec, tmp_path: Path) -> None:
     assert [event.step for event in events if event.score is not None] == [3, 6, 9, 12]
     assert all((event.score is None) == (event.ci95 is None) for event in events)
     assert all(a.seconds <= b.seconds for a, b in pairwise(events))
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["best", "last", "log.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".lock", "best", "last", "log.jsonl"]
 
 
 def test_every_line_of_the_log(spec: Spec, tmp_path: Path) -> None:
@@ -180,7 +181,7 @@ def test_what_a_kill_left_is_removed_when_the_run_goes_on(spec: Spec, tmp_path: 
     (tmp_path / ".log.jsonl.4711.tmp").write_text("half")
     refused(StorageError, spec, tmp_path)  # another process may be at it
     last_of(spec, tmp_path, resume=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "last", "log.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "best", "last", "log.jsonl"]
 
 
 def test_seconds_add_up_over_resumptions(spec: Spec, tmp_path: Path) -> None:
@@ -279,9 +280,84 @@ def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
         list(fit(spec, tmp_path / "run", save_every=0))
     last = load_checkpoint(tmp_path / "run" / "last")
     assert last.step >= 1
+    assert all(bool(torch.isfinite(p).all()) for p in last.learner.parameters())
     assert f"at step {last.step};" in str(caught.value)
-    assert str(tmp_path / "run" / "last") in str(caught.value)
+    assert f"the last good checkpoint is {tmp_path / 'run' / 'last'}" in str(caught.value)
     assert "lower the learning rates" in str(caught.value)
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_weights_that_are_not_finite_are_not_saved(
+    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: bool
+) -> None:
+    def spoiling(learner: torch.nn.Module, *arguments: Any, **options: Any) -> Iterator[Any]:
+        for step in train(learner, *arguments, **options):  # type: ignore[arg-type]
+            if step.t == 2:  # an infinite gradient of a finite loss
+                with torch.no_grad():
+                    next(learner.parameters()).fill_(math.nan)
+            yield step
+
+    monkeypatch.setattr(run, "train", spoiling)
+    with pytest.raises(DataError, match="weights are not finite after 3 steps") as caught:
+        list(fit(spec, tmp_path, save_every=0 if saved else 1e9))
+    assert not (tmp_path / "best").exists()
+    assert (tmp_path / "last").exists() is saved
+    expected = f"the last good checkpoint is {tmp_path / 'last'}" if saved else "no checkpoint was saved"
+    assert str(caught.value).endswith(expected)
+    if saved:
+        assert load_checkpoint(tmp_path / "last").step == 2
+
+
+def test_a_score_that_is_not_a_number_is_never_best() -> None:
+    progress = run.Progress()
+    for step, score in enumerate([math.nan, 0.5, math.nan, math.inf, 0.4, 0.3], 1):
+        progress = run._validated(progress, score, step, lower=True)
+        assert progress.best == [None, 0.5, 0.5, 0.5, 0.4, 0.3][step - 1]
+    assert (progress.best_step, progress.worse, progress.validations) == (6, 0, 6)
+    for lower in (False, True):  # as an older version left it
+        assert run._validated(run.Progress(best=math.nan, best_step=1), 0.2, 2, lower=lower).best == 0.2
+
+
+def commits_after(folder: Path, spec: Spec, monkeypatch: pytest.MonkeyPatch, *origins: str | None) -> list[str | None]:
+    for origin in origins:
+        monkeypatch.setattr(run, "commit", lambda origin=origin: origin)
+        last_of(spec, folder, resume=True, stop=lambda: True)
+    return run.commits(load_checkpoint(folder / "last"))
+
+
+def test_every_commit_that_trained_is_kept(spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert commits_after(tmp_path, spec, monkeypatch, "a", "a", "b", None) == ["a", "b", None]
+    assert commits_after(tmp_path, spec, monkeypatch, "a") == ["b", None, "a"]  # the last is the last that trained
+    about = tmp_path / "last" / "spec.json"
+    table = json.loads(about.read_text())
+    table["notes"] = {**table["notes"], "commit": "old"}  # as written before
+    del table["notes"]["commits"]
+    about.write_text(json.dumps(table))
+    assert commits_after(tmp_path, spec, monkeypatch, "c") == ["old", "c"]
+
+
+def test_two_trainings_of_one_folder(spec: Spec, tmp_path: Path) -> None:
+    events = fit(spec, tmp_path / "run")
+    next(events)
+    with pytest.raises(StorageError, match=r"another process trains in .*run; wait for it or choose another folder"):
+        next(fit(spec, tmp_path / "run", resume=True))
+    assert list(events)[-1].stopped == "finished"
+    assert last_of(spec, tmp_path / "run", resume=True).stopped == "finished"
+
+
+def test_a_lock_ends_with_its_process(spec: Spec, tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom handful.files import locked\n"
+        "with locked(sys.argv[1], 'no'):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / ".lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(StorageError, match="another process trains in"):
+            next(fit(spec, tmp_path))
+        process.kill()
+    assert last_of(spec, tmp_path).stopped == "finished"  # the file that is left is not a foreign one
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -408,7 +484,7 @@ def test_a_killed_run_goes_on_with_the_same_bits(digits_table: Make, tmp_path: P
     assert codes[-1] == 0, done.stderr
     assert len(codes) >= 4, codes
     assert set(codes[:-1]) == {-9}
-    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["best", "last", "log.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == [".lock", "best", "last", "log.jsonl"]
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 

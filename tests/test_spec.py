@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from handful.data.episodes import Episodes
 from handful.data.functions import FunctionEpisodes
-from handful.errors import DataError, HandfulError, SpecError, StorageError, UnknownNameError
+from handful.errors import DataError, HandfulError, ShapeError, SpecError, StorageError, UnknownNameError
 from handful.spec import Spec, build, load_data, make_optimizer, make_schedule
 
 Table = dict[str, Any]
@@ -245,7 +245,9 @@ def test_unknown_names_list_the_valid_ones(digits_table: Make, path: str, value:
         ("train.steps", 0, "train.steps: input should be greater than or equal to 1, got 0"),
         ("train.steps", 2.5, "got 2.5"),
         ("train.rate", -1.0, "train.rate: input should be greater than 0, got -1.0"),
-        ("train.rate", float("nan"), "train.rate: input should be greater than 0"),
+        ("train.rate", float("nan"), "train.rate: input should be a finite number, got nan"),
+        ("train.steps", True, "train.steps: input should not be true or false, got True"),
+        ("train.shots", [True, 2], "train.shots: input should not be true or false"),
         ("train.clip", 0, "train.clip: input should be greater than 0"),
         ("train.ways", [2, 3, 4], "train.ways"),
         ("train.ways", 0, "train.ways"),
@@ -257,6 +259,13 @@ def test_unknown_names_list_the_valid_ones(digits_table: Make, path: str, value:
         ("encoder.hidden", [3, "x"], "[encoder] mlp: hidden.1: "),
         ("encoder.normalization", "btach", "[encoder] mlp: normalization: input should be 'batch', 'support', "),
         ("data.symmetries", "perhaps", "[data] digits: symmetries: input should be a valid boolean"),
+        ("encoder.hidden", [True], "[encoder] mlp: hidden: input should not be true or false"),
+        ("learner", {"name": "maml", "outputs": True}, "[learner] maml: outputs: input should not be true or false"),
+        (
+            "learner",
+            {"name": "maml", "inner_rate": float("nan")},
+            "inner_rate: input should be a finite number, got nan",
+        ),
         ("learner", {"name": "maml", "outputs": "five"}, "[learner] maml: outputs: input should be a valid integer"),
         ("learner", {"name": "maml", "rates": "own"}, "[learner] maml: rates: input should be 'fixed' or 'learned'"),
         ("train.optimizer", {"name": "adam", "betas": "x"}, "[train.optimizer] adam: "),
@@ -325,7 +334,14 @@ def test_initial_weights_depend_on_the_seed_only(digits_table: Make) -> None:
 def test_the_options_reach_what_they_are_for(full: Spec) -> None:
     learner = build(full)
     optimizer, schedule = make_optimizer(full, learner), make_schedule(full)
-    assert [p.shape for p in learner.parameters()][1:] == [(16, 64), (16,), (8, 16), (8,), (5, 8), (5,)]
+    assert [p.shape for name, p in learner.named_parameters() if name != "rates"] == [
+        (16, 64),
+        (16,),
+        (8, 16),
+        (8,),
+        (5, 8),
+        (5,),
+    ]
     assert isinstance(optimizer, torch.optim.SGD)
     assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["momentum"]) == (0.01, 0.9)
     assert [schedule(t) for t in (0, 4, 5, 10)] == pytest.approx([1, 1, 0.1, 0.01])
@@ -348,7 +364,15 @@ def test_data_that_do_not_fit_the_encoder(digits_table: Make, shape: list[int] |
 
 def test_an_encoder_that_cannot_be_built(digits_table: Make) -> None:
     with pytest.raises(SpecError, match="prototypical with mlp cannot be built"):
+        build(Spec.of(changed(digits_table(), "encoder.hidden", [10**15])))  # more memory than there can be
+    with pytest.raises(ShapeError, match="MLP: expected sizes of at least 1"):
         build(Spec.of(changed(digits_table(), "encoder.hidden", [-3])))
+
+
+@pytest.mark.parametrize("ways", [[9, 2], [0, 2]])
+def test_a_range_from_more_to_less(digits_table: Make, ways: list[int]) -> None:
+    with pytest.raises((SpecError, DataError), match="ways"):
+        Spec.of(digits_table(ways=ways)).train.draw_from(load_data(Spec.of(digits_table())))
 
 
 SINUSOID: Table = {
@@ -364,9 +388,11 @@ def test_regression_tasks() -> None:
     episodes = spec.train.draw_from(load_data(spec))
     assert isinstance(episodes, FunctionEpisodes)
     assert episodes[0].query.y.shape == (2, 6, 1)
+    ranged = Spec.of(changed(SINUSOID, "train.shots", [5, 10])).train.draw_from(load_data(spec))
+    assert {ranged[t].support.y.shape[1] for t in range(50)} == {5, 6, 7, 8, 9, 10}
 
 
-@pytest.mark.parametrize(("key", "value"), [("ways", 5), ("ragged", True), ("families", True), ("shots", [1, 5])])
+@pytest.mark.parametrize(("key", "value"), [("ways", 5), ("ragged", True), ("families", True)])
 def test_regression_has_no_classes(key: str, value: object) -> None:
     spec = Spec.of(changed(SINUSOID, f"train.{key}", value))
     with pytest.raises(SpecError, match="regression tasks have no `ways`, `ragged` or `families`"):

@@ -12,9 +12,9 @@ from torch import nn
 
 from handful.data.episodes import Episodes
 from handful.data.pool import ClassPool
-from handful.encoders import MLP
+from handful.encoders import MLP, Identity
 from handful.episode import Episode, EpisodeSource, Query, Support
-from handful.errors import SpecError
+from handful.errors import DataError, SpecError, UnknownNameError
 from handful.learners import PrototypicalNetwork
 from handful.training import OPTIMIZERS, SCHEDULES, Schedule, Step, train
 
@@ -236,3 +236,84 @@ def test_a_start_at_the_end_does_nothing(vectors: ClassPool) -> None:
     before = weights(learner)
     assert list(train(learner, episodes_of(vectors), sgd(learner), steps=3, start=3)) == []
     assert torch.equal(weights(learner), before)
+
+
+class Poisoned(PrototypicalNetwork):
+    """A loss, or only its gradient, that is not finite from some step on."""
+
+    def __init__(self, after: int, loss: float = 0.0, gradient: float = 1.0) -> None:
+        super().__init__(MLP(shape=[4], hidden=[8], normalization="none"))
+        self.left, self.bad = after, (loss, gradient)
+
+    def loss(self, episode: Episode) -> torch.Tensor:
+        total = super().loss(episode)
+        self.left -= 1
+        if self.left >= 0:
+            return total
+        loss, gradient = self.bad
+        total.register_hook(lambda grad: grad * gradient)
+        return total + loss
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_moves_no_weight(vectors: ClassPool, bad: float) -> None:
+    learner = Poisoned(2, loss=bad)
+    steps = train(learner, episodes_of(vectors), sgd(learner), steps=5)
+    before = [next(steps), next(steps)] and weights(learner)
+    with pytest.raises(DataError, match=rf"the loss is {bad} at step 2; lower the learning rates or clip"):
+        next(steps)
+    assert torch.equal(weights(learner), before)
+
+
+def test_gradients_that_are_not_finite_are_not_clipped(vectors: ClassPool) -> None:
+    learner = Poisoned(1, gradient=math.nan)
+    steps = train(learner, episodes_of(vectors), sgd(learner), steps=5, clip=1.0)
+    before = next(steps) and weights(learner)
+    with pytest.raises(DataError, match="the gradients are not finite at step 1; lower the learning rates"):
+        next(steps)
+    assert torch.equal(weights(learner), before)
+
+
+def test_without_a_schedule_the_rate_is_the_callers(vectors: ClassPool) -> None:
+    learner = learner_of()
+    optimizer = sgd(learner, 0.8)
+    halving = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+    rates = []
+    for _ in train(learner, episodes_of(vectors), optimizer, steps=3):
+        rates.append(optimizer.param_groups[0]["lr"])
+        halving.step()
+    assert rates == [0.8, 0.4, 0.2]
+
+
+def test_a_frozen_part_stays_in_evaluation_mode(vectors: ClassPool) -> None:
+    learner = learner_of(dropout=0.1, normalization="running")
+    modes: list[tuple[bool, bool]] = []
+    encoder = learner.encoder
+    assert isinstance(encoder, nn.Sequential)
+    learner.train()
+    encoder[0].eval()
+    buffers = {name: value.clone() for name, value in encoder[0].named_buffers()}
+    assert buffers
+    encoder.register_forward_hook(lambda *_: modes.append((encoder[0].training, encoder[1].training)))
+    for _ in train(learner, episodes_of(vectors), sgd(learner), steps=3):
+        assert not any(module.training for module in learner.modules())
+    assert set(modes) == {(False, True)}
+    assert all(torch.equal(value, buffers[name]) for name, value in encoder[0].named_buffers())
+
+
+def test_a_learner_that_comes_in_evaluation_mode_trains_whole(vectors: ClassPool) -> None:
+    learner = learner_of(normalization="running").eval()
+    before = {name: value.clone() for name, value in learner.named_buffers()}
+    next(train(learner, episodes_of(vectors), sgd(learner), steps=1))
+    assert any(not torch.equal(value, before[name]) for name, value in learner.named_buffers())
+
+
+def test_arguments_that_cannot_be(vectors: ClassPool) -> None:
+    learner, episodes = learner_of(), episodes_of(vectors)
+    with pytest.raises(SpecError, match="`accumulate` to be at least 1 batch a step, got 0"):
+        next(train(learner, episodes, sgd(learner), steps=1, accumulate=0))
+    with pytest.raises(UnknownNameError, match=r"unknown precision 'float16'.*Valid: bfloat16, float32"):
+        next(train(learner, episodes, sgd(learner), steps=1, precision="float16"))  # type: ignore[arg-type]
+    raw = PrototypicalNetwork(Identity(shape=[4]))
+    with pytest.raises(SpecError, match="PrototypicalNetwork has no parameters to learn"):
+        next(train(raw, episodes, sgd(learner), steps=1))

@@ -6,18 +6,30 @@ The names below are imported when they are first used, so that `import handful` 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from .version import __version__
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-    from .data import ClassPool, Episodes, FunctionEpisodes, Line, Sinusoid, digits, omniglot
-    from .encoders import MLP, Conv4, Identity
+    from .data import (
+        DATASETS,
+        ClassPool,
+        Episodes,
+        FunctionEpisodes,
+        Line,
+        Sinusoid,
+        digits,
+        omniglot,
+        rotations,
+        symmetries,
+    )
+    from .encoders import ENCODERS, MLP, Conv4, Identity
     from .episode import Episode, Query, Support
     from .errors import HandfulError
     from .evaluation import Evaluation, compare, evaluate
-    from .learner import EmbeddingLearner, Learner
+    from .learner import EmbeddingLearner, Learner, query_loss
     from .learners import LEARNERS, MAML, PrototypicalNetwork
     from .run import fit
     from .spec import Spec, build
@@ -25,12 +37,15 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
-    "data": ("ClassPool", "Episodes", "FunctionEpisodes", "Line", "Sinusoid", "digits", "omniglot"),
-    "encoders": ("MLP", "Conv4", "Identity"),
+    "data": (
+        *("DATASETS", "ClassPool", "Episodes", "FunctionEpisodes", "Line", "Sinusoid"),
+        *("digits", "omniglot", "rotations", "symmetries"),
+    ),
+    "encoders": ("ENCODERS", "MLP", "Conv4", "Identity"),
     "episode": ("Episode", "Query", "Support"),
     "errors": ("HandfulError",),
     "evaluation": ("Evaluation", "compare", "evaluate"),
-    "learner": ("EmbeddingLearner", "Learner"),
+    "learner": ("EmbeddingLearner", "Learner", "query_loss"),
     "learners": ("LEARNERS", "MAML", "PrototypicalNetwork"),
     "run": ("fit",),
     "spec": ("Spec", "build"),
@@ -39,6 +54,8 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "DATASETS",
+    "ENCODERS",
     "LEARNERS",
     "MAML",
     "MLP",
@@ -68,16 +85,21 @@ __all__ = [
     "fit",
     "load_checkpoint",
     "omniglot",
+    "query_loss",
+    "rotations",
     "save_checkpoint",
+    "symmetries",
     "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'handful' has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'handful' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return list(__all__)
+    return [*__all__, *_HOMES]

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from .errors import CheckpointError, HandfulError
+from .errors import CheckpointError, DataError, HandfulError
 from .files import new_folder, recover_folder, storage_errors
 from .learner import Learner
 from .spec import Spec, build
@@ -75,6 +76,7 @@ def save_checkpoint(
 
     Raises:
         StorageError: full disk, no permission; the old checkpoint is still there.
+        DataError: the notes are not JSON values.
     """
     files = {"weights.safetensors": _packed(dict(learner.state_dict()))}
     if optimizer is not None:
@@ -89,11 +91,15 @@ def save_checkpoint(
         "spec": spec.table(),
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
+    try:
+        document = json.dumps(about, indent=2, default=_plain) + "\n"
+    except (TypeError, ValueError) as error:
+        raise DataError(f"checkpoint: expected notes of JSON values, got {error}; convert them or leave out") from error
     with new_folder(folder) as temporary:
         for name, content in files.items():
             (temporary / name).parent.mkdir(exist_ok=True)
             (temporary / name).write_bytes(content)
-        (temporary / "spec.json").write_text(json.dumps(about, indent=2) + "\n")
+        (temporary / "spec.json").write_text(document)
 
 
 def load_checkpoint(folder: str | Path) -> Checkpoint:
@@ -110,7 +116,11 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     try:
         spec = Spec.of(about["spec"])
         learner = build(spec)
-        learner.load_state_dict(_unpacked(folder, files["weights.safetensors"]))
+        weights = _unpacked(folder, files["weights.safetensors"])
+        kinds = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
+        if len(kinds) == 1:  # a learner that was cast as a whole: `.double()`
+            learner.to(kinds.pop())
+        learner.load_state_dict(weights)
     except (HandfulError, RuntimeError, KeyError) as error:
         raise CheckpointError(f"{folder}: spec and weights do not make a learner of this version: {error}") from error
     optimizer = None
@@ -155,6 +165,12 @@ def _verified(path: Path, digest: str) -> bytes:
             "use another checkpoint, or train again"
         )
     return content
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, np.generic):  # a number of NumPy
+        return value.item()
+    raise TypeError(f"{value!r} of type {type(value).__name__}")
 
 
 def _packed(tensors: Mapping[str, Tensor]) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import index
 from typing import Protocol
 
 import torch
@@ -57,7 +58,7 @@ class Support:
     Raises:
         ShapeError: axes do not agree, or labels are of the wrong type.
         LabelError: labels out of range, or a class without examples.
-        DataError: a value is NaN or infinite.
+        DataError: a value is NaN or infinite, or no example of a task has a weight.
 
     Values are read only on the CPU, where that costs nothing; on an accelerator it would wait for the device.
     """
@@ -71,8 +72,13 @@ class Support:
         _check_set("support", self.x, self.y, classes=self.ways is not None)
         if self.ways is not None:
             object.__setattr__(self, "y", self.y.long())  # the one kind of integer that torch indexes by
+            object.__setattr__(self, "ways", _whole(self.ways))
             _check_labels(self.y, self.ways)
         if self.weight is not None:
+            if not isinstance(self.weight, Tensor):
+                raise ShapeError(
+                    f"support weights: expected a tensor, got {type(self.weight).__name__}; torch.as_tensor makes one"
+                )
             if self.weight.shape != self.y.shape[:2]:
                 raise ShapeError(
                     f"support weights: expected {tuple(self.y.shape[:2])}, one for each example [B, S], "
@@ -83,6 +89,9 @@ class Support:
                 raise DataError("support weights: expected no negative weight; leave an example out by weight 0")
             if self.ways is not None:
                 _check_labels(self.y, self.ways, self.weight)
+            elif self.weight.device.type == "cpu" and bool((self.weight == 0).all(1).any()):
+                task = int((self.weight == 0).all(1).nonzero()[0])
+                raise DataError(f"support weights: task {task} has no example with a weight; expected at least one")
 
     def part(self, start: int, stop: int) -> Support:
         """Tasks `start` to `stop`, without copying."""
@@ -114,8 +123,9 @@ class Query:
     y: Tensor
 
     def __post_init__(self) -> None:
-        _check_set("query", self.x, self.y, classes=not self.y.is_floating_point())
-        if not self.y.is_floating_point():
+        classes = not (isinstance(self.y, Tensor) and self.y.is_floating_point())
+        _check_set("query", self.x, self.y, classes=classes)
+        if classes:
             object.__setattr__(self, "y", self.y.long())
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Query:
@@ -126,7 +136,13 @@ class Query:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Episode:
-    """A batch of B few-shot tasks: what each is learned from and what it is judged by."""
+    """A batch of B few-shot tasks: what each is learned from and what it is judged by.
+
+    Raises:
+        ShapeError: support and query do not agree: in tasks, in the kind and shape of their labels, in the shape
+            of an example (of examples by name: in names and axes, as padding may differ).
+        LabelError: a query label that no class of the support has.
+    """
 
     support: Support
     query: Query
@@ -141,6 +157,16 @@ class Episode:
             raise ShapeError(
                 "episode: support and query must both hold integer labels (classes) or both floats (regression, "
                 f"ways=None); got ways={support.ways} and query labels of {query.y.dtype}"
+            )
+        if support.y.shape[2:] != query.y.shape[2:]:
+            raise ShapeError(
+                "episode: targets of support and query must have one shape after [tasks, examples]; "
+                f"got {tuple(support.y.shape[2:])} and {tuple(query.y.shape[2:])}"
+            )
+        if _form(support.x) != _form(query.x):
+            raise ShapeError(
+                "episode: examples of support and query must have one shape after [tasks, examples], or the same "
+                f"names with as many axes; got {_form(support.x)} and {_form(query.x)}"
             )
         if support.ways is not None:
             _check_range("query", query.y, support.ways)
@@ -174,6 +200,18 @@ def _mover(device: torch.device | str, non_blocking: bool) -> Callable[[Tensor],
     return lambda leaf: leaf.to(device, non_blocking=non_blocking)
 
 
+def _form(x: Data) -> tuple[int, ...] | dict[str, int]:
+    """The shape of an example; of tensors by name how many axes each has, since padding may differ."""
+    return tuple(x.shape[2:]) if isinstance(x, Tensor) else {name: leaf.ndim for name, leaf in x.items()}
+
+
+def _whole(ways: int) -> int:
+    try:
+        return index(ways)
+    except TypeError:
+        raise LabelError(f"support: expected a whole number of ways, got {ways!r}") from None
+
+
 def _check_set(kind: str, x: Data, y: Tensor, *, classes: bool) -> None:
     if not isinstance(y, Tensor) or not isinstance(x, Tensor | Mapping):
         raise ShapeError(
@@ -197,6 +235,8 @@ def _check_set(kind: str, x: Data, y: Tensor, *, classes: bool) -> None:
     if not classes:
         _check_finite(f"{kind} targets", y)
     for name, leaf in leaves.items():
+        if not isinstance(leaf, Tensor):
+            raise ShapeError(f"{kind} {name}: expected a tensor, got {type(leaf).__name__}; torch.as_tensor makes one")
         if leaf.shape[:2] != y.shape[:2]:
             raise ShapeError(
                 f"{kind} {name}: expected its first two axes to be [tasks, examples] = {tuple(y.shape[:2])} "

@@ -63,9 +63,9 @@ class MissingExtraError(HandfulError, ImportError):
     """An optional package is not installed."""
 
 
-def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UnknownNameError:
+def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UnknownNameError:
     """The error for a `name` that is not among the `valid` ones, which it lists."""
     names = sorted(valid)
-    close = get_close_matches(name, names, n=1)
+    close = get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return UnknownNameError(f"unknown {kind} {name!r}{hint or '.'} Valid: {', '.join(names) or 'none'}.")
+    return UnknownNameError(f"unknown {kind} {str(name)!r}{hint or '.'} Valid: {', '.join(names) or 'none'}.")

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .data.episodes import Draw, Episodes
-from .episode import Episode, EpisodeSource
-from .errors import DataError
+from .episode import EpisodeSource
+from .errors import DataError, ShapeError
 from .learner import EmbeddingLearner, Learner
 from .ops.intervals import Mean, mean_interval, paired_difference
 
@@ -29,9 +29,11 @@ class Scored(NamedTuple):
     values: Tensor  # [B] accuracy, or mean squared error, of each task
     hits: Tensor | None  # [B, Q] whether each query was right
     classes: Tensor | None  # [B, Q] class of each query in the pool
+    not_finite: int  # queries whose answer holds a NaN or an infinity
+    digest: bytes  # which tasks they are
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """A learner's scores on a fixed set of tasks.
 
@@ -41,6 +43,10 @@ class Evaluation:
         transductive: whether queries shared information.
         by_class: accuracy by class name, where the classes are known.
         seconds: time taken.
+        not_finite: queries whose answer holds a NaN or an infinity: wrong, whatever the class; in regression their
+            task's score is not finite either.
+        tasks_digest: of which tasks these are: the rows and labels drawn, or, where only the episodes are known,
+            their labels.
     """
 
     metric: str
@@ -48,6 +54,8 @@ class Evaluation:
     transductive: bool
     by_class: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    not_finite: int = 0
+    tasks_digest: str = ""
 
     @property
     def mean(self) -> Mean:
@@ -65,7 +73,8 @@ class Evaluation:
             shown = f"{100 * self.mean.value:.2f} ± {100 * self.mean.ci95:.2f} %"
         else:
             shown = f"{self.metric} {self.mean}"
-        return f"{shown} ({len(self.values)} tasks, {kind})"
+        failed = f", {self.not_finite} queries without a finite answer" if self.not_finite else ""
+        return f"{shown} ({len(self.values)} tasks, {kind}{failed})"
 
 
 def evaluate(learner: Learner, episodes: EpisodeSource, *, tasks: int = 1000) -> Evaluation:
@@ -74,14 +83,23 @@ def evaluate(learner: Learner, episodes: EpisodeSource, *, tasks: int = 1000) ->
     A learner that leaves its encoder alone has each example embedded once, however often it is drawn.
 
     Raises:
-        DataError: fewer than one task.
+        DataError: fewer than one task, or `episodes` ends before.
+        ShapeError: the learner answers in another shape than the queries need.
     """
     begin = time.perf_counter()
     scored = list(scores(learner, episodes, tasks=tasks))
     values = torch.cat([part.values for part in scored]).double().numpy()
     metric = "mse" if scored[0].hits is None else "accuracy"
     by_class = _by_class(scored, episodes) if isinstance(episodes, Episodes) else {}
-    return Evaluation(metric, values, learner.transductive, by_class, time.perf_counter() - begin)
+    return Evaluation(
+        metric,
+        values,
+        learner.transductive,
+        by_class,
+        time.perf_counter() - begin,
+        sum(part.not_finite for part in scored),
+        _digest(*(part.digest for part in scored)).hex(),
+    )
 
 
 @torch.no_grad()  # as a decorator: the caller's code between two batches keeps its gradients
@@ -97,11 +115,23 @@ def scores(learner: Learner, episodes: EpisodeSource, *, tasks: int) -> Iterator
         done = 0
         for t in range(tasks):
             draw = episodes.draw(t) if isinstance(episodes, Episodes) else None
-            episode = episodes.make(draw) if draw and isinstance(episodes, Episodes) else episodes[t]
+            try:
+                episode = episodes.make(draw) if draw and isinstance(episodes, Episodes) else episodes[t]
+            except IndexError as error:
+                raise DataError(
+                    f"evaluation: expected {tasks} tasks, the episodes end after {done}: ask for fewer (tasks={done})"
+                ) from error
             left = min(episode.tasks, tasks - done)
-            episode = (episode if left == episode.tasks else episode.part(0, left)).to(device)
+            episode = episode.part(0, left)
+            support, query, classes = episode.support, episode.query, None
+            if draw is None or not isinstance(episodes, Episodes):
+                digest = _digest(support.y, query.y)
+            else:
+                draw = Draw(*(leaf[:left] for leaf in draw))
+                digest, classes = _drawn(episodes, draw), draw.classes.gather(1, draw.query_y)
+            episode = episode.to(device)
             output = learner.predict(learner.adapt(episode.support), episode.query.x)
-            yield _score(output, episode, draw)
+            yield _score(output, episode.query.y, support.ways, classes, digest)
             done += left
             if done >= tasks:
                 return
@@ -111,12 +141,17 @@ def compare(a: Evaluation, b: Evaluation) -> Mean:
     """Mean of a − b over the same tasks with its 95% interval. Zero outside the interval: they differ.
 
     Raises:
-        DataError: not the same number of tasks or metric. That the tasks are the same is the caller's word.
+        DataError: not the same metric, or not the same tasks.
     """
     if a.metric != b.metric or a.values.shape != b.values.shape:
         raise DataError(
             f"comparison: expected evaluations on the same tasks, got {a.metric} on {len(a.values)} tasks "
             f"and {b.metric} on {len(b.values)}"
+        )
+    if a.tasks_digest != b.tasks_digest:
+        raise DataError(
+            f"comparison: expected evaluations on the same tasks, got two sets of {len(a.values)} different tasks; "
+            "draw both from the same classes with the same arguments and seed, `batch` among them"
         )
     return paired_difference(a.values, b.values)
 
@@ -129,20 +164,41 @@ def _embedded(learner: EmbeddingLearner, episodes: Episodes, tasks: int, device:
     features = torch.cat([learner.embed(gather(part).unsqueeze(0).to(device))[0] for part in rows.split(512)])
     for index, draw in enumerate(draws):
         left = min(episodes.batch, tasks - index * episodes.batch)
-        classes, support, support_y, query, query_y = (leaf[:left] for leaf in draw)
+        draw = Draw(*(leaf[:left] for leaf in draw))
+        classes, support, support_y, query, query_y = draw
         z_support, z_query = (features[torch.searchsorted(rows, part)] for part in (support, query))
         state = learner.adapt_features(z_support, support_y.to(device), classes.shape[1])
-        hits = (learner.predict_features(state, z_query).argmax(-1).cpu() == query_y).float()
-        yield Scored(hits.mean(1), hits, classes.gather(1, query_y))
+        output = learner.predict_features(state, z_query)
+        drawn = _drawn(episodes, draw)
+        yield _score(output, query_y.to(device), classes.shape[1], classes.gather(1, query_y), drawn)
 
 
-def _score(output: Tensor, episode: Episode, draw: Draw | None) -> Scored:
-    y = episode.query.y
-    if y.is_floating_point():
-        return Scored((output - y).square().flatten(1).mean(1).cpu(), None, None)
-    hits = (output.argmax(-1) == y).float().cpu()
-    classes = None if draw is None else draw.classes[: len(y)].gather(1, draw.query_y[: len(y)])
-    return Scored(hits.mean(1), hits, classes)
+def _score(output: Tensor, y: Tensor, ways: int | None, classes: Tensor | None, digest: bytes) -> Scored:
+    expected = y.shape if ways is None else (*y.shape, ways)
+    if output.shape != expected:
+        kind = "outputs [B, Q, *out]" if ways is None else "logits [B, Q, ways]"
+        raise ShapeError(
+            f"evaluation: expected {kind} = {tuple(expected)} for query labels {tuple(y.shape)}, "
+            f"got {tuple(output.shape)} from the learner's predict"
+        )
+    finite = torch.isfinite(output).reshape(*y.shape[:2], -1).all(2)  # [B, Q]
+    not_finite = int((~finite).sum())
+    if ways is None:
+        return Scored((output - y).square().flatten(1).mean(1).cpu(), None, None, not_finite, digest)
+    hits = ((output.argmax(-1) == y) & finite).float().cpu()  # the argmax of NaN is a class too
+    return Scored(hits.mean(1), hits, classes, not_finite, digest)
+
+
+def _drawn(episodes: Episodes, draw: Draw) -> bytes:
+    return _digest(*draw, "\0".join(episodes.pool.names).encode())
+
+
+def _digest(*parts: Tensor | bytes) -> bytes:
+    whole = hashlib.sha256()
+    for part in parts:
+        content = part if isinstance(part, bytes) else bytes(part.detach().cpu().contiguous().view(torch.uint8).numpy())
+        whole.update(len(content).to_bytes(8, "little") + content)
+    return whole.digest()
 
 
 def _by_class(scored: list[Scored], episodes: Episodes) -> dict[str, float]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .errors import StorageError
 
-__all__ = ["new_folder", "recover_folder", "storage_errors", "write_file"]
+__all__ = ["locked", "new_folder", "recover_folder", "storage_errors", "write_file"]
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space or choose another folder",
@@ -93,6 +93,34 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             recover_folder(path)
+
+
+@contextmanager
+def locked(path: str | Path, refusal: str) -> Iterator[None]:
+    """Hold the lock of a file, made if need be, while the block runs.
+
+    The operating system lets go of it when the process ends, however that comes about. The file stays: removing it
+    could take it from another process. Where there are no such locks (Windows, some network folders), none is held.
+
+    Raises:
+        StorageError: `refusal`, at once, if somebody holds it; or the file cannot be made.
+    """
+    path = Path(path)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StorageError(refusal) from None
+        except (ImportError, OSError):
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def recover_folder(path: str | Path) -> None:

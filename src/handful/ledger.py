@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import DataError
 from .files import storage_errors, write_file
 
-__all__ = ["BEGIN", "END", "percent", "read_ledger", "results_table", "with_table"]
+__all__ = ["BEGIN", "END", "measured", "percent", "read_ledger", "results_table", "with_table"]
 
 BEGIN, END = "<!-- results: made by `make results`, do not edit -->", "<!-- end of results -->"
 
@@ -24,6 +25,12 @@ def percent(metric: str, value: float, ci95: float | None) -> str:
     scale, unit, digits = (100, " %", 2) if metric == "accuracy" else (1, "", 3)
     half = "" if ci95 is None or math.isnan(ci95) else f" ± {scale * ci95:.{digits}f}"
     return f"{scale * value:.{digits}f}{half}{unit}"
+
+
+def measured(entry: Mapping[str, Any]) -> str:
+    """The value of a result with its interval, which is over tasks unless it says over how many trainings."""
+    over = f" ({len(entry['runs'])} trainings)" if entry["interval_over"] == "training runs" else ""
+    return percent(entry["metric"], entry["value"], entry["ci95"]) + over
 
 
 def read_ledger(folder: Path) -> list[dict[str, Any]]:
@@ -55,7 +62,7 @@ def results_table(entries: list[dict[str, Any]]) -> str:
         figure = "–" if published is None else percent(entry["metric"], published["value"], published["ci95"])
         name = "MSE " if entry["metric"] == "mse" else ""
         lines.append(
-            f"| `{entry['name']}` | {name}{percent(entry['metric'], entry['value'], entry['ci95'])} | {figure} "
+            f"| `{entry['name']}` | {name}{measured(entry)} | {figure} "
             f"| {entry['tasks']:,} | {'transductive' if entry['transductive'] else 'by themselves'} "
             f"| {entry['train_seconds'] / 60:.0f} min |"
         )

@@ -26,7 +26,7 @@ from .learner import Learner
 from .machine import commit, describe_machine, versions
 from .ops.intervals import mean_interval
 from .recipes import recipe_path
-from .run import Event, fit
+from .run import Event, commits, fit
 from .spec import Count, Spec, Tasks, build, checked, load_data, read_table
 
 __all__ = ["Outcome", "Published", "Recipe", "load_recipe", "reproduce", "retuned", "training_runs"]
@@ -145,7 +145,7 @@ def reproduce(
                 "ci95": evaluation.mean.ci95,
                 "record": evaluation.record,
                 "step": chosen.step,
-                "commit": finished.notes["commit"],
+                "commits": commits(finished),
                 "train_seconds": round(finished.notes["progress"]["seconds"], 1),
                 "evaluation_seconds": round(evaluation.seconds, 1),
                 "weights": _weights_digest(learner),
@@ -163,7 +163,8 @@ def reproduce(
         "transductive": evaluations[0].transductive,
         "published": None if recipe.published is None else recipe.published.model_dump(),
         "command": f"handful reproduce {recipe.given}" + (f" --seeds {seeds}" if seeds > 1 else ""),
-        "commit": origin,
+        "commit": notes[-1]["commits"][-1],
+        "evaluation_commit": origin,
         "train_seconds": round(sum(note["train_seconds"] for note in notes), 1),
         "date": datetime.now(UTC).date().isoformat(),
         "runs": notes,

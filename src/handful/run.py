@@ -4,6 +4,7 @@
     FOLDER/best/        the best checkpoint on validation classes, if the spec validates
     FOLDER/log.jsonl    a line for each logged step and each validation
     FOLDER/events/      TensorBoard, if asked for
+    FOLDER/.lock        held by the process that trains
 
 On a CPU a resumed run gives the same bits as one that was never stopped, also after a kill.
 """
@@ -23,15 +24,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
+import torch
+
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .errors import DataError, MissingExtraError, SpecError, StorageError
 from .evaluation import evaluate
-from .files import recover_folder, storage_errors, write_file
+from .files import locked, recover_folder, storage_errors, write_file
 from .machine import commit
 from .spec import Spec, build, load_data, make_optimizer, make_schedule
-from .training import train
+from .training import REMEDY, Step, train
 
-__all__ = ["Event", "Progress", "fit", "interruptible"]
+__all__ = ["Event", "Progress", "commits", "fit", "interruptible"]
 
 
 class Event(NamedTuple):
@@ -93,89 +96,117 @@ def fit(
         stop: asked after each step; True saves and ends the run as "interrupted".
 
     Raises:
-        StorageError: the folder holds a run already (and `resume` is off), or cannot be written.
+        StorageError: the folder holds a run (and `resume` is off), is in use by another process, or not writable.
         SpecError: the run in the folder is of another spec.
-        DataError: the loss is not finite, or the data do not fit.
+        DataError: the loss or the weights are not finite, or the data do not fit.
     """
     folder = Path(folder)
     board = _board() if tensorboard else None
     data = load_data(spec)
     episodes = spec.train.draw_from(data)
-    trials = None if spec.validation is None else spec.validation.draw_from(data)
-    begun = _begin(folder, spec, resume)
-    _sweep(folder)
-    learner = (build(spec) if begun is None else begun.learner).to(device)
-    optimizer = make_optimizer(spec, learner)
-    start, progress = 0, Progress()
-    if begun is not None:
-        begun.resume_optimizer(optimizer)
-        start, progress = begun.step, Progress(**begun.notes["progress"])
-    origin = commit()
+    validation = spec.validation
+    trials = None if validation is None else validation.draw_from(data)
+    learner = build(spec)  # a spec of which nothing can be made leaves no folder
+    _refuse_foreign(folder)
+    with locked(folder / ".lock", f"another process trains in {folder}; wait for it or choose another folder"):
+        begun = _begin(folder, spec, resume)
+        _sweep(folder)
+        learner = (learner if begun is None else begun.learner).to(device)
+        optimizer = make_optimizer(spec, learner)
+        start, progress = 0, Progress()
+        if begun is not None:
+            begun.resume_optimizer(optimizer)
+            start, progress = begun.step, Progress(**begun.notes["progress"])
+        patience = None if validation is None else validation.patience
+        ended = "finished" if start >= spec.train.steps else ""
+        if patience is not None and progress.worse >= patience:
+            ended = "patience"
+        if ended:
+            yield Event(start, spec.train.steps, math.nan, None, None, progress.best, progress.seconds, ended)
+            return
 
-    patience = None if spec.validation is None else spec.validation.patience
-    ended = "finished" if start >= spec.train.steps else ""
-    if patience is not None and progress.worse >= patience:
-        ended = "patience"
-    if ended:
-        yield Event(start, spec.train.steps, math.nan, None, None, progress.best, progress.seconds, ended)
-        return
+        origin = commit()
+        history = [*(other for other in (commits(begun) if begun else []) if other != origin), origin]
 
-    def save(name: str, step: int, *, whole: bool) -> None:
-        notes = {"progress": progress.__dict__, "score": progress.score, "commit": origin}
-        save_checkpoint(folder / name, learner, spec, step=step, notes=notes, optimizer=optimizer if whole else None)
+        def save(name: str, step: int, *, whole: bool) -> None:
+            if not all(bool(torch.isfinite(p).all()) for p in learner.parameters()):  # their gradients were not
+                raise DataError(f"training: the weights are not finite after {step} steps; {REMEDY}; {_kept(folder)}")
+            notes = {"progress": progress.__dict__, "score": progress.score, "commits": history}
+            kept = optimizer if whole else None
+            save_checkpoint(folder / name, learner, spec, step=step, notes=notes, optimizer=kept)
 
-    with closing(_Log(folder, start, board)) as log:
-        clock = saved = time.perf_counter()
-        for step in train(
-            learner,
-            episodes,
-            optimizer,
-            steps=spec.train.steps,
-            start=start,
-            schedule=make_schedule(spec),
-            clip=spec.train.clip,
-            accumulate=spec.train.accumulate,
-            precision=spec.train.precision,
-            seed=spec.train.seed,
-        ):
-            done = step.t + 1
-            loss = float(step.loss)
-            if not math.isfinite(loss):
-                raise DataError(
-                    f"training: the loss is {loss} at step {step.t}; lower the learning rates or clip gradients; "
-                    f"the last good checkpoint is {folder / 'last'}"
-                )
-            progress = replace(progress, seconds=progress.seconds + time.perf_counter() - clock)
-            finished = done == spec.train.steps
-            score = ci95 = None
-            if spec.validation is not None and trials is not None and (finished or done % spec.validation.every == 0):
-                result = evaluate(learner, trials, tasks=spec.validation.tasks)
-                score, ci95 = result.mean
-                progress = _validated(progress, score, done, lower=result.metric == "mse")
-                log.write(done, validation=score, ci95=ci95, metric=result.metric)
-                if progress.best_step == done:
-                    save("best", done, whole=False)
-            ended = "finished" if finished else "interrupted" if stop() else ""
-            if patience is not None and progress.worse >= patience:
-                ended = "patience"
-            if done % log_every == 0 or ended in ("finished", "patience"):  # not where it was stopped
-                log.write(done, loss=loss, rate=optimizer.param_groups[0]["lr"], seconds=round(progress.seconds, 3))
-            if ended or score is not None or time.perf_counter() - saved >= save_every:
-                save("last", done, whole=True)
-                saved = time.perf_counter()
-            yield Event(done, spec.train.steps, loss, score, ci95, progress.best, progress.seconds, ended)
-            if ended:
-                break
-            clock = time.perf_counter()
+        with closing(_Log(folder, start, board)) as log:
+            clock = saved = time.perf_counter()
+            steps = train(
+                learner,
+                episodes,
+                optimizer,
+                steps=spec.train.steps,
+                start=start,
+                schedule=make_schedule(spec),
+                clip=spec.train.clip,
+                accumulate=spec.train.accumulate,
+                precision=spec.train.precision,
+                seed=spec.train.seed,
+            )
+            for step in _guarded(steps, folder):
+                done = step.t + 1
+                loss = float(step.loss)
+                progress = replace(progress, seconds=progress.seconds + time.perf_counter() - clock)
+                finished = done == spec.train.steps
+                score = ci95 = None
+                if validation is not None and trials is not None and (finished or done % validation.every == 0):
+                    result = evaluate(learner, trials, tasks=validation.tasks)
+                    score, ci95 = result.mean
+                    progress = _validated(progress, score, done, lower=result.metric == "mse")
+                    log.write(done, validation=score, ci95=ci95, metric=result.metric)
+                    if progress.best_step == done:
+                        save("best", done, whole=False)
+                ended = "finished" if finished else "interrupted" if stop() else ""
+                if patience is not None and progress.worse >= patience:
+                    ended = "patience"
+                if done % log_every == 0 or ended in ("finished", "patience"):  # not where it was stopped
+                    log.write(done, loss=loss, rate=optimizer.param_groups[0]["lr"], seconds=round(progress.seconds, 3))
+                if ended or score is not None or time.perf_counter() - saved >= save_every:
+                    save("last", done, whole=True)
+                    saved = time.perf_counter()
+                yield Event(done, spec.train.steps, loss, score, ci95, progress.best, progress.seconds, ended)
+                if ended:
+                    break
+                clock = time.perf_counter()
+
+
+def commits(checkpoint: Checkpoint) -> list[str | None]:
+    """The commits of all processes that trained it, the last one at the end; None for one outside a checkout."""
+    kept: list[str | None] = checkpoint.notes.get("commits") or [checkpoint.notes.get("commit")]
+    return kept
+
+
+def _guarded(steps: Iterator[Step], folder: Path) -> Iterator[Step]:
+    """The steps, whose losses are finite; where training fails, the error says what there is to go on from."""
+    try:
+        for step in steps:
+            if not math.isfinite(step.loss):  # an accelerator's
+                raise DataError(f"training: the loss is {float(step.loss)} at step {step.t}; {REMEDY}")
+            yield step
+    except DataError as error:
+        raise DataError(f"{error}; {_kept(folder)}") from error
+
+
+def _kept(folder: Path) -> str:
+    return f"the last good checkpoint is {folder / 'last'}" if (folder / "last").exists() else "no checkpoint was saved"
+
+
+def _refuse_foreign(folder: Path) -> None:
+    with storage_errors(folder):
+        names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if names - {".lock"} and not names & {"last", "log.jsonl"}:
+        raise StorageError(f"{folder}: expected a new or empty folder for the run; choose another one")
 
 
 def _begin(folder: Path, spec: Spec, resume: bool) -> Checkpoint | None:
     recover_folder(folder / "last")
     if not (folder / "last").exists():
-        with storage_errors(folder):
-            foreign = folder.exists() and any(folder.iterdir()) and not (folder / "log.jsonl").exists()
-        if foreign:
-            raise StorageError(f"{folder}: expected a new or empty folder for the run; choose another one")
         return None
     if not resume:
         raise StorageError(f"{folder}: holds a run already; go on with it (--resume) or choose another folder")
@@ -195,7 +226,8 @@ def _sweep(folder: Path) -> None:
 
 
 def _validated(progress: Progress, score: float, step: int, *, lower: bool) -> Progress:
-    better = progress.best is None or (score < progress.best if lower else score > progress.best)
+    best = progress.best if progress.best is not None and math.isfinite(progress.best) else None
+    better = math.isfinite(score) and (best is None or (score < best if lower else score > best))
     return replace(
         progress,
         score=score,

@@ -13,10 +13,11 @@ import tomllib
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, create_model, field_validator
+from pydantic_core import PydanticCustomError
 from torch import nn
 
 from .data import DATASETS
@@ -40,7 +41,22 @@ Counts = Count | tuple[Count, Count]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_as_a_number(cls, value: Any, field: ValidationInfo) -> Any:
+        values = value if isinstance(value, list | tuple) else [value]
+        hint = cls.model_fields[str(field.field_name)].annotation
+        if any(isinstance(one, bool) for one in values) and not _takes_boolean(hint):
+            raise PydanticCustomError("boolean", "input should not be true or false")
+        return value
+
+
+def _takes_boolean(hint: Any) -> bool:
+    return hint in (bool, Any) or any(map(_takes_boolean, get_args(hint)))
 
 
 class Part(BaseModel):
@@ -82,8 +98,8 @@ class Tasks(_Table):
                 ragged=self.ragged,
                 families=self.families,
             )
-        if self.ways is not None or self.ragged or self.families or not isinstance(self.shots, int):
-            raise SpecError("regression tasks have no `ways`, `ragged` or `families`, and a single number of `shots`")
+        if self.ways is not None or self.ragged or self.families:
+            raise SpecError("regression tasks have no `ways`, `ragged` or `families`: leave them out")
         return FunctionEpisodes(
             data, shots=self.shots, queries=self.queries, batch=self.batch, seed=self.seed, split=self.split
         )

@@ -18,11 +18,14 @@ import torch
 from torch import Tensor
 
 from .episode import EpisodeSource
-from .errors import SpecError
+from .errors import DataError, SpecError, unknown_name
 from .learner import Learner
 from .ops.seeds import seed_of
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "Schedule", "Step", "train"]
+__all__ = ["OPTIMIZERS", "REMEDY", "SCHEDULES", "Schedule", "Step", "train"]
+
+REMEDY = "lower the learning rates or clip gradients"
+"""What to do when training diverges."""
 
 Schedule = Callable[[int], float]
 """From a step to a factor on the learning rate."""
@@ -89,8 +92,11 @@ def train(
 
     Args:
         learner: in training mode during a step, in evaluation mode after it; its device is where episodes go.
+            Parts that are in evaluation mode while the learner is in training mode, when the first step is asked
+            for, stay so (`encoder.eval()`: a frozen batch norm).
         episodes: step t uses batches t·accumulate to (t + 1)·accumulate − 1.
-        optimizer: over the learner's parameters; its learning rates at the start are the schedule's 1.
+        optimizer: over the learner's parameters; its learning rates at the start are the schedule's 1, and the
+            caller's own affair without a schedule.
         steps: where to stop.
         start: where to begin; earlier steps are taken to be done.
         schedule: factor on the learning rates at each step.
@@ -98,16 +104,35 @@ def train(
         accumulate: batches a step, their gradients averaged.
         precision: "bfloat16" runs the forward pass in automatic mixed precision.
         seed: of the learner's own noise (dropout, sampling). The global random state stays as it was.
+
+    Raises:
+        SpecError, UnknownNameError: an argument is out of range, or the learner has no parameters.
+        DataError: the loss (or, with `clip`, a gradient) is not finite; the weights are those before the step. An
+            accelerator is not waited for: there the loss is for the caller to check.
     """
-    device = next(learner.parameters()).device
+    first = next(learner.parameters(), None)
+    if first is None:
+        raise SpecError(f"training: {type(learner).__name__} has no parameters to learn; evaluate it as it is")
+    if accumulate < 1:
+        raise SpecError(f"training: expected `accumulate` to be at least 1 batch a step, got {accumulate}")
+    if precision not in ("float32", "bfloat16"):
+        raise unknown_name("precision", precision, ["float32", "bfloat16"])
+    device = first.device
+    checked = device.type == "cpu"
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    rates: Sequence[float] = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    rates: Sequence[float] = []
+    if schedule is not None:
+        rates = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    frozen = [module for module in learner.modules() if learner.training and not module.training]
     mixed = torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
     devices = [device] if device.type == "cuda" else []
     for t in range(start, steps):
         learner.train()
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * (schedule(t) if schedule else 1.0)
+        for module in frozen:
+            module.training = False
+        if schedule is not None:
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * schedule(t)
         optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=device)
         with torch.random.fork_rng(devices):
@@ -120,8 +145,13 @@ def train(
                     loss = learner.loss(episode) / accumulate
                 loss.backward()  # type: ignore[no-untyped-call]
                 total += loss.detach()
+        if checked and not math.isfinite(total):
+            raise DataError(f"training: the loss is {float(total)} at step {t}; {REMEDY}")
         if clip is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, clip)
+            try:
+                torch.nn.utils.clip_grad_norm_(parameters, clip, error_if_nonfinite=checked)
+            except RuntimeError as error:
+                raise DataError(f"training: the gradients are not finite at step {t}; {REMEDY}") from error
         optimizer.step()
         learner.eval()
         yield Step(t, total)

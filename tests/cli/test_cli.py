@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from handful import __version__
-from handful.checkpoint import load_checkpoint
+from handful.checkpoint import load_checkpoint, save_checkpoint
 from handful.cli import main
 from handful.data import DATASETS
 from handful.encoders import ENCODERS
@@ -216,7 +216,7 @@ def test_what_a_learner_can_do(call: Call) -> None:
 
 def test_options_that_are_listed_are_options(call: Call) -> None:
     (mlp,) = [row for row in json.loads(call("list", "encoders", "--json").out) if row["name"] == "mlp"]
-    assert mlp["options"] == ["shape", "hidden", "normalization", "steps"]
+    assert mlp["options"][:2] == ["shape", "hidden"]
 
 
 # Train, evaluate, reproduce
@@ -246,6 +246,15 @@ def test_evaluate(call: Call, trained: Path) -> None:
     assert "(40 tasks, each query by itself)" in first
     assert "±" in first
     assert hardest.startswith("hardest classes: ")
+
+
+def test_evaluate_tells_of_answers_that_are_not_finite(call: Call, trained: Path, tmp_path: Path) -> None:
+    kept = load_checkpoint(trained / "a" / "best")
+    next(kept.learner.parameters()).data.fill_(float("nan"))
+    save_checkpoint(tmp_path / "nan", kept.learner, kept.spec, step=kept.step)
+    said = call("evaluate", tmp_path / "nan", "--tasks", 4)
+    assert "300 queries without a finite answer count as wrong" in said.out
+    assert json.loads(call("evaluate", tmp_path / "nan", "--tasks", 4, "--json").out)["not_finite"] == 300
 
 
 def test_evaluate_as_json(call: Call, trained: Path) -> None:
@@ -345,7 +354,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "typo in option": (["train", "option.toml"], "[train.optimizer] adam: unknown key 'bettas'"),
     "typo in name": (["train", "name.toml"], "unknown learner 'protypical'; did you mean 'prototypical'"),
     "value in spec": (["train", "value.toml"], "train.steps: input should be a valid integer"),
-    "size in spec": (["train", "size.toml"], "cannot be built"),
+    "size in spec": (["train", "size.toml"], "expected sizes of at least 1"),
     "no shape": (["train", "shape.toml"], "set shape = [1, 8, 8] in [encoder]"),
     "ways of regression": (["train", "regression.toml"], "regression tasks have no `ways`"),
     "unknown split in spec": (["train", "split.toml"], "unknown split 'tain'"),
@@ -429,6 +438,7 @@ def test_mistakes(call: Call, mistaken: Path, monkeypatch: pytest.MonkeyPatch, t
     said = call(*arguments)
     assert said.code in (1, 2)
     assert said.out == ""
+    assert said.error.strip("\n") + "\n" == said.error  # no empty line of a bar that was not needed
     assert expected.casefold() in " ".join(said.error.split()).casefold()
     assert "Traceback" not in said.error
     assert tree(mistaken) == before

@@ -1,8 +1,9 @@
 import itertools
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -238,11 +239,14 @@ def test_a_class_of_just_enough_examples() -> None:
     [
         ({"ways": 10}, "10 ways need as many classes, the pool has 9: ask for fewer ways"),
         ({"ways": (2, 12)}, "12 ways need as many classes"),
-        ({"ways": 0}, "ways must be at least 1.*got 0"),
+        ({"ways": 0}, "ways must be a whole number of at least 1.*got 0"),
+        ({"ways": (1, 2, 3)}, r"range \(least, greatest\); got \(1, 2, 3\)"),
+        ({"ways": 2.0}, r"ways must be a whole number .*got 2\.0"),
+        ({"queries": 1.5}, r"queries must be a whole number .*got 1\.5"),
         ({"ways": (3, 2)}, r"ways must be .*range \(least, greatest\); got \(3, 2\)"),
-        ({"shots": 0}, "shots must be at least 1"),
-        ({"queries": 0}, "one query, got 1 and 0"),
-        ({"batch": 0}, "one task a batch.*got 0 and"),
+        ({"shots": 0}, "shots must be a whole number of at least 1"),
+        ({"queries": 0}, "queries must be a whole number of at least 1, got 0"),
+        ({"batch": 0}, "batch must be a whole number of at least 1, got 0"),
         ({"shots": 10, "queries": 5}, "class 'class0' has 14 examples .and 2 more classes.; 10 shots . 5 queries need"),
         ({"shots": (1, 12), "queries": 4}, r"12 shots \+ 4 queries need 16: ask for fewer, or leave the class out"),
         ({"shots": 6, "queries": 5, "ragged": True}, r"11 shots \+ 5 queries need 16"),
@@ -251,6 +255,15 @@ def test_a_class_of_just_enough_examples() -> None:
 def test_what_cannot_be_drawn_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         Episodes(POOL, **{"queries": 2, **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("whole", [np.int64, np.uint8, torch.tensor])
+def test_whole_numbers_of_any_kind(whole: Callable[[int], Any]) -> None:
+    expected = Episodes(POOL, ways=3, shots=(1, 2), queries=2, batch=2, seed=7)
+    numbers = {"ways": whole(3), "queries": whole(2), "batch": whole(2), "seed": whole(7)}
+    episodes = Episodes(POOL, shots=(whole(1), whole(2)), **numbers)
+    assert same(episodes.draw(whole(3)), expected.draw(3))
+    assert torch.equal(episodes[whole(3)].query.y, expected[3].query.y)
 
 
 def test_too_few_families_are_refused() -> None:

@@ -1,3 +1,4 @@
+import inspect
 import itertools
 import math
 
@@ -79,9 +80,36 @@ def test_numbers_are_of_the_default_type() -> None:
     assert {leaf.dtype for leaf in leaves(FunctionEpisodes(Sinusoid())[0])} == {torch.float32}
 
 
-@pytest.mark.parametrize("wrong", [{"shots": 0}, {"queries": 0}, {"batch": 0}])
-def test_bad_numbers_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(DataError, match=r"must be at least 1, got .*0"):
+def test_published_tasks_never_change() -> None:
+    """A change here is a change of every published number."""
+    episode = FunctionEpisodes(Sinusoid(), shots=2, queries=1, seed=0)[0]
+    drawn = [round(value, 4) for leaf in (episode.support.x, episode.query.x) for value in leaf.flatten().tolist()]  # type: ignore[union-attr]
+    assert drawn == [4.1199, 2.1643, 0.4866]
+
+
+def test_shots_are_uniform_over_their_range() -> None:
+    episodes = FunctionEpisodes(Line(), shots=(5, 8), queries=2, batch=3)
+    sizes = []
+    for episode in itertools.islice(episodes, 800):
+        assert episode.query.y.shape == (3, 2, 1)
+        sizes.append(episode.support.y.shape[1] - 5)
+    assert scipy.stats.chisquare(np.bincount(sizes, minlength=4)).pvalue > 0.001
+
+
+@pytest.mark.parametrize("family", [Sinusoid, Line])
+def test_ranges_of_functions_are_checked(family: type) -> None:
+    for name in [name for name in inspect.signature(family).parameters if name != "noise"]:
+        for wrong in ((2.0, 1.0), (0.0, math.nan), (0.0, math.inf), (1.0,)):
+            with pytest.raises(DataError, match=rf"expected {name} as a range \(least, greatest\)"):
+                family(**{name: wrong})
+    for noise in (-1.0, math.nan):
+        with pytest.raises(DataError, match="expected noise of at least 0"):
+            Line(noise=noise)
+
+
+@pytest.mark.parametrize("wrong", [{"shots": 0}, {"shots": (3, 2)}, {"shots": 1.5}, {"queries": 0}, {"batch": 0}])
+def test_bad_numbers_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(DataError, match=f"{next(iter(wrong))} must be a whole number of at least 1"):
         FunctionEpisodes(Line(), **wrong)  # type: ignore[arg-type]
     with pytest.raises(IndexError, match="numbered from 0, got -2"):
         FunctionEpisodes(Line())[-2]

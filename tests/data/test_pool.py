@@ -1,4 +1,5 @@
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -40,8 +41,21 @@ def test_labels_of_any_kind(labels: object) -> None:
     assert made.examples.dtype == torch.float32
 
 
-def test_integers_that_are_not_pictures_become_floats() -> None:
-    assert ClassPool.from_labels(torch.tensor([[300], [1]]), [0, 1]).examples.dtype == torch.float32
+@pytest.mark.parametrize("names", [["3"], [3], np.array([3]), np.array(["3"]), "3"])
+def test_splits_name_classes_by_their_labels(names: Iterable[object]) -> None:
+    assert ClassPool.from_labels(torch.eye(3), [3, 1, 3], splits={"train": names}).split("train").names == ("3",)
+
+
+def test_integers_that_are_not_pictures_become_floats_of_the_same_value() -> None:
+    made = ClassPool.from_labels(torch.tensor([[300], [1]]), [0, 1])
+    assert made.examples.dtype == torch.float32
+    assert made.gather(torch.tensor([0, 1])).tolist() == [[300.0], [1.0]]
+
+
+def test_arrays_of_any_layout() -> None:
+    x = np.arange(12.0).reshape(4, 3)
+    for turned in (x[::-1], x[:, ::-1], np.asfortranarray(x)):
+        assert np.array_equal(ClassPool.from_labels(turned, [0, 0, 1, 1]).examples.numpy(), turned)
 
 
 @given(st.lists(st.integers(0, 255), min_size=4, max_size=4))
@@ -105,6 +119,16 @@ def test_no_class_and_no_family_is_in_two_splits(data: st.DataObject) -> None:
         (torch.zeros(3, 2), [0, 1], ShapeError, r"one label for each of the 3 examples, got \(2,\)"),
         (torch.tensor([[1.0], [float("nan")], [float("inf")]]), [0, 0, 1], DataError, r"examples \[1, 2\] hold NaN"),
         (torch.full((9, 1), float("nan")), [0] * 9, DataError, r"examples \[0, 1, 2, 3, 4\] ... hold NaN"),
+        (np.array(["a", "b"]), [0, 1], DataError, "one array of numbers"),
+        (np.array([[1], [None]]), [0, 1], DataError, "one array of numbers"),
+        ([[1.0], [1.0, 2.0]], [0, 1], DataError, "one array of numbers"),
+        (np.array([1j, 2]), [0, 1], DataError, "expected real numbers"),
+        (torch.eye(3), ["a", None, "b"], DataError, r"examples \[1\] have no label"),
+        (torch.eye(3), ["a", float("nan"), "b"], DataError, r"examples \[1\] have no label"),
+        (torch.eye(3), np.array([0, 1, np.nan]), DataError, r"examples \[2\] have no label"),
+        (torch.eye(7), [None] * 7, DataError, r"examples \[0, 1, 2, 3, 4\] ... have no label"),
+        (torch.eye(2), np.array([1, "a"], dtype=object), DataError, "labels of one kind"),
+        (torch.eye(2), [[1], [1, 2]], DataError, "labels of one kind"),
     ],
 )
 def test_bad_examples_are_named(x: torch.Tensor, y: list[int], kind: type[HandfulError], message: str) -> None:
@@ -133,11 +157,20 @@ def test_bad_groups_are_named() -> None:
         ClassPool.grouped(torch.zeros(2, 1), [1, 1], ["a", "a"])
     with pytest.raises(UnknownNameError, match=r"unknown split 'trian'; did you mean 'train'.*all, train"):
         pool(splits={"train": ["a"]}).split("trian")
+    for wrong in ([], [0, 0], [3], [-1]):
+        with pytest.raises(DataError, match="different class numbers from 0 to 2, got"):
+            pool().subset(wrong)
+    with pytest.raises(UnknownNameError, match=r"class of split 'train' '7'\. Valid: a, b, c"):
+        pool(splits={"train": [7]})
 
 
-def test_the_digest_is_of_names_sizes_and_every_example() -> None:
+def test_the_digest_is_of_classes_splits_and_every_example() -> None:
     digest = pool().digest
-    assert digest == pool(splits={"train": ["a"]}).digest
+    assert digest == pool().digest
+    splits = {"train": ["a"], "test": ["b"]}
+    split = pool(splits=splits).digest
+    assert split == pool(splits=dict(reversed(splits.items()))).digest
+    assert len({digest, split, pool(splits={"train": ["a", "b"]}).digest, pool(families=[0, 0, 1]).digest}) == 4
     assert len(digest) == len(hashlib.sha256().hexdigest())
     other = pool()
     other.examples[5, 0, 1, 1] += 1

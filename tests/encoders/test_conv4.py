@@ -73,10 +73,22 @@ def test_the_least_size_works_and_less_is_refused(downsample: str, least: int) -
         Conv4(shape=(1, 30, least - 1), downsample=downsample)  # type: ignore[arg-type]
 
 
+def test_instance_normalization_needs_more_than_a_pixel() -> None:
+    Conv4(shape=(1, 16, 16), normalization="instance")  # 2×2 before the last pooling
+    Conv4(shape=(1, 17, 17), downsample="stride", normalization="instance")  # 2×2 after the last stride
+    with pytest.raises(ShapeError, match="instance normalization: one value"):
+        Conv4(shape=(1, 16, 16), downsample="stride", normalization="instance")
+
+
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ShapeError, match=r"expected a shape \[channels, height, width\], got \[28, 28\]"):
         Conv4(shape=(28, 28))
     with pytest.raises(UnknownNameError, match="did you mean 'batch'"):
         Conv4(normalization="batc")  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match=r"unknown downsampling 'max'\. Valid: pool, stride"):
+        Conv4(downsample="max")  # type: ignore[arg-type]
+    for wrong in ({"filters": 0}, {"shape": (0, 28, 28)}):
+        with pytest.raises(ShapeError, match="at least one channel and one filter"):
+            Conv4(**wrong)  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match="multiple of 8 channels, got 12"):
         Conv4(filters=12, normalization="group")

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 
 from handful.encoders.mlp import MLP
 from handful.encoders.normalization import BatchNorm
+from handful.errors import ShapeError, UnknownNameError
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -33,6 +34,16 @@ def test_no_layers_is_the_example_flattened() -> None:
     encoder, x = MLP(shape=(2, 3), hidden=()), torch.randn(4, 2, 3)
     assert encoder.out_features == 6
     assert torch.equal(encoder(x), x.flatten(1))
+
+
+def test_bad_arguments_are_named() -> None:
+    with pytest.raises(ShapeError, match=r"instance normalization: one value .* is always 0"):
+        MLP(normalization="instance")
+    with pytest.raises(UnknownNameError, match="unknown normalization 'batc'; did you mean 'batch'"):
+        MLP(normalization="batc")  # type: ignore[arg-type]
+    for wrong in ({"hidden": (8, 0)}, {"shape": (0,)}, {"outputs": 0}):
+        with pytest.raises(ShapeError, match="expected sizes of at least 1"):
+            MLP(**wrong)  # type: ignore[arg-type]
 
 
 def test_steps_reach_every_layer() -> None:

@@ -161,6 +161,28 @@ def test_bad_arguments_are_named() -> None:
         normalization("bach", 8)  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match="multiple of 8 channels, got 12"):
         normalization("group", 12)
+    with pytest.raises(ShapeError, match="layer normalization: one value"):
+        normalization("layer", 1, area=1)
+    with pytest.raises(UnknownNameError, match="unknown batch normalization 'group'"):
+        BatchNorm(8, policy="group")
+    with pytest.raises(ShapeError, match="at least one step, got 0"):
+        normalization("per_step", 8, steps=0)
+
+
+@pytest.mark.parametrize("policy", ["batch", "support", "running", "per_step"])
+@pytest.mark.parametrize("shape", [(1, 8), (1, 8, 1, 1)])
+def test_one_value_has_no_variance(policy: Policy, shape: tuple[int, ...]) -> None:
+    layer, x = layer_of(policy), torch.randn(shape)
+    state = {n: leaf.expand(3, *leaf.shape).clone() for n, leaf in layer.state_dict().items()}
+    calls = [lambda: layer(x), lambda: call_each(layer, state, x.expand(3, *shape))]
+    for call in calls:
+        with pytest.raises(ShapeError, match=r"one value has no variance, and \(1, 8.*more examples together"):
+            call()
+    if policy == "support":
+        with adapting(1, support=1), pytest.raises(ShapeError, match="one value has no variance"):
+            layer(torch.cat([x, x]))
+    if policy in ("running", "per_step"):
+        assert layer.eval()(x).shape == shape
 
 
 def test_a_layer_shows_its_policy() -> None:

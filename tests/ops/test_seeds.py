@@ -18,6 +18,11 @@ def test_seeds_are_for_ever() -> None:
 FIRST, SECOND, DRAWN = 8147104208329303767, 4444509520749855817, [851, 445, 601, 307]
 
 
+def test_whole_numbers_of_any_kind_are_one_key() -> None:
+    assert seed_of("x", np.int64(3), np.uint8(4)) == seed_of("x", 3, 4)
+    assert seed_of(np.int64(-1)) == seed_of(-1)
+
+
 @given(KEYS)
 def test_a_seed_fits_every_generator_and_is_the_same_again(key: list[int | str]) -> None:
     assert 0 <= seed_of(*key) < 2**63

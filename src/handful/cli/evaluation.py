@@ -78,6 +78,7 @@ def _table(path: Path, checkpoint: Checkpoint, trials: Tasks, result: Evaluation
         "value": result.mean.value,
         "ci95": result.mean.ci95,
         "tasks": len(result.values),
+        "not_finite": result.not_finite,
         "transductive": result.transductive,
         "evaluation": trials.model_dump(mode="json"),
         "seconds": round(result.seconds, 2),
@@ -92,6 +93,8 @@ def _show(table: dict[str, Any]) -> None:
     kind = "transductive: queries share information" if table["transductive"] else "each query by itself"
     print(f"{table['learner']}, {ways}{trials['shots']}-shot, split {trials['split']}: ", end="")
     print(f"{percent(metric, table['value'], table['ci95'])}  ({table['tasks']} tasks, {kind})")
+    if table["not_finite"]:
+        print(f"{table['not_finite']} queries without a finite answer count as wrong")
     if "difference" in table:
         other, difference = table["against"], table["difference"]
         print(f"{other['checkpoint']}: {percent(metric, other['value'], other['ci95'])}")

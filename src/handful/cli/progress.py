@@ -21,7 +21,7 @@ def console() -> Console:
 
 @contextmanager
 def training_bar() -> Iterator[Progress]:
-    """A bar with loss, validation score and remaining time."""
+    """A bar with loss, validation score and remaining time; it appears with the first event."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -30,8 +30,12 @@ def training_bar() -> Iterator[Progress]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console(), refresh_per_second=4) as bar:
+    bar = Progress(*columns, console=console(), refresh_per_second=4)
+    try:
         yield bar
+    finally:
+        if bar.live.is_started:  # stopping prints a line even where there was no bar
+            bar.stop()
 
 
 def shown(name: str, events: Iterable[Event]) -> Event | None:
@@ -45,6 +49,7 @@ def follow(bar: Progress, name: str, events: Iterable[Event]) -> Event | None:
     task, last, average, score = None, None, math.nan, ""
     for last in events:
         if task is None:
+            bar.start()
             task = bar.add_task(name, total=last.steps, completed=last.step, note="")
         average = last.loss if math.isnan(average) else 0.98 * average + 0.02 * last.loss
         if last.score is not None:

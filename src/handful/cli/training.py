@@ -11,7 +11,7 @@ import typer
 from rich.progress import Progress
 
 from ..errors import SpecError
-from ..ledger import percent
+from ..ledger import measured, percent
 from ..machine import tune_allocator
 from ..reproduce import Outcome, load_recipe, reproduce
 from ..run import Event, fit, interruptible
@@ -46,7 +46,7 @@ def run_train(path: Path, folder: Path, resume: bool, tensorboard: bool, device:
         console().print(describe(last, folder), soft_wrap=True)
         if last.stopped == "interrupted":
             raise typer.Exit(130)
-        best = folder / ("last" if spec.validation is None else "best")
+        best = folder / ("last" if last.best is None else "best")
         console().print(f"Next: handful evaluate {best}", soft_wrap=True)
 
 
@@ -64,7 +64,7 @@ def run_reproduce(name: str, to: Path, runs: Path, seeds: int, device: str, thre
         print(json_module.dumps(outcome.table, indent=2, ensure_ascii=False))
         return
     table, published = outcome.table, recipe.published
-    print(f"{recipe.title}: {percent(table['metric'], table['value'], table['ci95'])}, {table['tasks']} tasks")
+    print(f"{recipe.title}: {measured(table)}, {table['tasks']} tasks")
     if published is not None:
         print(f"Published: {percent(table['metric'], published.value, published.ci95)} ({published.source})")
     print(f"Written to {to / (recipe.name + '.json')}")

@@ -7,7 +7,8 @@ by one gather, so that an encoder that does not adapt can embed each example onc
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from operator import index
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from ..errors import DataError
 from ..ops.seeds import generator
 from .pool import ClassPool
 
-__all__ = ["Draw", "Episodes", "Range"]
+__all__ = ["Draw", "Episodes", "Range", "count_of", "range_of"]
 
 Range = int | tuple[int, int]
 """A number, or the least and the greatest of a range drawn from uniformly for each batch."""
@@ -42,7 +43,8 @@ class Episodes:
     """Batches of classification tasks drawn from the classes of a pool.
 
     Each task draws `ways` classes, gives them labels in random order, and draws for each class distinct
-    examples: `shots` for the support, `queries` for the query. All are uniform.
+    examples: `shots` for the support, `queries` for the query. All are uniform; with `families`, the family is,
+    and then the class among those of its family.
 
     Args:
         pool: the classes to draw from (one split: `pool.split("train")`).
@@ -55,7 +57,7 @@ class Episodes:
         families: draw at most one class of a family into a task (a character, but not two turns of it).
 
     Raises:
-        DataError: more ways than classes, or a class with fewer examples than a task needs.
+        DataError: more ways than classes, a class with fewer examples than a task needs, or a number below 1.
     """
 
     def __init__(
@@ -70,11 +72,10 @@ class Episodes:
         ragged: bool = False,
         families: bool = False,
     ) -> None:
-        self.pool, self.batch, self.seed, self.queries = pool, batch, seed, queries
-        self.ways, self.shots = _range("ways", ways), _range("shots", shots)
+        self.pool, self.seed = pool, index(seed)
+        self.ways, self.shots = range_of("ways", ways), range_of("shots", shots)
+        self.queries, self.batch = count_of("queries", queries), count_of("batch", batch)
         self.ragged, self.families = ragged, families
-        if batch < 1 or queries < 1:
-            raise DataError(f"episodes: expected at least one task a batch and one query, got {batch} and {queries}")
         self._starts, self._counts = pool.starts.numpy(), pool.counts.numpy()
         self._members = _members(pool.families.numpy()) if families else None
         self._check()
@@ -142,10 +143,27 @@ class Episodes:
             )
 
 
-def _range(what: str, value: Range) -> tuple[int, int]:
-    low, high = (value, value) if isinstance(value, int) else value
+def count_of(what: str, value: int) -> int:
+    """The number; a DataError if it is not whole or below 1."""
+    try:
+        number = index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise DataError(f"episodes: {what} must be a whole number of at least 1, got {value!r}")
+    return number
+
+
+def range_of(what: str, value: Range) -> tuple[int, int]:
+    """(least, greatest) of a number or a range; a DataError if there is no such range from 1 on."""
+    try:
+        low, high = map(index, value if isinstance(value, Sequence) else (value, value))
+    except (TypeError, ValueError):  # not whole, or not two
+        low, high = 0, 0
     if not 1 <= low <= high:
-        raise DataError(f"episodes: {what} must be at least 1, and a range (least, greatest); got {value}")
+        raise DataError(
+            f"episodes: {what} must be a whole number of at least 1, or a range (least, greatest); got {value!r}"
+        )
     return low, high
 
 

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import index
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from ..episode import Episode, Query, Support
 from ..errors import DataError
 from ..ops.seeds import generator
+from .episodes import Range, count_of, range_of
 
 __all__ = ["FunctionEpisodes", "FunctionFamily", "Line", "Sinusoid"]
 
@@ -37,6 +39,9 @@ class Sinusoid:
     phase: tuple[float, float] = (0.0, math.pi)
     x: tuple[float, float] = (-5.0, 5.0)
 
+    def __post_init__(self) -> None:
+        _check_ranges(amplitude=self.amplitude, phase=self.phase, x=self.x)
+
     def sample(self, random: np.random.Generator, batch: int, points: int) -> tuple[Floats, Floats]:
         """As `FunctionFamily.sample`."""
         amplitude, phase = random.uniform(*self.amplitude, (batch, 1)), random.uniform(*self.phase, (batch, 1))
@@ -53,6 +58,11 @@ class Line:
     x: tuple[float, float] = (-5.0, 5.0)
     noise: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check_ranges(slope=self.slope, intercept=self.intercept, x=self.x)
+        if not 0 <= self.noise < math.inf:
+            raise DataError(f"functions: expected noise of at least 0, a standard deviation, got {self.noise}")
+
     def sample(self, random: np.random.Generator, batch: int, points: int) -> tuple[Floats, Floats]:
         """As `FunctionFamily.sample`."""
         slope, intercept = random.uniform(*self.slope, (batch, 1)), random.uniform(*self.intercept, (batch, 1))
@@ -60,41 +70,49 @@ class Line:
         return x, slope * x + intercept + self.noise * random.standard_normal(x.shape)
 
 
+def _check_ranges(**ranges: tuple[float, float]) -> None:
+    for name, pair in ranges.items():
+        if len(pair) != 2 or not -math.inf < pair[0] <= pair[1] < math.inf:
+            raise DataError(f"functions: expected {name} as a range (least, greatest) of finite numbers, got {pair}")
+
+
 class FunctionEpisodes:
     """Batches of regression tasks; `[t]` is a pure function of (family, split, seed, t).
 
     Args:
         family: where functions come from.
-        shots: support points a task.
+        shots: support points a task; a (least, greatest) pair is drawn from for each batch.
         queries: query points a task.
         batch: B, tasks a batch.
         seed: another seed is another sequence of tasks.
         split: splits draw from the same family, but never the same sequence.
+
+    Raises:
+        DataError: a number below 1.
     """
 
     def __init__(
         self,
         family: FunctionFamily,
         *,
-        shots: int = 10,
+        shots: Range = 10,
         queries: int = 10,
         batch: int = 1,
         seed: int = 0,
         split: str = "train",
     ) -> None:
-        if min(shots, queries, batch) < 1:
-            raise DataError(f"episodes: shots, queries and batch must be at least 1, got {shots}, {queries}, {batch}")
-        self.family, self.shots, self.queries = family, shots, queries
-        self.batch, self.seed, self.split = batch, seed, split
+        self.family, self.seed, self.split = family, index(seed), split
+        self.shots = range_of("shots", shots)
+        self.queries, self.batch = count_of("queries", queries), count_of("batch", batch)
 
     def __getitem__(self, t: int) -> Episode:
         """The t-th batch of tasks, t ≥ 0: x and y are [B, points, 1]."""
         if t < 0:
             raise IndexError(f"episodes are numbered from 0, got {t}")
         random = generator("functions", self.split, self.seed, t)
-        points = self.family.sample(random, self.batch, self.shots + self.queries)
+        k = int(random.integers(self.shots[0], self.shots[1] + 1))  # draws nothing where there is no choice
+        points = self.family.sample(random, self.batch, k + self.queries)
         x, y = (torch.from_numpy(array).to(torch.get_default_dtype()).unsqueeze(-1) for array in points)
-        k = self.shots
         return Episode(Support(x[:, :k], y[:, :k]), Query(x[:, k:], y[:, k:]))
 
     def __iter__(self) -> Iterator[Episode]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,20 +41,20 @@ class ClassPool:
         x: Tensor | np.ndarray,
         y: Sequence[str] | Sequence[int] | Tensor | np.ndarray,
         *,
-        splits: Mapping[str, Sequence[str]] | None = None,
+        splits: Mapping[str, Iterable[object]] | None = None,
     ) -> ClassPool:
         """A pool from examples and their labels, in any order.
 
         Args:
-            x: [M, *shape], uint8 or float.
+            x: [M, *shape]. uint8 are pictures and read as value / 255; all other numbers, integers too, become
+                floats of the same value.
             y: M labels: strings or integers. Class names are their `str`.
-            splits: class names by split name; classes not named belong to no split.
+            splits: class names (or the labels themselves) by split name; classes not named belong to no split.
 
         Raises:
             ShapeError, DataError, LabelError: sizes differ, nothing there, not finite, a class in two splits.
         """
-        x = torch.as_tensor(x)
-        labels = np.asarray(y)
+        x, labels = _numbers(x), np.asarray(y, dtype=object)
         if x.ndim == 0 or len(x) == 0:
             raise DataError("pool: expected at least one example, got none")
         if labels.shape != (len(x),):
@@ -66,7 +67,7 @@ class ClassPool:
                     f"pool: examples {rows[:5]}{' ...' if len(rows) > 5 else ''} hold NaN or infinite values; "
                     "expected finite numbers: clean or drop them"
                 )
-        values, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        values, inverse, counts = _classes(labels, y)
         order = torch.from_numpy(np.argsort(inverse, kind="stable"))
         names = tuple(str(value) for value in values)
         return ClassPool.grouped(x[order], counts.tolist(), names, splits=splits)
@@ -78,7 +79,7 @@ class ClassPool:
         names: Sequence[str],
         *,
         families: Sequence[int] | None = None,
-        splits: Mapping[str, Sequence[str]] | None = None,
+        splits: Mapping[str, Iterable[object]] | None = None,
     ) -> ClassPool:
         """A pool from examples that already stand class by class; arguments as the attributes, splits by name."""
         if sum(counts) != len(examples) or len(counts) != len(names):
@@ -92,7 +93,8 @@ class ClassPool:
             raise LabelError("pool: class names must differ")
         by_split: dict[str, tuple[int, ...]] = {}
         owner: dict[str, str] = {}
-        for split, members in (splits or {}).items():
+        for split, labels in (splits or {}).items():
+            members = [str(label) for label in labels]
             for name in members:
                 if name not in number:
                     raise unknown_name(f"class of split {split!r}", name, number)
@@ -130,8 +132,10 @@ class ClassPool:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the class names, their sizes and every example: equal digests are equal data."""
-        about = hashlib.sha256(repr((self.names, self.counts.tolist(), self.shape, str(self.examples.dtype))).encode())
+        """SHA-256 of the classes (names, places, families), the splits and every example: equal digests, equal data."""
+        classes = self.names, self.starts.tolist(), self.counts.tolist(), self.families.tolist()
+        splits = sorted((name, tuple(members)) for name, members in self.splits.items())
+        about = hashlib.sha256(repr((classes, splits, self.shape, str(self.examples.dtype))).encode())
         about.update(self.examples.contiguous().numpy().data)
         return about.hexdigest()
 
@@ -148,7 +152,15 @@ class ClassPool:
         return self.subset(chosen)
 
     def subset(self, classes: Sequence[int]) -> ClassPool:
-        """Only the classes of these numbers, in this order. Examples are shared, not copied."""
+        """Only the classes of these numbers, in this order. Examples are shared, not copied.
+
+        Raises:
+            DataError: no class, one twice, or a number that no class has.
+        """
+        if not classes or len({*classes}) < len(classes) or min(classes) < 0 or max(classes) >= self.classes:
+            raise DataError(
+                f"pool: expected one or more different class numbers from 0 to {self.classes - 1}, got {list(classes)}"
+            )
         index = torch.tensor(list(classes), dtype=torch.long)
         names = tuple(self.names[i] for i in classes)
         return ClassPool(self.examples, self.starts[index], self.counts[index], names, self.families[index], {})
@@ -162,6 +174,31 @@ class ClassPool:
         """The examples of these rows as floats, by one gather: [*rows, *shape]; uint8 becomes value / 255."""
         x = self.examples.index_select(0, rows.flatten()).view(*rows.shape, *self.shape)
         return x.to(torch.get_default_dtype()).div_(255) if x.dtype == torch.uint8 else x
+
+
+def _numbers(x: Tensor | np.ndarray) -> Tensor:
+    try:
+        x = torch.as_tensor(x if isinstance(x, Tensor) else np.asarray(x, order="C"))  # torch has no negative strides
+    except (TypeError, ValueError) as error:
+        raise DataError(f"pool: expected examples as one array of numbers [M, *shape]; {error}") from error
+    if x.is_complex():
+        raise DataError("pool: expected real numbers, got complex ones; stack their parts, or take the absolute value")
+    return x
+
+
+def _classes(labels: np.ndarray, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The values in order, the number of each label among them, and how often each is there."""
+    try:  # NaN is looked for among objects: among strings it would turn into text
+        missing = [row for row, label in enumerate(labels) if label is None or label != label]
+        classes = np.unique(np.asarray(() if missing else y), return_inverse=True, return_counts=True)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"pool: expected labels of one kind, strings or integers; {error}") from error
+    if missing:
+        raise DataError(
+            f"pool: examples {missing[:5]}{' ...' if len(missing) > 5 else ''} have no label (None or NaN); "
+            "expected strings or integers: label them or leave them out"
+        )
+    return classes
 
 
 def rotations(pool: ClassPool) -> ClassPool:

@@ -7,8 +7,9 @@ from typing import Literal, final
 
 from torch import Tensor, nn
 
-from ..errors import ShapeError
-from .normalization import Policy, normalization
+from ..errors import ShapeError, unknown_name
+from .normalization import Policy
+from .normalization import normalization as make_normalization
 
 __all__ = ["Conv4"]
 
@@ -31,6 +32,8 @@ class Conv4(nn.Module):
 
     Raises:
         ShapeError: pictures are too small: four halvings by pooling need 16×16, three 8×8; strides need 2×2.
+            Or instance normalization where a map is a single pixel.
+        UnknownNameError: no such downsampling or normalization.
     """
 
     def __init__(
@@ -47,7 +50,11 @@ class Conv4(nn.Module):
         super().__init__()
         if len(shape) != 3:
             raise ShapeError(f"Conv4: expected a shape [channels, height, width], got {list(shape)}")
+        if downsample not in ("pool", "stride"):
+            raise unknown_name("downsampling", downsample, ("pool", "stride"))
         channels, height, width = shape
+        if channels < 1 or filters < 1:
+            raise ShapeError(f"Conv4: expected at least one channel and one filter, got {channels} and {filters}")
         pool = downsample == "pool"
         least = 2**halvings if pool else 2
         if not 0 <= halvings <= 4 or min(height, width) < least:
@@ -58,9 +65,12 @@ class Conv4(nn.Module):
         blocks = []
         for number, inputs in enumerate((channels, filters, filters, filters)):
             halve = number >= 4 - halvings
-            blocks.append(_block(inputs, filters, halve and pool, halve and not pool, normalization, steps))
-            if halve:
-                height, width = (height // 2, width // 2) if pool else ((height + 1) // 2, (width + 1) // 2)
+            if halve and not pool:
+                height, width = (height + 1) // 2, (width + 1) // 2
+            layer = make_normalization(normalization, filters, steps=steps, area=height * width)
+            blocks.append(_block(inputs, filters, halve and pool, halve and not pool, layer))
+            if halve and pool:
+                height, width = height // 2, width // 2
         self.blocks = nn.Sequential(*blocks)
         self.average = average
         self.shape = tuple(shape)
@@ -72,10 +82,10 @@ class Conv4(nn.Module):
         return z.mean((-2, -1)) if self.average else z.flatten(1)
 
 
-def _block(inputs: int, filters: int, pool: bool, stride: bool, policy: Policy, steps: int) -> nn.Module:
-    bias = policy == "none"
+def _block(inputs: int, filters: int, pool: bool, stride: bool, normalization: nn.Module) -> nn.Module:
+    bias = isinstance(normalization, nn.Identity)
     convolution = nn.Conv2d(inputs, filters, 3, stride=2 if stride else 1, padding=1, bias=bias)
-    layers: list[nn.Module] = [convolution, normalization(policy, filters, steps=steps)]
+    layers: list[nn.Module] = [convolution, normalization]
     # ReLU after the pooling gives the same values from a quarter of the work
     layers += [nn.MaxPool2d(2), nn.ReLU()] if pool else [nn.ReLU()]
     return nn.Sequential(*layers)

@@ -70,8 +70,5 @@ class MLP(nn.Module):
 
 def _layer(inputs: int, width: int, policy: Policy, steps: int) -> list[nn.Module]:
     linear = nn.Linear(inputs, width)
-    return (
-        [linear, nn.ReLU()]
-        if policy == "none"
-        else [linear, normalization(policy, width, steps=steps, area=1), nn.ReLU()]
-    )
+    layers: list[nn.Module] = [linear, normalization(policy, width, steps=steps, area=1), nn.ReLU()]
+    return [layer for layer in layers if not isinstance(layer, nn.Identity)]

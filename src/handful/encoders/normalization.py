@@ -33,6 +33,9 @@ __all__ = ["BatchNorm", "Policy", "adapting", "normalization", "policies_of", "s
 Policy = Literal["batch", "support", "running", "per_step", "frozen", "group", "layer", "instance", "none"]
 
 
+_BATCH_POLICIES = ("batch", "support", "running", "per_step", "frozen")
+
+
 class _Moment(NamedTuple):
     step: int = 0  # how many inner steps the parameters have taken
     support: int | None = None  # the first so many examples are the support; None: all are
@@ -60,6 +63,10 @@ class BatchNorm(nn.Module):
         steps: with "per_step", how many inner steps have statistics of their own (later steps use the last).
         momentum: weight of a new batch in the running estimates.
         eps: added to the variance.
+
+    Raises:
+        UnknownNameError: not one of the five policies.
+        ShapeError: fewer than one step; when called, batch statistics of one value a channel, which has no variance.
     """
 
     running_mean: Tensor | None
@@ -69,6 +76,10 @@ class BatchNorm(nn.Module):
         self, features: int, *, policy: Policy = "running", steps: int = 1, momentum: float = 0.1, eps: float = 1e-5
     ) -> None:
         super().__init__()
+        if policy not in _BATCH_POLICIES:
+            raise unknown_name("batch normalization", policy, _BATCH_POLICIES)
+        if steps < 1:
+            raise ShapeError(f"batch normalization: expected at least one step, got {steps}")
         self.policy, self.momentum, self.eps = policy, momentum, eps
         self.steps = steps if policy == "per_step" else 1
         self.weight = nn.Parameter(torch.ones(self.steps, features))
@@ -88,11 +99,15 @@ class BatchNorm(nn.Module):
         """Without scale and shift."""
         if self.policy == "support" and support is not None:
             axes = [0, *range(2, x.ndim)]
+            _check_variance(x[:support])
             variance, mean = torch.var_mean(x[:support], axes, correction=0, keepdim=True)
             return (x - mean) * torch.rsqrt(variance + self.eps)
         if self.running_mean is None or self.running_var is None:
+            _check_variance(x)
             return F.batch_norm(x, None, None, training=True, eps=self.eps)
         training = self.training and self.policy != "frozen"
+        if training:
+            _check_variance(x)
         mean, variance = self.running_mean[step], self.running_var[step]
         return F.batch_norm(x, mean, variance, training=training, momentum=self.momentum, eps=self.eps)
 
@@ -101,17 +116,30 @@ class BatchNorm(nn.Module):
         return f"{self.weight.shape[1]}, policy={self.policy!r}" + (f", steps={self.steps}" if self.steps > 1 else "")
 
 
-def normalization(policy: Policy, features: int, *, steps: int = 1) -> nn.Module:
-    """The layer of a policy for `features` channels.
+def _check_variance(x: Tensor) -> None:
+    if x.numel() <= x.shape[1]:
+        raise ShapeError(
+            f"batch normalization: one value has no variance, and {tuple(x.shape)} holds one for each channel; "
+            "expected more examples together, or another policy (frozen, group, layer, none)"
+        )
+
+
+def normalization(policy: Policy, features: int, *, steps: int = 1, area: int | None = None) -> nn.Module:
+    """The layer of a policy for `features` channels, of `area` positions each where that is known.
 
     Raises:
         UnknownNameError: no such policy.
-        ShapeError: "group" needs a multiple of 8 channels.
+        ShapeError: "group" needs a multiple of 8 channels, "layer" and "instance" more than one value.
     """
     if policy not in get_args(Policy):
         raise unknown_name("normalization", policy, get_args(Policy))
     if policy == "none":
         return nn.Identity()
+    if area is not None and {"instance": area, "layer": features * area}.get(policy) == 1:
+        raise ShapeError(
+            f"{policy} normalization: one value normalized by itself is always 0; expected more positions in a map, "
+            "or another policy (group, layer, running)"
+        )
     if policy == "group":
         if features % 8:
             raise ShapeError(f"group normalization: expected a multiple of 8 channels, got {features}")
@@ -124,11 +152,17 @@ def normalization(policy: Policy, features: int, *, steps: int = 1) -> nn.Module
 
 
 def policies_of(module: nn.Module) -> set[str]:
-    """The batch policies in a module; native batch norm counts as "running" or, without estimates, as "batch"."""
+    """The batch policies in a module; native batch norm counts as "running" or, without estimates, as "batch".
+
+    A module that lets examples influence each other in another way says so by `couples_examples = True`, and counts
+    as "batch" too.
+    """
     found = {str(layer.policy) for layer in module.modules() if isinstance(layer, BatchNorm)}
     for layer in module.modules():
         if isinstance(layer, _BatchNorm):
             found.add("batch" if layer.running_mean is None else "running")
+        elif getattr(layer, "couples_examples", False):
+            found.add("batch")
     return found
 
 
