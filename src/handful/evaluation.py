@@ -181,7 +181,8 @@ def _score(output: Tensor, y: Tensor, ways: int | None, classes: Tensor | None, 
             f"evaluation: expected {kind} = {tuple(expected)} for query labels {tuple(y.shape)}, "
             f"got {tuple(output.shape)} from the learner's predict"
         )
-    finite = torch.isfinite(output).reshape(*y.shape[:2], -1).all(2)  # [B, Q]
+    flat = output.reshape(*y.shape[:2], -1)
+    finite = flat.isfinite().all(2) if ways is None else flat.amax(2).isfinite()  # [B, Q]; −inf rules a class out
     not_finite = int((~finite).sum())
     if ways is None:
         return Scored((output - y).square().flatten(1).mean(1).cpu(), None, None, not_finite, digest)
