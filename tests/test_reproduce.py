@@ -362,3 +362,33 @@ def test_recipes_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot read .*absent"):
         load_recipe(str(tmp_path / "absent.toml"))
     assert not any(name.startswith("_") for name in recipe_names())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('metric = "accuracy"', 'metric = "mse"', "measured by accuracy"),
+        ("queries = 5\n", "queries = 500\n", "500 queries need"),
+        ("[published]", "[evaluation.encoder]\nhidden = [3]\n\n[published]", "do not fit the trained weights"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_not_trained(
+    recipe_of: Callable[[str, str], Recipe], tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    assert old in TOML
+    recipe = recipe_of(TOML.replace(old, new), "wrong")
+    with pytest.raises(HandfulError, match=said):
+        list(reproduce(recipe, results=tmp_path / "results", runs=tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["_omniglot-maml", "../recipes/sinusoid-maml-5shot", "nothing"])
+def test_only_recipes_are_recipes(name: str) -> None:
+    with pytest.raises(UnknownNameError, match="unknown recipe"):
+        load_recipe(name)
+
+
+def test_a_recipe_cannot_extend_itself(tmp_path: Path) -> None:
+    (tmp_path / "_loop.toml").write_text('extends = "loop"\n')
+    with pytest.raises(SpecError, match="extends"):
+        load_recipe(str(tmp_path / "_loop.toml"))

@@ -19,8 +19,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from .errors import CheckpointError, DataError, HandfulError
-from .files import new_folder, recover_folder, storage_errors
+from .errors import CheckpointError, DataError, HandfulError, StorageError
+from .files import kept_folder, new_folder, storage_errors
 from .learner import Learner
 from .spec import Spec, build
 from .version import __version__
@@ -110,7 +110,28 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         StorageError: no permission to read.
     """
     folder = Path(folder)
-    recover_folder(folder)
+    while True:
+        before = _stamp(folder)
+        try:
+            return _read(folder if folder.exists() or before is None else kept_folder(folder))
+        except (CheckpointError, StorageError):
+            if _stamp(folder) == before:
+                raise
+            # a training run has replaced it meanwhile: read the new one
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """What changes when another checkpoint takes this place."""
+    for place in (folder, kept_folder(folder)):
+        try:
+            about = place.stat()
+        except OSError:
+            continue
+        return about.st_ino, about.st_mtime_ns
+    return None
+
+
+def _read(folder: Path) -> Checkpoint:
     about = _about(folder)
     files = {name: _verified(folder / name, digest) for name, digest in about["sha256"].items()}
     try:
@@ -142,7 +163,7 @@ def _about(folder: Path) -> dict[str, Any]:
         version = about["format"]
         known = isinstance(about["sha256"]["weights.safetensors"], str) and isinstance(about["step"], int)
         known = known and isinstance(about["spec"], dict) and isinstance(about["notes"], dict)
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError, RecursionError):
         raise CheckpointError(f"{folder / 'spec.json'}: broken, or not written by Handful") from None
     if not isinstance(version, int) or not known:
         raise CheckpointError(f"{folder / 'spec.json'}: broken, or not written by Handful")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .errors import StorageError
 
-__all__ = ["locked", "new_folder", "recover_folder", "storage_errors", "write_file"]
+__all__ = ["kept_folder", "locked", "new_folder", "recover_folder", "storage_errors", "write_file"]
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space or choose another folder",
@@ -72,7 +72,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    old = _old(path)
+    old = kept_folder(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_dir():
@@ -125,9 +125,10 @@ def locked(path: str | Path, refusal: str) -> Iterator[None]:
 
 def recover_folder(path: str | Path) -> None:
     """Mend what a process killed inside `new_folder` left: put the old folder back if the new one is not there."""
-    path, old = Path(path), _old(Path(path))
-    if not old.exists():
-        return
+    path, old = Path(path), kept_folder(Path(path))
+    with storage_errors(path):
+        if not old.exists():
+            return
     with storage_errors(path):
         if path.exists():
             shutil.rmtree(old)
@@ -135,7 +136,8 @@ def recover_folder(path: str | Path) -> None:
             os.rename(old, path)
 
 
-def _old(path: Path) -> Path:
+def kept_folder(path: Path) -> Path:
+    """Where `new_folder` keeps the old folder for the moment between its two renames."""
     return path.with_name(f".{path.name}.old")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from .files import storage_errors, write_file
 from .learner import Learner
 from .machine import commit, describe_machine, versions
 from .ops.intervals import mean_interval
-from .recipes import recipe_path
+from .recipes import base_path, recipe_path
 from .run import Event, commits, fit
 from .spec import Count, Spec, Tasks, build, checked, load_data, read_table
 
@@ -37,7 +37,7 @@ class Trials(Tasks):
 
     split: str = "test"
     batch: Count = 20
-    tasks: Count = 1000
+    tasks: Annotated[int, Field(ge=2)] = 1000
     seed: int = 2
     learner: Mapping[str, Any] = Field(default_factory=dict)
     encoder: Mapping[str, Any] = Field(default_factory=dict)
@@ -124,6 +124,7 @@ def reproduce(
     """
     with storage_errors(results):  # hours of training before this is known would be a pity
         results.mkdir(parents=True, exist_ok=True)
+    _check(recipe)
     evaluations, notes, origin = [], [], commit()
     for spec, folder in training_runs(recipe, runs, seeds):
         for event in fit(spec, folder, resume=True, device=device, stop=stop):
@@ -178,6 +179,16 @@ def reproduce(
     yield Outcome(table, tuple(evaluations))
 
 
+def _check(recipe: Recipe) -> None:
+    """Refuse an evaluation that cannot be, before hours of training."""
+    data = load_data(recipe.spec)
+    recipe.evaluation.draw_from(data)
+    retuned(Checkpoint(recipe.spec, build(recipe.spec), 0), recipe.evaluation)
+    metric = "accuracy" if isinstance(data, ClassPool) else "mse"
+    if recipe.metric != metric:
+        raise SpecError(f"recipe {recipe.name}: its tasks are measured by {metric}, it says metric = {recipe.metric!r}")
+
+
 def retuned(checkpoint: Checkpoint, trials: Trials) -> Learner:
     """The checkpoint's learner with the options of an evaluation (more inner steps, another normalization)."""
     if not trials.learner and not trials.encoder:
@@ -189,18 +200,21 @@ def retuned(checkpoint: Checkpoint, trials: Trials) -> Learner:
     try:
         learner.load_state_dict(checkpoint.learner.state_dict())
     except RuntimeError as error:
-        raise SpecError(f"evaluation: its options do not fit the trained weights: {error}") from None
+        reason = " ".join(str(error).split())
+        raise SpecError(f"evaluation: its options do not fit the trained weights: {reason}") from None
     return learner
 
 
-def _extended(path: Path) -> dict[str, Any]:
+def _extended(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The table of a recipe over the one it extends: `_BASE.toml` beside it, or of the package."""
     table = read_table(path)
     base = table.pop("extends", None)
     if base is None:
         return table
+    if not isinstance(base, str) or not base or Path(base).name != base or path in seen:
+        raise SpecError(f"{path}: expected `extends` to be the plain name of another recipe, got {base!r}")
     beside = path.with_name(f"_{base}.toml")
-    return _merged(_extended(beside if beside.is_file() else recipe_path(f"_{base}")), table)
+    return _merged(_extended(beside if beside.is_file() else base_path(base), (*seen, path)), table)
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def fit(
             start, progress = begun.step, Progress(**begun.notes["progress"])
         patience = None if validation is None else validation.patience
         ended = "finished" if start >= spec.train.steps else ""
-        if patience is not None and progress.worse >= patience:
+        if not ended and patience is not None and progress.worse >= patience:
             ended = "patience"
         if ended:
             yield Event(start, spec.train.steps, math.nan, None, None, progress.best, progress.seconds, ended)
@@ -163,7 +163,7 @@ def fit(
                     if progress.best_step == done:
                         save("best", done, whole=False)
                 ended = "finished" if finished else "interrupted" if stop() else ""
-                if patience is not None and progress.worse >= patience:
+                if not finished and patience is not None and progress.worse >= patience:
                     ended = "patience"
                 if done % log_every == 0 or ended in ("finished", "patience"):  # not where it was stopped
                     log.write(done, loss=loss, rate=optimizer.param_groups[0]["lr"], seconds=round(progress.seconds, 3))

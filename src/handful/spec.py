@@ -182,7 +182,7 @@ def read_table(path: str | Path) -> dict[str, Any]:
         content = path.read_bytes()
     try:
         table = json.loads(content) if path.suffix == ".json" else tomllib.loads(content.decode())
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, UnicodeDecodeError, RecursionError) as error:
         raise SpecError(f"{path}: expected {'JSON' if path.suffix == '.json' else 'TOML'}: {error}") from error
     if not isinstance(table, dict):
         raise SpecError(f"{path}: expected tables, got {type(table).__name__}")
@@ -233,7 +233,7 @@ def _optimizer(training: Training, parameters: list[torch.Tensor]) -> torch.opti
     options = _options(cls, part, "train.optimizer", skip=2)
     try:
         optimizer: torch.optim.Optimizer = cls(parameters, lr=training.rate, **options)
-    except (TypeError, ValueError, RuntimeError) as error:  # torch checks the values itself
+    except (TypeError, ValueError, RuntimeError, IndexError, AssertionError) as error:  # torch checks the values itself
         raise SpecError(f"[train.optimizer] {part.name}: {error}") from error
     return optimizer
 

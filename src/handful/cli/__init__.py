@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 __all__ = ["main"]
 
@@ -12,8 +13,14 @@ def main(arguments: list[str] | None = None) -> None:
     from ..errors import HandfulError
     from .app import app
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show "±" shows "?"
     try:
         app(args=arguments, prog_name="handful")
     except HandfulError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -32,7 +32,7 @@ class Catalog(StrEnum):
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps ...")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads for tensor operations; small networks are fastest on one.")]
+Threads = Annotated[int, typer.Option(min=1, max=1024, help="Threads for tensors; small networks are fastest on one.")]
 Runs = Annotated[Path, typer.Option(help="Folder of training runs.")]
 
 

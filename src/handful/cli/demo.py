@@ -61,9 +61,11 @@ def run_demo(folder: Path, *, seed: int, quick: bool) -> None:
         "trained on 0 1 3 6 8 9, their best checkpoint is chosen on 2 and 5, and they are tested on 4 and 7: "
         "five classes never seen, one example of each, name the rest."
     )
+    suffix = ("-quick" if quick else "") + (f"-seed{seed}" if seed else "")
+    runs = {name: folder / f"{name}{suffix}" for name in specs}
     with interruptible() as stop, training_bar() as bar:
         for name, spec in specs.items():
-            last = follow(bar, name, fit(spec, folder / name, resume=(folder / name / "last").exists(), stop=stop))
+            last = follow(bar, name, fit(spec, runs[name], resume=True, stop=stop))
             if last is not None and last.stopped == "interrupted":
                 out.print("Stopped; the same command goes on from here.")
                 raise typer.Exit(130)
@@ -73,7 +75,7 @@ def run_demo(folder: Path, *, seed: int, quick: bool) -> None:
         "untrained encoder": build(specs["prototypical"]),
     }
     names = {"prototypical": "prototypical network", "maml": "MAML"}
-    learners |= {names[name]: load_checkpoint(folder / name / "best").learner for name in specs}
+    learners |= {names[name]: load_checkpoint(runs[name] / "best").learner for name in specs}
     tasks = 100 if quick else 1000
     with console().status("testing on classes never seen"):
         rows = [(name, evaluate(learner, trials, tasks=tasks)) for name, learner in learners.items()]
@@ -85,14 +87,15 @@ def run_demo(folder: Path, *, seed: int, quick: bool) -> None:
         "The prototypical network against raw pixels on the same tasks: "
         f"{100 * gain.value:+.1f} ± {100 * gain.ci95:.1f} points."
     )
-    out.print(f"\nDone in {time.perf_counter() - begin:.0f} s. A few episodes: {folder / 'episodes.png'}\nNext:")
+    done = f"\nDone in {time.perf_counter() - begin:.0f} s. A few episodes: {folder / 'episodes.png'}\nNext:"
+    out.print(done, markup=False)
     for line in (
-        f"handful evaluate {folder / 'prototypical' / 'best'} --shots 5       # five examples instead of one",
-        f"handful evaluate {folder / 'maml' / 'best'} --against {folder / 'prototypical' / 'best'}",
+        f"handful evaluate {runs['prototypical'] / 'best'} --shots 5       # five examples instead of one",
+        f"handful evaluate {runs['maml'] / 'best'} --against {runs['prototypical'] / 'best'}",
         "handful reproduce sinusoid-maml-5shot      # a published number, in minutes",
         "handful data add omniglot                  # the benchmark; then handful list recipes",
     ):
-        out.print(f"  {line}", highlight=False)
+        out.print(f"  {line}", highlight=False, markup=False)
 
 
 def _table(rows: list[tuple[str, Evaluation]]) -> Table:

@@ -28,10 +28,11 @@ def run_list(what: str, json: bool) -> None:
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in rows[0]:
-        table.add_column(column.replace("_", " "), overflow="fold")
+        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column == "name")
     for row in rows:
         table.add_row(*(_shown(value) for value in row.values()))
-    Console().print(table)
+    out = Console()
+    (out if out.is_terminal else Console(width=200)).print(table)
 
 
 def run_add(name: str, source: Path | None) -> None:

@@ -23,7 +23,7 @@ def console() -> Console:
 def training_bar() -> Iterator[Progress]:
     """A bar with loss, validation score and remaining time; it appears with the first event."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),

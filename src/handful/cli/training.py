@@ -30,7 +30,9 @@ def prepare(device: str, threads: int) -> None:
     try:
         torch.zeros((), device=device).item()
     except (RuntimeError, AssertionError, ImportError) as error:
-        raise SpecError(f"device {device!r} is not to be had: {str(error).splitlines()[0]}; use --device cpu") from None
+        raise SpecError(
+            f"device {device!r} is not to be had: {str(error).splitlines()[0].split('. ')[0]}; use --device cpu"
+        ) from None
     torch.set_num_threads(threads)
     tune_allocator()
 
@@ -43,11 +45,11 @@ def run_train(path: Path, folder: Path, resume: bool, tensorboard: bool, device:
         events = fit(spec, folder, resume=resume, device=device, tensorboard=tensorboard, stop=stop)
         last = follow(bar, path.stem, events)
     if last is not None:
-        console().print(describe(last, folder), soft_wrap=True)
+        console().print(describe(last, folder), soft_wrap=True, markup=False)
         if last.stopped == "interrupted":
             raise typer.Exit(130)
         best = folder / ("last" if last.best is None else "best")
-        console().print(f"Next: handful evaluate {best}", soft_wrap=True)
+        console().print(f"Next: handful evaluate {best}", soft_wrap=True, markup=False)
 
 
 def run_reproduce(name: str, to: Path, runs: Path, seeds: int, device: str, threads: int, json: bool) -> None:

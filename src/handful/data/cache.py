@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -60,11 +60,16 @@ def store_pool(folder: Path, pool: ClassPool, about: Mapping[str, object]) -> No
         "counts": pool.counts.tolist(),
         "families": pool.families.tolist(),
         "names": list(pool.names),
+        "classes sha256": _classes(pool.names, pool.counts.tolist(), pool.families.tolist()),
         "about": dict(about),
     }
     with new_folder(folder) as new:
         write_file(new / "pool.json", json.dumps(described, ensure_ascii=False))
         write_file(new / "examples.safetensors", save({"examples": examples}))
+
+
+def _classes(names: Sequence[str], counts: Sequence[int], families: Sequence[int]) -> str:
+    return hashlib.sha256(json.dumps([list(names), list(counts), list(families)]).encode()).hexdigest()
 
 
 def load_pool(folder: Path) -> ClassPool:
@@ -89,7 +94,10 @@ def load_pool(folder: Path) -> ClassPool:
             found = [list(examples.shape), str(examples.dtype), checksum(examples)]
             if found != [described["shape"], described["dtype"], described["sha256"]]:
                 raise DataError(f"stored pool {folder} is broken: its examples changed; delete it to rebuild")
-            return ClassPool.grouped(examples, described["counts"], described["names"], families=described["families"])
+            names, counts, families = described["names"], described["counts"], described["families"]
+            if described["classes sha256"] != _classes(names, counts, families):
+                raise DataError(f"stored pool {folder} is broken: its classes changed; delete it to rebuild")
+            return ClassPool.grouped(examples, counts, names, families=families)
         except (FileNotFoundError, SafetensorError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, DataError):
                 raise

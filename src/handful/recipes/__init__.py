@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import unknown_name
 
-__all__ = ["recipe_names", "recipe_path"]
+__all__ = ["base_path", "recipe_names", "recipe_path"]
 
 _FOLDER = Path(__file__).parent
 
@@ -24,7 +24,18 @@ def recipe_path(name: str) -> Path:
     """
     if name.endswith(".toml"):
         return Path(name)
-    path = _FOLDER / f"{name}.toml"
-    if not path.is_file():
+    if name not in recipe_names():
         raise unknown_name("recipe", name, recipe_names())
+    return _FOLDER / f"{name}.toml"
+
+
+def base_path(name: str) -> Path:
+    """The file of a recipe that others extend.
+
+    Raises:
+        UnknownNameError: no such base.
+    """
+    path = _FOLDER / f"_{name}.toml"
+    if not path.is_file():
+        raise unknown_name("base of recipes", name, (base.stem[1:] for base in _FOLDER.glob("_*.toml")))
     return path
