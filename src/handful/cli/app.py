@@ -54,7 +54,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Another seed is another training and other tasks.")] = 0,
     quick: Annotated[bool, typer.Option(help="A few steps only, to see that everything works.")] = False,
 ) -> None:
-    """Meta-train two learners on real handwriting and test them on digits never seen. Three minutes, no download."""
+    """Meta-train two learners on real handwriting and test them on digits never seen. A minute or two, no download."""
     from .demo import run_demo
 
     run_demo(to, seed=seed, quick=quick)

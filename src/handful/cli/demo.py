@@ -1,4 +1,4 @@
-"""`handful demo`: the main job on real handwriting, in three minutes and without a download."""
+"""`handful demo`: the main job on real handwriting, in a minute or two and without a download."""
 
 from __future__ import annotations
 
