@@ -15,8 +15,9 @@ __all__ = ["commit", "describe_machine", "tune_allocator", "versions"]
 def tune_allocator() -> bool:
     """Ask glibc to keep freed memory instead of returning it to the system at each free; whether it agreed.
 
-    Tensors of many megabytes are freed and made again at every step: kept, training on a CPU runs 1.3 to 1.7 times
-    as fast. A process-wide setting, so that only the command line (or a caller who asks) makes it, never an import.
+    Tensors of many megabytes are freed and made again at every step: with them kept, a 60-way prototypical step on
+    Omniglot pictures took 0.31 s instead of 0.45 to 0.5 s on one thread. A process-wide setting, so that only the
+    command line (or a caller who asks) makes it, never an import.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..run import Event
 
-__all__ = ["console", "describe", "shown", "training_bar"]
+__all__ = ["console", "describe", "follow", "training_bar"]
 
 
 def console() -> Console:
@@ -38,14 +38,8 @@ def training_bar() -> Iterator[Progress]:
             bar.stop()
 
 
-def shown(name: str, events: Iterable[Event]) -> Event | None:
-    """Run through the events of a training with a bar; the last event."""
-    with training_bar() as bar:
-        return follow(bar, name, events)
-
-
 def follow(bar: Progress, name: str, events: Iterable[Event]) -> Event | None:
-    """Run through the events of a training in a bar that is there already; the last event."""
+    """Run through the events of a training in a bar; the last event."""
     task, last, average, score = None, None, math.nan, ""
     for last in events:
         if task is None:
