@@ -26,7 +26,7 @@ build: .venv/ready-dev
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/ready: .venv/bin/python pyproject.toml constraints.txt
+.venv/ready: .venv/bin/python pyproject.toml constraints.txt hatch_build.py $(wildcard src/handful/kernels/block.*)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 

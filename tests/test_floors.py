@@ -21,6 +21,7 @@ FLOORS = {
     "version": 0,
     "episode": 1,
     "ops": 2,
+    "kernels": 2,
     "encoders": 3,
     "learner": 4,
     "learners": 5,

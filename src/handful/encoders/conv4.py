@@ -8,7 +8,8 @@ from typing import Literal, final
 from torch import Tensor, nn
 
 from ..errors import ShapeError, unknown_name
-from .normalization import Policy
+from ..kernels import framed, fusable, unframed
+from .normalization import BatchNorm, Policy
 from .normalization import normalization as make_normalization
 
 __all__ = ["Conv4"]
@@ -73,13 +74,30 @@ class Conv4(nn.Module):
                 height, width = height // 2, width // 2
         self.blocks = nn.Sequential(*blocks)
         self.average = average
+        self.pools = pool and halvings == 4
         self.shape = tuple(shape)
         self.out_features = filters if average else filters * height * width
 
     def forward(self, x: Tensor) -> Tensor:
         """[examples, channels, height, width] -> [examples, out_features]."""
-        z: Tensor = self.blocks(x)
+        z = self._fused(x) if self._fusable(x) else self.blocks(x)
         return z.mean((-2, -1)) if self.average else z.flatten(1)
+
+    def _fused(self, x: Tensor) -> Tensor:
+        z = framed(x)
+        for convolution, layer, *_ in self.blocks:
+            z = layer.pooled_block(z, convolution.weight)
+        return unframed(z)
+
+    def _fusable(self, x: Tensor) -> bool:
+        """Whether compiled kernels do the same as the blocks: batch statistics and pooling on a CPU."""
+        weight = self.blocks[0][0].weight
+        return (
+            self.pools
+            and fusable(x, weight)
+            and not x.requires_grad
+            and all(isinstance(block[1], BatchNorm) and block[1].by_batch() for block in self.blocks)
+        )
 
 
 def _block(inputs: int, filters: int, pool: bool, stride: bool, normalization: nn.Module) -> nn.Module:

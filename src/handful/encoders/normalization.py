@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ShapeError, unknown_name
+from ..kernels import pooled_block
 
 __all__ = ["BatchNorm", "Policy", "adapting", "normalization", "policies_of", "shares_statistics"]
 
@@ -110,6 +111,31 @@ class BatchNorm(nn.Module):
             _check_variance(x)
         mean, variance = self.running_mean[step], self.running_var[step]
         return F.batch_norm(x, mean, variance, training=training, momentum=self.momentum, eps=self.eps)
+
+    def by_batch(self) -> bool:
+        """Whether the next examples are normalized by the statistics of all of them together."""
+        moment = _moment.get() or _Moment()
+        if self.policy in ("batch", "support"):
+            return self.policy == "batch" or moment.support is None
+        return self.training and self.policy != "frozen"
+
+    def pooled_block(self, x: Tensor, w: Tensor) -> Tensor:
+        """3×3 convolution by w, this normalization by batch statistics, 2×2 max-pooling and ReLU of framed examples:
+
+        [n, H+2, W+2, C] -> [n, H/2+2, W/2+2, O], in one pass of compiled kernels.
+        """
+        step = min((_moment.get() or _Moment()).step, self.steps - 1)
+        n, height, width, _ = x.shape
+        values = n * (height - 2) * (width - 2)
+        if values == 1:
+            _check_variance(x.new_empty(1, len(w)))
+        z, mean, variance = pooled_block(x, w, self.weight[step], self.bias[step], self.eps)
+        if self.running_mean is not None and self.running_var is not None:
+            with torch.no_grad():
+                unbiased = variance * (values / (values - 1))
+                for estimate, value in ((self.running_mean, mean), (self.running_var, unbiased)):
+                    estimate[step].mul_(1 - self.momentum).add_(value, alpha=self.momentum)
+        return z
 
     def extra_repr(self) -> str:
         """What `print` shows."""

@@ -1,0 +1,210 @@
+"""A convolutional block with batch statistics as one differentiable function, twice differentiable.
+
+    y = convolution of x by w          x̂ = (y − mean) · rstd          z = relu(maxpool(γ x̂ + β))
+
+Three functions give the value, the gradient and its gradient. A gradient that nobody differentiates goes from z to x
+in one pass, and the gradient of y is never stored. A gradient that will be differentiated is taken in two steps,
+through y, so that what reaches y by both ways is added up before the convolution is reversed, once:
+
+    Block      (x, w, γ, β)   -> z, y
+    Unpool     (gz, y, γ)     -> gy, gγ, gβ
+    Unconvolve (gy, x, w)     -> gx, gw
+
+Pixels are channels-last, with a border of one zero pixel around what a convolution reads. B tasks have parameters of
+their own; `torch.func.vmap` over tasks becomes this axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import passes
+from .passes import Kept
+
+__all__ = ["Pooled", "framed", "pooled_block", "unframed"]
+
+
+class Pooled(NamedTuple):
+    """What a block gives."""
+
+    z: Tensor  # [n, H/2+2, W/2+2, O]
+    mean: Tensor  # [O] of y
+    variance: Tensor  # [O] of y, biased
+
+
+def framed(x: Tensor) -> Tensor:
+    """Pictures [n, C, H, W] -> [n, H+2, W+2, C]."""
+    return F.pad(x.movedim(-3, -1), (0, 0, 1, 1, 1, 1))
+
+
+def unframed(z: Tensor) -> Tensor:
+    """[n, H+2, W+2, C] -> [n, C, H, W]."""
+    return z[..., 1:-1, 1:-1, :].movedim(-1, -3)
+
+
+def pooled_block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Pooled:
+    """Convolution, normalization by the batch's statistics, 2×2 max-pooling and ReLU, of framed examples.
+
+    Args:
+        x: [n, H+2, W+2, C].
+        w: [O, C, 3, 3], O a multiple of 32, and C too if x has a gradient.
+        gamma, beta: [O].
+        eps: added to the variance.
+    """
+    z, _, mean, variance, *_ = _Block.apply(x[None], w[None], gamma[None], beta[None], eps)  # type: ignore[no-untyped-call]
+    return Pooled(z[0], mean[0], variance[0])
+
+
+class _Block(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, ...]:
+        z, kept = passes.block(x, w, gamma, beta, eps)
+        return z, *kept
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        _, y, *statistics = output
+        ctx.mark_non_differentiable(*statistics)
+        ctx.save_for_backward(*inputs[:3], y, *statistics)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
+        gz, more = upstream[:2]
+        x, w, gamma, *saved = ctx.saved_tensors
+        kept = Kept(*saved)
+        if gz is None:
+            gz = F.pad(torch.zeros_like(kept.xs), (0, 0, 1, 1, 1, 1))
+        if not torch.is_grad_enabled():
+            return *passes.block_gradient(gz, more, x, w, gamma, kept, of_x=ctx.needs_input_grad[0]), None
+        if not passes.is_kept(kept.y):
+            anew = passes.convolve(x.detach(), w.detach())[..., 1:-1, 1:-1, :].contiguous()
+            kept = kept._replace(y=_Stand.apply(anew, kept.y))  # type: ignore[no-untyped-call]
+        gy, ggamma, gbeta = _Unpool.apply(gz, gamma, *kept)  # type: ignore[no-untyped-call]
+        if more is not None:
+            gy = gy + F.pad(more, (0, 0, 1, 1, 1, 1))
+        gx, gw = _Unconvolve.apply(gy, x, w, ctx.needs_input_grad[0])  # type: ignore[no-untyped-call]
+        return gx, gw, ggamma, gbeta, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
+        return _mapped(_Block.apply, info, in_dims, inputs)
+
+
+class _Stand(torch.autograd.Function):
+    """y made anew, whose gradient goes where its stand-in came from."""
+
+    @staticmethod
+    def forward(y: Tensor, stand_in: Tensor) -> Tensor:
+        return y.view_as(y)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        return None, upstream[0]
+
+
+class _Last(torch.autograd.Function):
+    """Results that must not be differentiated by the values behind them."""
+
+    @staticmethod
+    def forward(ctx: Any, count: int, *values: Tensor) -> tuple[Tensor, ...]:
+        return tuple(value.view_as(value) for value in values[:count])
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        raise NotImplementedError(
+            "third derivatives of a fused block are not there; compute inside `with handful.kernels.plain():`"
+        )
+
+
+def _last(backward: Callable[..., tuple[Tensor | None, ...]]) -> Callable[..., tuple[Tensor | None, ...]]:
+    """A backward pass without a derivative of its own.
+
+    torch's `once_differentiable` is not heard where `autograd.grad` asks for the derivative in some tensors only.
+    """
+
+    def guarded(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
+        with torch.no_grad():
+            results = backward(ctx, *upstream)
+        if not torch.is_grad_enabled():
+            return results
+        found = [result for result in results if result is not None]
+        behind = [value for value in (*upstream, *ctx.saved_tensors) if value is not None and value.requires_grad]
+        kept = iter(_Last.apply(len(found), *found, *behind))  # type: ignore[no-untyped-call]
+        return tuple(None if result is None else next(kept) for result in results)
+
+    return guarded
+
+
+class _Unpool(torch.autograd.Function):
+    @staticmethod
+    def forward(gz: Tensor, gamma: Tensor, *kept: Tensor) -> tuple[Tensor, ...]:
+        return passes.unpool(gz, gamma, Kept(*kept))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs, *output[1:])
+
+    @staticmethod
+    @_last
+    def backward(ctx: Any, *directions: Any) -> tuple[Tensor | None, ...]:
+        gz, gamma, *kept, ggamma, gbeta = ctx.saved_tensors
+        zd, gy, gd = passes.along(directions, gz, gamma, Kept(*kept), ggamma, gbeta)
+        return zd, gd, gy, *(None for _ in kept[1:])
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
+        return _mapped(_Unpool.apply, info, in_dims, inputs)
+
+
+class _Unconvolve(torch.autograd.Function):
+    @staticmethod
+    def forward(gy: Tensor, x: Tensor, w: Tensor, of_x: bool) -> tuple[Tensor | None, Tensor]:
+        return passes.convolve(gy, w, turned=True) if of_x else None, passes.weight_gradient(x, gy, w)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs[:3])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    @_last
+    def backward(ctx: Any, xd: Tensor | None, wd: Tensor | None) -> tuple[Tensor | None, ...]:
+        """The gradient of <xd, gx> + <wd, gw>."""
+        gy, x, w = ctx.saved_tensors
+        if wd is None:
+            wd = torch.zeros_like(w)
+        yd = passes.convolve(x, wd) if xd is None else passes.convolve(x, wd, xd, w)
+        gx = passes.convolve(gy, wd, turned=True) if ctx.needs_input_grad[1] else None
+        gw = None if xd is None else passes.weight_gradient(xd, gy, w)
+        return yd, gx, gw, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
+        return _mapped(_Unconvolve.apply, info, in_dims, inputs)
+
+
+def _mapped(function: Callable[..., Any], info: Any, in_dims: Any, inputs: tuple[Any, ...]) -> Any:
+    """The function on [V, B, ...] as on [V·B, ...]."""
+    size: int = info.batch_size
+
+    def flat(value: Any, dim: int | None) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        moved = value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0)
+        return moved[:, 0] if moved.shape[1] == 1 else moved.flatten(0, 1)
+
+    mapped = [flat(value, dim) for value, dim in zip(inputs, in_dims, strict=True)]
+    tasks = len(mapped[0]) // size
+    results = function(*mapped)
+    unflat = tuple(None if value is None else value.unflatten(0, (size, tasks)) for value in results)
+    return unflat, tuple(None if value is None else 0 for value in results)

@@ -1,0 +1,261 @@
+"""The passes over a block's tensors, by the compiled kernels: plain functions of contiguous or any tensors.
+
+    B tasks, n examples each     H, W of y     C channels of x     O of y
+    x  [B, n, H+2, W+2, C]       w  [B, O, C, 3, 3]       y  [B, n, H, W, O]       z  [B, n, H/2+2, W/2+2, O]
+    gx, gw, gy (framed as x), gz: gradients       xd, wd, yd (framed), zd: directions
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .library import call, spread
+
+__all__ = [
+    "LEAST_REMADE",
+    "Kept",
+    "along",
+    "block",
+    "block_gradient",
+    "convolve",
+    "is_kept",
+    "unpool",
+    "weight_gradient",
+]
+
+LEAST_REMADE = 4 << 20
+"""Bytes of y from which the convolution of pictures is sooner made anew than fetched from memory."""
+
+
+class Kept(NamedTuple):
+    """What a block keeps for its gradient."""
+
+    y: Tensor  # [B, n, H, W, O], or a stand-in without room where it is made anew
+    mean: Tensor  # [B, O] of y
+    variance: Tensor  # [B, O] of y, biased
+    rstd: Tensor  # [B, O]
+    xs: Tensor  # [B, n, H/2, W/2, O] x̂ of the pooled values
+    index: Tensor  # [B, n, H/2, W/2, O] which of the four was pooled; 4: ReLU cut it
+
+
+class _Shape(NamedTuple):
+    tasks: int  # B
+    each: int  # n
+    height: int  # H
+    width: int  # W
+    inputs: int  # C
+    outputs: int  # O
+
+    @property
+    def examples(self) -> int:
+        return self.tasks * self.each
+
+    @property
+    def count(self) -> int:
+        return self.each * self.height * self.width
+
+    def sums(self, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Room for the sums of each thread and task."""
+        return torch.zeros(torch.get_num_threads(), self.tasks, *shape, dtype=dtype)
+
+
+def _shape(x: Tensor, w: Tensor) -> _Shape:
+    tasks, each, height, width, inputs = x.shape
+    return _Shape(tasks, each, height - 2, width - 2, inputs, w.shape[-4])
+
+
+def _shape_of(y: Tensor) -> _Shape:
+    tasks, each, height, width, outputs = y.shape
+    return _Shape(tasks, each, height, width, 0, outputs)
+
+
+def is_kept(y: Tensor) -> bool:
+    """Whether y is there, not a stand-in."""
+    return y.stride(-1) != 0
+
+
+def block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Kept]:
+    """z = relu(maxpool(γ (y − mean) rstd + β)) of y = x * w, and what its gradient needs."""
+    s, dtype = _shape(x, w), x.dtype
+    x, (packed, apart) = x.contiguous(), _pack("pack", w)
+    scale, offset, step = _channels(gamma, beta)
+    whole = (s.tasks, s.each, s.height, s.width, s.outputs)
+    remade = s.inputs < 32 and s.examples * s.height * s.width * s.outputs * x.element_size() > LEAST_REMADE
+    y = None if remade else x.new_empty(whole)
+    middle = x.new_empty(s.tasks, s.outputs)
+    call("middle", dtype, x, packed, apart, middle, s.tasks, s.each, s.height, s.width, s.inputs, s.outputs)
+    sums = s.sums(2, s.outputs)
+
+    def convolve(part: int, start: int, stop: int) -> None:
+        sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
+        call("conv", dtype, x, packed, None, None, apart, 0, y, 0, middle, sums[part], *sizes)
+
+    spread(s.examples, convolve)
+    mean, variance, rstd = (torch.empty_like(middle) for _ in range(3))
+    call("statistics", dtype, sums, len(sums), middle, eps, s.count, s.tasks, s.outputs, mean, variance, rstd)
+    half = (s.tasks, s.each, s.height // 2, s.width // 2, s.outputs)
+    z = x.new_empty(s.tasks, s.each, s.height // 2 + 2, s.width // 2 + 2, s.outputs)
+    xs, index = x.new_empty(half), x.new_empty(half, dtype=torch.uint8)
+
+    def pool(part: int, start: int, stop: int) -> None:
+        sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
+        call("pool", dtype, y, x, packed, apart, mean, rstd, scale, offset, step, z, xs, index, *sizes)
+
+    spread(s.examples, pool)
+    stand_in = x.new_zeros(1).expand(whole) if y is None else y
+    return z, Kept(stand_in, mean, variance, rstd, xs, index)
+
+
+def block_gradient(
+    gz: Tensor, more: Tensor | None, x: Tensor, w: Tensor, gamma: Tensor, kept: Kept, *, of_x: bool
+) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+    """gx, gw, gγ, gβ in one pass, without room for gy. `more`: a further gradient of y."""
+    s, dtype = _shape(x, w), x.dtype
+    x, gz, more = x.contiguous(), gz.contiguous(), None if more is None else more.contiguous()
+    scale, step = _channels(gamma)
+    total = _pooled_sums(gz, kept, s)
+    y, (packed, apart) = (kept.y, (None, 0)) if is_kept(kept.y) else (None, _pack("pack", w))
+    turned, turned_apart = _pack("pack_turned", w) if of_x else (None, 0)
+    gx = torch.empty_like(x) if of_x else None
+    sums = s.sums(9 * s.inputs * s.outputs, dtype=dtype)
+
+    def run(part: int, start: int, stop: int) -> None:
+        scratch = x.new_empty(s.height + 2, s.width + 2, s.outputs)
+        weights = (packed, apart, turned, turned_apart)
+        statistics = (kept.mean, kept.rstd, scale, step, total, 1)
+        sizes = (s.tasks, s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
+        results = (sums[part], gx, scratch)
+        call("block_backward", dtype, x, *weights, y, gz, kept.index, more, *statistics, *results, *sizes)
+
+    spread(s.examples, run)
+    return gx, _unpack(_total(sums), s), _apart(total, 1, dtype), _apart(total, 0, dtype)
+
+
+def unpool(gz: Tensor, gamma: Tensor, kept: Kept) -> tuple[Tensor, Tensor, Tensor]:
+    """gy (framed), gγ, gβ."""
+    s, dtype = _shape_of(kept.y), gz.dtype
+    gz, (scale, step) = gz.contiguous(), _channels(gamma)
+    total = _pooled_sums(gz, kept, s)
+    gy = gz.new_empty(s.tasks, s.each, s.height + 2, s.width + 2, s.outputs)
+
+    def run(part: int, start: int, stop: int) -> None:
+        statistics = (kept.mean, kept.rstd, scale, step, total, 1)
+        sizes = (s.tasks, s.each, start, stop, s.height, s.width, s.outputs)
+        call("unpool", dtype, kept.y, gz, kept.index, *statistics, gy, *sizes)
+
+    spread(s.examples, run)
+    return gy, _apart(total, 1, dtype), _apart(total, 0, dtype)
+
+
+def along(
+    directions: tuple[Tensor, Tensor, Tensor], gz: Tensor, gamma: Tensor, kept: Kept, ggamma: Tensor, gbeta: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient of <yd, gy> + <γd, gγ> + <βd, gβ> in gz, y and γ."""
+    yd, gamma_d, beta_d = (direction.contiguous() for direction in directions)
+    y, mean, _, rstd, xs, index = kept
+    s, dtype = _shape_of(y), y.dtype
+    gz, (scale, step) = gz.contiguous(), _channels(gamma)
+    sums = s.sums(2, s.outputs)
+
+    def moments(part: int, start: int, stop: int) -> None:
+        call("direction_sums", dtype, y, yd, mean, sums[part], s.each, start, stop, s.height, s.width, s.outputs)
+
+    spread(s.examples, moments)
+    means = _total(sums) / s.count
+    m1, m2 = _apart(means, 0, dtype), (means[:, 1] * rstd).to(dtype)
+    zd, crossed = torch.empty_like(gz), s.sums(s.outputs)
+
+    def pool(part: int, start: int, stop: int) -> None:
+        sizes = (s.each, start, stop, s.height, s.width, s.outputs)
+        scales = (rstd, scale, gamma_d, beta_d, step)
+        call("direction_pool", dtype, yd, gz, m1, m2, *scales, xs, index, zd, crossed[part], *sizes)
+
+    spread(s.examples, pool)
+    gd, out = _total(crossed).to(dtype), torch.empty_like(y)
+
+    def unpool(part: int, start: int, stop: int) -> None:
+        sizes = (s.each, start, stop, s.height, s.width, s.outputs)
+        statistics = (mean, rstd, scale, gamma_d, step, m1, m2, ggamma, gbeta, gd)
+        call("direction_unpool", dtype, y, yd, gz, index, *statistics, out, *sizes)
+
+    spread(s.examples, unpool)
+    return zd, out, gd
+
+
+def convolve(x: Tensor, w: Tensor, *other: Tensor, turned: bool = False) -> Tensor:
+    """x * w, framed; plus the same of `other` x and w; `turned`: by the transposed weights, turned by half a turn."""
+    name = "pack_turned" if turned else "pack"
+    s = _shape(x, w.transpose(-4, -3) if turned else w)
+    x, (packed, apart) = x.contiguous(), _pack(name, w)
+    x1, (packed1, apart1) = (other[0].contiguous(), _pack(name, other[1])) if other else (None, (None, 0))
+    y = x.new_empty(s.tasks, s.each, s.height + 2, s.width + 2, s.outputs)
+
+    def run(part: int, start: int, stop: int) -> None:
+        sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
+        call("conv", x.dtype, x, packed, x1, packed1, apart, apart1, y, 1, None, None, *sizes)
+
+    spread(s.examples, run)
+    return y
+
+
+def weight_gradient(x: Tensor, gy: Tensor, w: Tensor) -> Tensor:
+    """gw of x * w for framed gy."""
+    s = _shape(x, w)
+    x, gy = x.contiguous(), gy.contiguous()
+    sums = s.sums(9 * s.inputs * s.outputs, dtype=x.dtype)
+
+    def run(part: int, start: int, stop: int) -> None:
+        sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
+        call("conv_weights", x.dtype, x, gy, sums[part], *sizes)
+
+    spread(s.examples, run)
+    return _unpack(_total(sums), s)
+
+
+def _pack(name: str, w: Tensor) -> tuple[Tensor, int]:
+    """Packed weights of each task, and how far apart tasks lie: 0 if all have the same."""
+    outputs, inputs = w.shape[-4:-2]
+    tasks = 1 if w.stride(0) == 0 else len(w)
+    packed = w.new_empty(tasks, 9 * inputs * outputs)
+    each = w[:tasks].contiguous()
+    for task in range(tasks):
+        call(name, w.dtype, each[task], outputs, inputs, packed[task])
+    return packed, 0 if tasks == 1 else packed.shape[1]
+
+
+def _unpack(packed: Tensor, s: _Shape) -> Tensor:
+    w = packed.new_empty(s.tasks, s.outputs, s.inputs, 3, 3)
+    for task in range(s.tasks):
+        call("unpack", w.dtype, packed[task], s.outputs, s.inputs, w[task])
+    return w
+
+
+def _channels(*values: Tensor) -> tuple[Any, ...]:
+    """Each [B, O], and how far apart tasks lie: 0 if all have the same."""
+    if all(len(value) == 1 or value.stride(0) == 0 for value in values):
+        return *(value[:1].contiguous() for value in values), 0
+    return *(value.contiguous() for value in values), values[0].shape[1]
+
+
+def _pooled_sums(gz: Tensor, kept: Kept, s: _Shape) -> Tensor:
+    """Sums over the task of gz and gz·x̂ where ReLU let them through: [B, 2, O]."""
+    sums = s.sums(2, s.outputs)
+
+    def run(part: int, start: int, stop: int) -> None:
+        sizes = (s.each, start, stop, s.height // 2, s.width // 2, s.outputs)
+        call("pool_sums", gz.dtype, gz, kept.xs, kept.index, sums[part], *sizes)
+
+    spread(s.examples, run)
+    return _total(sums)
+
+
+def _total(sums: Tensor) -> Tensor:
+    return sums[0] if len(sums) == 1 else sums.sum(0)
+
+
+def _apart(sums: Tensor, which: int, dtype: torch.dtype) -> Tensor:
+    """One of the sums [B, 2, O]: [B, O]."""
+    return sums[:, which].to(dtype).contiguous()

@@ -1,0 +1,218 @@
+"""The fused block against PyTorch's own operators: values, gradients, and gradients of gradients."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from handful import MAML, Conv4, Episode, PrototypicalNetwork, Query, Support
+from handful.encoders.normalization import BatchNorm, adapting
+from handful.kernels import available, framed, passes, plain, pooled_block, reason, unframed
+
+pytestmark = pytest.mark.skipif(not available(), reason=f"no compiled kernels here: {reason()}")
+
+
+@pytest.fixture(params=["kept", "made anew"])
+def y_is(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the pictures' convolution is kept or made anew."""
+    monkeypatch.setattr(passes, "LEAST_REMADE", 1 << 40 if request.param == "kept" else 0)
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def reference(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    y = F.conv2d(x, w, padding=1)
+    z = F.max_pool2d(F.relu(F.batch_norm(y, None, None, gamma, beta, training=True)), 2)
+    return z, y.mean((0, 2, 3)), y.var((0, 2, 3), correction=0)
+
+
+def inputs(n: int, channels: int, height: int, width: int, filters: int, dtype: torch.dtype) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(n * height + width)
+    x = torch.randn(n, channels, height, width, generator=generator, dtype=dtype)
+    w = torch.randn(filters, channels, 3, 3, generator=generator, dtype=dtype) / 3
+    gamma, beta = torch.randn(2, filters, generator=generator, dtype=dtype)  # scales of both signs
+    return [x, w, gamma, beta]
+
+
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (3, 5), (4, 33), (7, 14), (29, 2)])
+@pytest.mark.parametrize(("channels", "filters"), [(1, 64), (3, 32), (2, 96), (32, 64), (64, 32), (96, 128)])
+def test_values(channels: int, filters: int, height: int, width: int, y_is: None) -> None:
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-4)):
+        x, w, gamma, beta = inputs(3, channels, height, width, filters, dtype)
+        z, mean, variance = pooled_block(framed(x), w, gamma, beta, 1e-5)
+        expected = reference(x, w, gamma, beta)
+        for got, wanted in zip((unframed(z), mean, variance), expected, strict=True):
+            torch.testing.assert_close(got, wanted, atol=tolerance, rtol=tolerance)
+        border = z.clone()
+        border[:, 1:-1, 1:-1] = 0
+        assert not border.any(), "a convolution reads zeros around a map"
+
+
+@pytest.mark.parametrize(("channels", "filters"), [(3, 32), (32, 64), (64, 32)])
+def test_first_and_second_derivatives(channels: int, filters: int, threads: int, y_is: None) -> None:
+    """The gradient of a function of the gradient, along random directions."""
+    values = inputs(4, channels, 7, 6, filters, torch.float64)
+    wanted = values if channels % 32 == 0 else values[1:]  # pictures have no gradient
+    for value in wanted:
+        value.requires_grad_()
+    directions = [torch.randn_like(value) for value in wanted]
+
+    def derivatives(run: object) -> list[Tensor]:
+        z = run(*values)  # type: ignore[operator]
+        first = torch.autograd.grad((z * torch.sin(z)).sum(), wanted, create_graph=True)
+        along = sum((g * d).sum() for g, d in zip(first, directions, strict=True)) + first[-1].square().sum() + z.sum()
+        return [*first, *torch.autograd.grad(along, wanted)]
+
+    fused = derivatives(lambda x, w, a, b: unframed(pooled_block(framed(x), w, a, b, 1e-5).z))
+    for got, expected in zip(fused, derivatives(lambda *v: reference(*v)[0]), strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-9, rtol=1e-9)
+
+
+def test_finite_differences() -> None:
+    _, w, gamma, beta = (v.requires_grad_() for v in inputs(3, 1, 4, 5, 32, torch.float64))
+    x = framed(inputs(3, 1, 4, 5, 32, torch.float64)[0])
+
+    def run(w: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+        return pooled_block(x, w, gamma, beta, 1e-5).z
+
+    assert torch.autograd.gradcheck(run, (w, gamma, beta), fast_mode=True)
+    assert torch.autograd.gradgradcheck(run, (w, gamma, beta), fast_mode=True)
+
+
+def test_third_derivatives_are_refused() -> None:
+    x, w, gamma, beta = inputs(3, 1, 4, 4, 32, torch.float64)
+    w.requires_grad_()
+    value = pooled_block(framed(x), w, gamma, beta, 1e-5).z.square().sum()
+    for _ in range(2):
+        (gradient,) = torch.autograd.grad(value, w, create_graph=True)
+        value = gradient.square().sum()
+    with pytest.raises(NotImplementedError, match="third derivatives"):
+        torch.autograd.grad(value, w)
+
+
+def test_mapped_over_tasks() -> None:
+    """`vmap` of the forward pass, of the gradient, and with what tasks share."""
+    x, w, gamma, beta = (torch.stack([v, v + 0.1, v * 2]) for v in inputs(4, 32, 6, 6, 32, torch.float64))
+    directions = torch.randn_like(x)
+
+    def loss(w: Tensor, x: Tensor, gamma: Tensor, beta: Tensor, direction: Tensor) -> Tensor:
+        return (pooled_block(framed(x), w, gamma, beta, 1e-5).z.sin().sum((1, 2)) * direction[:, :, 0, 0]).sum()
+
+    mapped = torch.func.vmap(torch.func.grad(loss), in_dims=(0, 0, None, 0, 0))
+    got = mapped(w, x, gamma[0], beta, directions)
+    for task in range(3):
+        leaf = w[task].clone().requires_grad_()
+        value = loss(leaf, x[task], gamma[0], beta[task], directions[task])
+        torch.testing.assert_close(got[task], torch.autograd.grad(value, leaf)[0], atol=1e-10, rtol=1e-10)
+
+
+def test_nan_and_constants_as_in_torch() -> None:
+    x, w, gamma, beta = inputs(3, 3, 6, 6, 32, torch.float32)
+    w[0] = 0  # a channel without variance
+    gamma[1] = 0  # and one without scale
+    beta[1] = 0.5
+    torch.testing.assert_close(
+        unframed(pooled_block(framed(x), w, gamma, beta, 1e-5).z), reference(x, w, gamma, beta)[0], atol=1e-4, rtol=1e-4
+    )
+    x[1, 0, 2, 2] = torch.nan
+    assert torch.isnan(unframed(pooled_block(framed(x), w, gamma, beta, 1e-5).z)).all()
+
+
+def test_far_from_zero_variance_is_exact() -> None:
+    x, w, gamma, beta = inputs(8, 1, 16, 16, 32, torch.float32)
+    x = x * 0.01 + 100
+    w = w - w.mean((1, 2, 3), keepdim=True) + 1 / 9  # the mean of a window: far from zero, hardly varying
+    exact = reference(*(v.double() for v in (x, w, gamma, beta)))[2]
+    got = pooled_block(framed(x), w, gamma, beta, 1e-5).variance
+    torch.testing.assert_close(got.double(), exact, rtol=1e-3, atol=0)
+
+
+def episode(dtype: torch.dtype, shape: tuple[int, ...], tasks: int = 3) -> Episode:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(5).repeat(2).expand(tasks, 10).contiguous()
+    x = torch.randn(2, tasks, 10, *shape, generator=generator, dtype=dtype)
+    return Episode(Support(x[0], y, 5), Query(x[1], y))
+
+
+def gradients(learner: nn.Module, episode: Episode) -> list[Tensor]:
+    learner.zero_grad()
+    learner.loss(episode).backward()
+    return [p.grad.clone() for p in learner.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("policy", ["batch", "running", "per_step"])
+@pytest.mark.parametrize("first_order", [False, True])
+def test_maml(policy: str, first_order: bool) -> None:
+    shape = (3, 17, 19)
+    learners = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        encoder = Conv4(shape=shape, filters=32, normalization=policy, steps=3)
+        learners.append(MAML(encoder, outputs=5, inner_rate=0.1, inner_steps=2, first_order=first_order).double())
+    fused, native = learners
+    got = gradients(fused, episode(torch.float64, shape))
+    with plain():
+        expected = gradients(native, episode(torch.float64, shape))
+    for a, b in itertools.chain(zip(got, expected, strict=True), zip(fused.buffers(), native.buffers(), strict=True)):
+        torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-9)
+
+
+def test_prototypical_in_single_precision() -> None:
+    learners = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        learners.append(PrototypicalNetwork(Conv4(shape=(1, 28, 28), filters=64)))
+    fused, native = learners
+    got = gradients(fused, episode(torch.float32, (1, 28, 28), tasks=1))
+    with plain():
+        expected = gradients(native, episode(torch.float32, (1, 28, 28), tasks=1))
+    for a, b in itertools.chain(zip(got, expected, strict=True), zip(fused.buffers(), native.buffers(), strict=True)):
+        assert (a - b).norm() <= 1e-2 * b.norm() + 1e-6  # equal values in a window may be told apart by rounding
+
+
+def test_only_where_it_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fused(encoder: Conv4, x: Tensor) -> bool:
+        return encoder._fusable(x)
+
+    x = torch.rand(4, 1, 28, 28)
+    assert fused(Conv4(), x)
+    assert not fused(Conv4().eval(), x), "running estimates are no batch statistics"
+    assert not fused(Conv4(filters=48), x)
+    assert not fused(Conv4(downsample="stride"), x)
+    assert not fused(Conv4(halvings=2), x)
+    assert not fused(Conv4(normalization="group"), x)
+    assert not fused(Conv4(), x.clone().requires_grad_())
+    assert not fused(Conv4(), x.double())
+    assert not fused(Conv4().half(), x.half())
+    assert not fused(Conv4(), x[:0])
+    support = Conv4(normalization="support")
+    assert fused(support, x)
+    with adapting(1, 2):
+        assert not fused(support, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not fused(Conv4(), x)
+    with plain():
+        assert not fused(Conv4(), x)
+    assert isinstance(Conv4().blocks[0][1], BatchNorm)
+
+
+def test_any_strides() -> None:
+    x = torch.rand(4, 28, 28, 1).movedim(-1, 1)
+    torch.manual_seed(0)
+    encoder = Conv4(filters=32, normalization="batch")
+    encoder.blocks[0][0].weight.data = encoder.blocks[0][0].weight.data.to(memory_format=torch.channels_last)
+    encoder.blocks[1][0].weight.data = encoder.blocks[1][0].weight.data.to(memory_format=torch.channels_last)
+    with plain():
+        expected = encoder(x)
+    torch.testing.assert_close(encoder(x), expected, atol=1e-4, rtol=1e-4)
