@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         rotations,
         symmetries,
     )
-    from .encoders import ENCODERS, MLP, Conv4, Identity
+    from .encoders import ENCODERS, MLP, Conv4, Identity, ResNet12
     from .episode import Episode, Query, Support
     from .errors import HandfulError
     from .evaluation import Evaluation, compare, evaluate
@@ -41,7 +41,7 @@ _HOMES = {
         *("DATASETS", "ClassPool", "Episodes", "FunctionEpisodes", "Line", "Sinusoid"),
         *("digits", "omniglot", "rotations", "symmetries"),
     ),
-    "encoders": ("ENCODERS", "MLP", "Conv4", "Identity"),
+    "encoders": ("ENCODERS", "MLP", "Conv4", "Identity", "ResNet12"),
     "episode": ("Episode", "Query", "Support"),
     "errors": ("HandfulError",),
     "evaluation": ("Evaluation", "compare", "evaluate"),
@@ -73,6 +73,7 @@ __all__ = [
     "Line",
     "PrototypicalNetwork",
     "Query",
+    "ResNet12",
     "Sinusoid",
     "Spec",
     "Step",

@@ -15,6 +15,10 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 SMALL: dict[str, Callable[..., tuple[nn.Module, tuple[int, ...]]]] = {
     "conv4": lambda **options: (ENCODERS["conv4"](shape=(2, 17, 20), filters=8, **options), (2, 17, 20)),
+    "resnet12": lambda **options: (
+        ENCODERS["resnet12"](shape=(2, 17, 20), widths=(8, 8, 16, 16), **options),
+        (2, 17, 20),
+    ),
     "mlp": lambda **options: (ENCODERS["mlp"](shape=(3, 2), hidden=(8, 16), **options), (3, 2)),
     "identity": lambda **options: (ENCODERS["identity"](shape=(3, 2)), (3, 2)),
 }

@@ -10,8 +10,9 @@ It decides one to five points of accuracy, and whether a method is transductive:
     group, layer, instance    each example by itself
     none       no normalization
 
-Statistics are computed without scale and shift, which are applied outside: native batch norm with both gives
-wrong second-order gradients under `torch.func.vmap` of `torch.func.grad`.
+Inside a transformation of torch.func, statistics are computed without scale and shift, which are applied outside:
+native batch norm with both gives wrong second-order gradients under `torch.func.vmap` of `torch.func.grad`. Elsewhere
+native batch norm takes both, which is as exact and saves a pass over the map each.
 """
 
 from __future__ import annotations
@@ -29,7 +30,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..errors import ShapeError, unknown_name
 from ..kernels import pooled_block
 
-__all__ = ["BatchNorm", "Policy", "adapting", "normalization", "policies_of", "shares_statistics"]
+__all__ = [
+    "BatchNorm",
+    "Policy",
+    "adapting",
+    "adapting_now",
+    "normalization",
+    "policies_of",
+    "shares_statistics",
+    "transforming",
+]
 
 Policy = Literal["batch", "support", "running", "per_step", "frozen", "group", "layer", "instance", "none"]
 
@@ -53,6 +63,16 @@ def adapting(step: int, support: int | None = None) -> Iterator[None]:
         yield
     finally:
         _moment.reset(token)
+
+
+def adapting_now() -> bool:
+    """Whether a learner is adapting the module that is called, or answers with what it adapted."""
+    return _moment.get() is not None
+
+
+def transforming() -> bool:
+    """Whether a transformation of torch.func (vmap, grad) is under way."""
+    return torch._C._functorch.maybe_current_level() is not None
 
 
 class BatchNorm(nn.Module):
@@ -93,11 +113,16 @@ class BatchNorm(nn.Module):
         """[examples, C, ...] -> the same."""
         moment = _moment.get() or _Moment()
         step = min(moment.step, self.steps - 1)
+        weight, bias = self.weight[step], self.bias[step]
+        if not transforming() and (self.policy != "support" or moment.support is None):
+            return self.normalize(x, step, None, weight, bias)
         shape = (-1,) + (1,) * (x.ndim - 2)
-        return self.normalize(x, step, moment.support) * self.weight[step].view(shape) + self.bias[step].view(shape)
+        return self.normalize(x, step, moment.support) * weight.view(shape) + bias.view(shape)
 
-    def normalize(self, x: Tensor, step: int, support: int | None) -> Tensor:
-        """Without scale and shift."""
+    def normalize(
+        self, x: Tensor, step: int, support: int | None, weight: Tensor | None = None, bias: Tensor | None = None
+    ) -> Tensor:
+        """[examples, C, ...] -> the same; with scale and shift [C] if given, which the support's statistics ignore."""
         if self.policy == "support" and support is not None:
             axes = [0, *range(2, x.ndim)]
             _check_variance(x[:support])
@@ -105,12 +130,12 @@ class BatchNorm(nn.Module):
             return (x - mean) * torch.rsqrt(variance + self.eps)
         if self.running_mean is None or self.running_var is None:
             _check_variance(x)
-            return F.batch_norm(x, None, None, training=True, eps=self.eps)
+            return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
         training = self.training and self.policy != "frozen"
         if training:
             _check_variance(x)
         mean, variance = self.running_mean[step], self.running_var[step]
-        return F.batch_norm(x, mean, variance, training=training, momentum=self.momentum, eps=self.eps)
+        return F.batch_norm(x, mean, variance, weight, bias, training, self.momentum, self.eps)
 
     def by_batch(self) -> bool:
         """Whether the next examples are normalized by the statistics of all of them together."""
