@@ -28,10 +28,14 @@ FLAGS = ["-O3", "-shared", "-fPIC", "-ffp-contract=fast", "-fno-math-errno", "-f
 
 
 class BuildHook(BuildHookInterface[Any]):
+    """Compiles block.c for each variant of the processor."""
+
     def dependencies(self) -> list[str]:
+        """What the build needs from the package registry."""
         return ["ziglang>=0.13"] if supported() and system_compiler() is None else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Build, or say why not."""
         folder = Path(self.root) / FOLDER
         for old in folder.glob("*.so"):
             old.unlink()

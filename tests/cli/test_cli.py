@@ -19,6 +19,7 @@ from handful.cli import main
 from handful.data import DATASETS
 from handful.encoders import ENCODERS
 from handful.evaluation import compare, evaluate
+from handful.kernels import available, plain
 from handful.learners import LEARNERS
 from handful.recipes import recipe_names
 from handful.spec import Tasks, load_data
@@ -469,3 +470,14 @@ def test_a_reader_that_goes_away(what: list[str]) -> None:
         said = process.stderr.read()
     assert "Traceback" not in said
     assert "BrokenPipeError" not in said
+
+
+def test_doctor(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = call("doctor", "--json")
+    findings = {finding["name"]: finding for finding in json.loads(said.out)}
+    assert list(findings) == ["program", "processor", "kernels", "memory", "speed", "accelerator", "data"]
+    assert findings["kernels"]["good"] == available()
+    assert findings["speed"]["good"]
+    assert "pictures" in call("doctor").out
+    with plain():
+        assert "PyTorch's own" in call("doctor").out

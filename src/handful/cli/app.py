@@ -118,6 +118,14 @@ def reproduce(
     run_reproduce(name, to, runs, seeds, device, threads, json)
 
 
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Look at this machine: what handful uses of it, and what would help."""
+    from .doctor import run_doctor
+
+    run_doctor(json)
+
+
 @app.command("list")
 def list_(
     what: Annotated[Catalog, typer.Argument(help="What to list.")],

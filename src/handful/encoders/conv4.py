@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, final
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, final
 
 from torch import Tensor, nn
 
@@ -85,18 +85,25 @@ class Conv4(nn.Module):
 
     def _fused(self, x: Tensor) -> Tensor:
         z = framed(x)
-        for convolution, layer, *_ in self.blocks:
+        for convolution, layer in self._layers():
             z = layer.pooled_block(z, convolution.weight)
         return unframed(z)
 
+    def _layers(self) -> Iterator[tuple[Any, Any]]:
+        """The convolution and the normalization of each block."""
+        for block in self.blocks:
+            convolution, layer, *_ = block.children()
+            yield convolution, layer
+
     def _fusable(self, x: Tensor) -> bool:
         """Whether compiled kernels do the same as the blocks: batch statistics and pooling on a CPU."""
-        weight = self.blocks[0][0].weight
         return (
             self.pools
-            and fusable(x, weight)
             and not x.requires_grad
-            and all(isinstance(block[1], BatchNorm) and block[1].by_batch() for block in self.blocks)
+            and all(
+                isinstance(layer, BatchNorm) and layer.by_batch() and fusable(x, convolution.weight)
+                for convolution, layer in self._layers()
+            )
         )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["available", "call", "fusable", "plain", "reason", "spread"]
+__all__ = ["available", "call", "fusable", "plain", "reason", "spread", "variant"]
 
 DTYPES = {torch.float32: "f", torch.float64: "d"}
 
@@ -46,7 +46,7 @@ def fusable(x: Tensor, w: Tensor) -> bool:
         and available()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     )
 
 

@@ -1,8 +1,8 @@
 """The passes over a block's tensors, by the compiled kernels: plain functions of contiguous or any tensors.
 
-    B tasks, n examples each     H, W of y     C channels of x     O of y
-    x  [B, n, H+2, W+2, C]       w  [B, O, C, 3, 3]       y  [B, n, H, W, O]       z  [B, n, H/2+2, W/2+2, O]
-    gx, gw, gy (framed as x), gz: gradients       xd, wd, yd (framed), zd: directions
+B tasks, n examples each     H, W of y     C channels of x     O of y
+x  [B, n, H+2, W+2, C]       w  [B, O, C, 3, 3]       y  [B, n, H, W, O]       z  [B, n, H/2+2, W/2+2, O]
+gx, gw, gy (framed as x), gz: gradients       xd, wd, yd (framed), zd: directions
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Kept(NamedTuple):
     variance: Tensor  # [B, O] of y, biased
     rstd: Tensor  # [B, O]
     xs: Tensor  # [B, n, H/2, W/2, O] x̂ of the pooled values
-    index: Tensor  # [B, n, H/2, W/2, O] which of the four was pooled; 4: ReLU cut it
+    chosen: Tensor  # [B, n, H/2, W/2, O] which of the four was pooled; 4: ReLU cut it
 
 
 class _Shape(NamedTuple):
@@ -54,7 +54,7 @@ class _Shape(NamedTuple):
         return self.tasks * self.each
 
     @property
-    def count(self) -> int:
+    def values(self) -> int:
         return self.each * self.height * self.width
 
     def sums(self, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -95,7 +95,7 @@ def block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tupl
 
     spread(s.examples, convolve)
     mean, variance, rstd = (torch.empty_like(middle) for _ in range(3))
-    call("statistics", dtype, sums, len(sums), middle, eps, s.count, s.tasks, s.outputs, mean, variance, rstd)
+    call("statistics", dtype, sums, len(sums), middle, eps, s.values, s.tasks, s.outputs, mean, variance, rstd)
     half = (s.tasks, s.each, s.height // 2, s.width // 2, s.outputs)
     z = x.new_empty(s.tasks, s.each, s.height // 2 + 2, s.width // 2 + 2, s.outputs)
     xs, index = x.new_empty(half), x.new_empty(half, dtype=torch.uint8)
@@ -128,7 +128,7 @@ def block_gradient(
         statistics = (kept.mean, kept.rstd, scale, step, total, 1)
         sizes = (s.tasks, s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
         results = (sums[part], gx, scratch)
-        call("block_backward", dtype, x, *weights, y, gz, kept.index, more, *statistics, *results, *sizes)
+        call("block_backward", dtype, x, *weights, y, gz, kept.chosen, more, *statistics, *results, *sizes)
 
     spread(s.examples, run)
     return gx, _unpack(_total(sums), s), _apart(total, 1, dtype), _apart(total, 0, dtype)
@@ -144,7 +144,7 @@ def unpool(gz: Tensor, gamma: Tensor, kept: Kept) -> tuple[Tensor, Tensor, Tenso
     def run(part: int, start: int, stop: int) -> None:
         statistics = (kept.mean, kept.rstd, scale, step, total, 1)
         sizes = (s.tasks, s.each, start, stop, s.height, s.width, s.outputs)
-        call("unpool", dtype, kept.y, gz, kept.index, *statistics, gy, *sizes)
+        call("unpool", dtype, kept.y, gz, kept.chosen, *statistics, gy, *sizes)
 
     spread(s.examples, run)
     return gy, _apart(total, 1, dtype), _apart(total, 0, dtype)
@@ -164,7 +164,7 @@ def along(
         call("direction_sums", dtype, y, yd, mean, sums[part], s.each, start, stop, s.height, s.width, s.outputs)
 
     spread(s.examples, moments)
-    means = _total(sums) / s.count
+    means = _total(sums) / s.values
     m1, m2 = _apart(means, 0, dtype), (means[:, 1] * rstd).to(dtype)
     zd, crossed = torch.empty_like(gz), s.sums(s.outputs)
 
@@ -246,7 +246,7 @@ def _pooled_sums(gz: Tensor, kept: Kept, s: _Shape) -> Tensor:
 
     def run(part: int, start: int, stop: int) -> None:
         sizes = (s.each, start, stop, s.height // 2, s.width // 2, s.outputs)
-        call("pool_sums", gz.dtype, gz, kept.xs, kept.index, sums[part], *sizes)
+        call("pool_sums", gz.dtype, gz, kept.xs, kept.chosen, sums[part], *sizes)
 
     spread(s.examples, run)
     return _total(sums)
