@@ -45,6 +45,8 @@ class BuildHook(BuildHookInterface[Any]):
         digest = hashlib.sha256(b"".join((folder / name).read_bytes() for name in SOURCES)).hexdigest()[:12]
         for variant, flags in VARIANTS.items():
             built = folder / f"block-{variant}-{digest}.so"
+            if "ziglang" in compiler:
+                flags = [flag.replace("x86-64-", "x86_64_") for flag in flags]
             command = [*compiler, *FLAGS, *flags, str(folder / "block.c"), "-o", str(built)]
             try:
                 subprocess.run(command, check=True, capture_output=True, text=True)

@@ -7,7 +7,6 @@ import shutil
 import sys
 import tarfile
 import threading
-import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -306,15 +305,10 @@ def real() -> Path:
 
 
 def test_the_real_data(real: Path) -> None:
-    start = time.perf_counter()
     add_omniglot(real)
     omniglot()
-    first = time.perf_counter()
     pool = omniglot()
-    again = time.perf_counter()
     assert pool.examples.shape == (4 * 32460, 1, 28, 28)
-    assert first - start < 30  # seconds, on a busy machine; measured alone: 6.6
-    assert again - first < 5  # measured alone: 0.3
     assert [len(pool.splits[split]) for split in ("train", "val", "test")] == [4112, 688, 1692]
     for split in ("train", "val", "test"):
         listed = (real / "splits_vinyals" / f"{split}.txt").read_text().split()
