@@ -53,13 +53,13 @@ def main() -> None:
 def measure(question: str, work: Work, options: argparse.Namespace, limits: dict[Place, float]) -> None:
     """Check one work, measure it everywhere, and write its rows."""
     module = importlib.import_module(f"benchmarks.{question}")
-    errors, lines = common.agreeing(question, work, [who for who in work.peers if who], options.device)
+    threads = options.threads or getattr(module, "THREADS", (1, 2))
+    errors, lines = common.agreeing(question, work, list(work.peers), options.device, max(threads))
     for line in lines:
         print(f"    {line}", flush=True)
     if not errors:
         return
-    flops = common.flops_of(question, work)
-    threads = options.threads or getattr(module, "THREADS", (1, 2))
+    flops = common.flops_of(question, work, max(threads))
     allocators = options.allocators or getattr(module, "ALLOCATORS", ("default", "tuned"))
     seconds = options.seconds * getattr(module, "SHARE", 1.0)
     for count, allocator in itertools.product(threads, allocators):

@@ -25,6 +25,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -225,13 +226,15 @@ def _peak() -> int:
 # --- in the process that conducts them
 
 
-def agreeing(question: str, work: Work, peers: list[str], device: str) -> tuple[dict[str, float], list[str]]:
+def agreeing(
+    question: str, work: Work, peers: list[str], device: str, threads: int
+) -> tuple[dict[str, float], list[str]]:
     """How far each peer's answers are from ours, relative, in float64; and a line for each that is left out.
 
     Raises:
         UnmeasuredError: we ourselves fail.
     """
-    place = Place(threads=os.cpu_count() or 1, device=device, precision="float64")
+    place = Place(threads, device=device, precision="float64")
     checked = importlib.import_module(f"benchmarks.{question}").checked(work)
     with process(place) as running:
         ours = running(_answers, question, checked, OURS, place)
@@ -253,16 +256,17 @@ def distance(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
     common = ours.keys() & theirs.keys()
     if not common or any(ours[name].size != theirs[name].size for name in common):
         return float("inf")
+    if not all(np.isfinite(side[name]).all() for side in (ours, theirs) for name in common):
+        return float("inf")
     norms = {name: float((theirs[name] ** 2).sum() ** 0.5) for name in common}
     whole = max(*norms.values(), 1e-300)
     apart = {name: float(((ours[name].ravel() - theirs[name].ravel()) ** 2).sum() ** 0.5) for name in common}
     return max(apart[name] / max(norms[name], 1e-3 * whole) for name in common)
 
 
-def flops_of(question: str, work: Work) -> float | None:
+def flops_of(question: str, work: Work, threads: int) -> float | None:
     """Floating-point operations of one unit, counted on a plain loop."""
-    place = Place(threads=os.cpu_count() or 1)
-    with process(place) as running:
+    with process(Place(threads)) as running:
         count: float | None = running(_flops, question, work)
     return count
 

@@ -27,22 +27,22 @@ WORKS: tuple[Work, ...] = (
 
 def contender(work: Work, who: str, place: Place) -> Contender:
     """Ours or a peer, as in the question that the work comes from."""
-    return _origin(work).contender(work, who, place)  # type: ignore[no-any-return]
+    return _origin(work).contender(work, who, place)
 
 
 def checked(work: Work) -> Work:
     """As there."""
-    return _origin(work).checked(work)  # type: ignore[no-any-return]
+    return _origin(work).checked(work)
 
 
 def flops(work: Work) -> float:
     """As there."""
-    return _origin(work).flops(work)  # type: ignore[no-any-return]
+    return _origin(work).flops(work)
 
 
 def tiny(work: Work) -> Work:
     """As there."""
-    return _origin(work).tiny(work)  # type: ignore[no-any-return]
+    return _origin(work).tiny(work)
 
 
 def _origin(work: Work) -> Any:

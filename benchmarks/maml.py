@@ -65,9 +65,9 @@ def training(name: str, order: str, /, **changes: object) -> Training:
         title=f"{title}, {order} order",
         peers=libraries,
         first_order=first,
-        **sizes,  # type: ignore[arg-type]
+        **sizes,
     )
-    return replace(work, **changes)  # type: ignore[arg-type]
+    return replace(work, **changes)
 
 
 WORKS: tuple[Work, ...] = tuple(training(name, order) for order in ("second", "first") for name in SETTINGS)
@@ -105,9 +105,9 @@ def ours(work: Training, network: nn.Module) -> MAML:
     """Handful's MAML: around its own Conv4 with these weights, or around the network as it is."""
     inner = {"inner_rate": work.rate, "inner_steps": work.steps}
     if work.network != "conv4":
-        return MAML(network, first_order=work.first_order, **inner)  # type: ignore[arg-type]
+        return MAML(network, first_order=work.first_order, **inner)
     encoder = conv4(work.channels, work.filters, work.side, batch_statistics=True)
-    learner = MAML(encoder, outputs=work.ways, first_order=work.first_order, **inner)  # type: ignore[arg-type]
+    learner = MAML(encoder, outputs=work.ways, first_order=work.first_order, **inner)
     copy_weights(network, learner.model)
     return learner
 
@@ -135,8 +135,8 @@ def made_up(work: Training, place: Place) -> peers.Tasks:
 
 
 def checked(work: Training) -> Training:
-    """The work on which gradients are compared: two tasks of the batch."""
-    return replace(work, tasks=min(work.tasks, 2))
+    """The work on which gradients are compared: two tasks of the batch, at most three queries a class."""
+    return replace(work, tasks=min(work.tasks, 2), queries=min(work.queries, 3))
 
 
 def flops(work: Training) -> float:

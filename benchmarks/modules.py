@@ -21,7 +21,7 @@ WORKS: tuple[Work, ...] = (
         network="resnet",
         side=42,
         filters=16,
-        **COMMON,  # type: ignore[arg-type]
+        **COMMON,
     ),
     Training(
         name="any-module-transformer",
@@ -30,6 +30,6 @@ WORKS: tuple[Work, ...] = (
         network="transformer",
         side=42,
         filters=64,
-        **COMMON,  # type: ignore[arg-type]
+        **COMMON,
     ),
 )

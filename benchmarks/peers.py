@@ -52,7 +52,7 @@ def load(name: str) -> Any:
         if name in ("learn2learn", "easyfsl"):
             _stand_in_for_torchvision()
         if name == "easyfsl":
-            torch.utils.data.Sampler.__init__ = _sampler_init  # type: ignore[method-assign]
+            torch.utils.data.Sampler.__init__ = _sampler_init
         return importlib.import_module(name)
 
 
@@ -240,7 +240,7 @@ def easyfsl_episodes(x: Tensor, y: Tensor, ways: int, shots: int, queries: int) 
     base: type = importlib.import_module("easyfsl.datasets").FewShotDataset
     sampler_type = importlib.import_module("easyfsl.samplers").TaskSampler
 
-    class Pictures(base):  # type: ignore[misc]
+    class Pictures(base):
         def __len__(self) -> int:
             return len(y)
 

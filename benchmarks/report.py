@@ -69,6 +69,10 @@ def share(row: Row) -> str:
 def page(results: dict[str, list[Row]]) -> str:
     """The page."""
     parts = [(Path(__file__).parent / "page.md").read_text().rstrip("\n")]
+    if not any(row["device"] != "cpu" for found in results.values() for row in found):
+        parts.append(
+            "No GPU was at hand: every figure is of a CPU. `python -m benchmarks gpu --device cuda` measures one."
+        )
     if not any(results.values()):
         parts.append("Nothing is measured yet.")
     for question, found in results.items():
