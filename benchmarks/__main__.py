@@ -67,7 +67,8 @@ def measure(question: str, work: Work, options: argparse.Namespace, limits: dict
         where = place._replace(allocator="tuned", compiled=False)
         if where not in limits:
             limits[where] = common.matmul_rate(where)
-        turns, lines = common.taking_turns(question, work, [OURS, *errors], place, seconds)
+        rivals = list(errors)[:1] if allocator == "tuned" and not options.peers else list(errors)  # to save time
+        turns, lines = common.taking_turns(question, work, [OURS, *rivals], place, seconds)
         found = common.rows(question, work, place, turns, errors, flops, limits[where])
         keep(options.results / f"{question}.json", found)
         for line in [*lines, *(f"{count} threads, {allocator}: {report.line(row)}" for row in found)]:
