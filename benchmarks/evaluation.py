@@ -1,139 +1,190 @@
-"""How long an evaluation takes: embedding the examples, and then answering the tasks.
+"""How long does an evaluation of 1,000 or 10,000 tasks take, of a learner that does not adapt its encoder?
 
-    python benchmarks/evaluation.py --json evaluation.json
+A prototypical Conv4 with 64 filters on pictures of mini-ImageNet's test shape (20 classes of 600 × 3×84×84 bytes, made
+up), 5-way 1-shot with 15 queries a class. `evaluate` embeds each of the 12,000 pictures once, whatever the number of
+tasks; a peer embeds every task's 80 pictures anew.
 
-A prototypical Conv4 on pictures of mini-ImageNet's test shape (20 classes of 3×84×84 bytes, made up), 5-way 1-shot
-with 15 queries a class. `evaluate` embeds each example once, whatever the number of tasks; both parts are timed by
-themselves, and so is the whole. A peer embeds every task's pictures anew: a few of its tasks are timed, and its
-seconds for all of them are computed from that.
+Either would take minutes, so both are timed on a part: three tasks of a peer, which are 240 pictures; of ours the
+embedding of as many pictures, and answering *all* tasks from features. The seconds are computed from that.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import time
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import torch
-from common import arguments, peer, prepared, write
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from handful.data import ClassPool, Episodes
-from handful.encoders import Conv4
 from handful.evaluation import evaluate
 from handful.learners import PrototypicalNetwork
 
-GOAL = 3.0  # seconds for 1,000 tasks after embedding
-PEER_TASKS = 2  # a turn
+from . import peers
+from .common import OURS, Contender, Place, Work
+from .networks import StandardConv4, conv4, copy_weights
+
+ALLOCATORS = ("default",)
+SAMPLE = 3  # tasks of a peer, a turn
+WAYS, QUERIES, CLASSES = 5, 15, 20
 
 
-def main() -> None:
-    parser = arguments(__doc__ or "")
-    parser.add_argument("--images", type=int, default=600, help="pictures a class")
-    parser.add_argument("--side", type=int, default=84, help="pixels")
-    parser.add_argument("--tasks", type=int, nargs="+", default=[1000, 10_000], help="numbers of tasks")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each part")
-    options = prepared(parser)
-    pool, learner = data(options), network(options)
-    episodes = Episodes(pool, ways=5, shots=1, queries=15, batch=20, seed=2)
-    rows = pool.rows()
-    cases: dict[str, Callable[[], object]] = {"embedding": lambda: embedded(learner, pool, rows)}
-    z = embedded(learner, pool, rows)
-    features = Features(z, pool)
-    for tasks in options.tasks:
-        cases[f"{tasks} tasks after embedding"] = partial(features.answer, episodes, tasks)
-    other = peer("easyfsl", lambda: easyfsl(learner, episodes))
-    if other is not None:
-        cases["easyfsl"] = other
-    turns = timed(cases, options)
-    seconds, own = ({name: statistics.median(t[i] for t in both) for name, both in turns.items()} for i in (0, 1))
-    for name, both in turns.items():
-        wall = [turn[0] for turn in both]
-        spread = f"{min(wall):.2f} to {max(wall):.2f} in {len(wall)} turns"
-        print(f"{name:32}{seconds[name]:>10.2f} s   ({spread}; {own[name]:.2f} CPU seconds)")
-    began, used = time.perf_counter(), time.process_time()
-    whole = evaluate(learner, episodes, tasks=options.tasks[0])
-    took, busy = time.perf_counter() - began, time.process_time() - used
-    print(f"{f'evaluate(), {options.tasks[0]} tasks':32}{took:>10.2f} s   (the whole, once; {busy:.2f} CPU seconds)")
-    assert abs(whole.mean.value - features.answer(episodes, options.tasks[0])) < 1e-3, "the parts and the whole differ"
-    if other is not None:
-        for tasks in options.tasks:
-            theirs = own["easyfsl"] / PEER_TASKS * tasks
-            here = own["embedding"] + own[f"{tasks} tasks after embedding"]
-            print(f"easyfsl, {tasks} tasks: {theirs:,.0f} CPU seconds (computed), {theirs / here:.1f} times as many")
-    after = seconds[f"{options.tasks[0]} tasks after embedding"] * 1000 / options.tasks[0]
-    verdict = "reached" if after <= GOAL else "missed"
-    print(f"goal: at most {GOAL:.0f} s for 1,000 tasks after embedding; {after:.2f} s: {verdict}")
-    found: dict[str, Any] = {"median_seconds": seconds, "cpu_seconds": own, "turns": turns, "examples": len(rows)}
-    write(options, {"benchmark": "evaluation", "goal": GOAL, "after_1000": after, "peer_tasks": PEER_TASKS, **found})
+@dataclass(frozen=True, kw_only=True)
+class Scoring(Work):
+    """So many tasks."""
+
+    tasks: int
+    count: int = 600
+    side: int = 84
+    filters: int = 64
 
 
-def timed(cases: dict[str, Callable[[], object]], options: argparse.Namespace) -> dict[str, list[tuple[float, float]]]:
-    """Seconds by the clock and of the processor, for each case and round; the cases take turns.
-
-    `--seconds` ends it early, after one round.
-    """
-    turns: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
-    end = time.perf_counter() + options.seconds
-    for number in range(options.rounds):
-        if number and time.perf_counter() > end:
-            break
-        for name, run in cases.items():
-            began, used = time.perf_counter(), time.process_time()
-            run()
-            turns[name].append((time.perf_counter() - began, time.process_time() - used))
-    return turns
+SCALED = "computed: timed on 3 tasks, and ours on as many pictures (answering all tasks was timed whole)"
+WORKS: tuple[Work, ...] = tuple(
+    Scoring(
+        name=f"evaluation-{tasks}-tasks",
+        title=f"mini-ImageNet 5-way 1-shot, {tasks:,} tasks",
+        peers=("learn2learn", "easyfsl"),
+        notes=(("learn2learn", SCALED), ("easyfsl", SCALED)),
+        tasks=tasks,
+    )
+    for tasks in (1000, 10_000)
+)
 
 
-def data(options: argparse.Namespace) -> ClassPool:
-    shape = (20 * options.images, 3, options.side, options.side)
-    x = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    return ClassPool.grouped(x, [options.images] * 20, [str(index) for index in range(20)])
-
-
-def network(options: argparse.Namespace) -> PrototypicalNetwork:
+def contender(work: Scoring, who: str, place: Place) -> Contender:
+    """Ours or a peer, with the same weights, pictures and tasks."""
     torch.manual_seed(0)
-    return PrototypicalNetwork(Conv4(shape=[3, options.side, options.side])).eval()
+    reference = StandardConv4(3, work.filters, work.side, outputs=None, estimates=True)
+    if who != OURS:
+        return _peer(work, who, reference.eval().to(place.dtype), place)
+    learner = PrototypicalNetwork(conv4(3, work.filters, work.side, batch_statistics=False)).eval()
+    copy_weights(reference, learner)
+    pool = pictures(work, SAMPLE * WAYS * (1 + QUERIES) // CLASSES)
+    rows = pool.rows()
+    features = torch.randn(CLASSES * work.count, learner.encoder.out_features)
+    answering = PrototypicalNetwork(nn.Identity()).eval()
+    tasks = episodes(_pool(features, work.count), batch=20)
+
+    def step() -> float:
+        began = time.perf_counter()
+        with torch.no_grad():
+            learner.embed(pool.gather(rows).unsqueeze(0))
+        embedding = (time.perf_counter() - began) * CLASSES * work.count / len(rows)
+        return embedding + evaluate(answering, tasks, tasks=work.tasks).seconds
+
+    def answer() -> Mapping[str, Tensor]:
+        small = pictures(work, 1 + QUERIES)
+        learner.to(place.dtype)
+        return {"scores": torch.from_numpy(evaluate(learner, _cast(small, place), tasks=SAMPLE).values)}
+
+    return Contender(step, answer)
 
 
-@torch.no_grad()
-def embedded(learner: PrototypicalNetwork, pool: ClassPool, rows: Tensor) -> Tensor:
-    """[M, F] features of these examples, as `evaluate` makes them: 512 at a time."""
-    return torch.cat([learner.embed(pool.gather(part).unsqueeze(0))[0] for part in rows.split(512)])
-
-
-class Features:
-    """Everything that `evaluate` does after embedding."""
-
-    def __init__(self, z: Tensor, pool: ClassPool) -> None:
-        self.learner = PrototypicalNetwork(torch.nn.Identity()).eval()
-        self.pool = ClassPool.grouped(z, pool.counts.tolist(), pool.names)
-
-    def answer(self, episodes: Episodes, tasks: int) -> float:
-        """The accuracy on the same tasks, from the features."""
-        same = Episodes(self.pool, ways=5, shots=1, queries=15, batch=episodes.batch, seed=episodes.seed)
-        return evaluate(self.learner, same, tasks=tasks).mean.value
-
-
-def easyfsl(learner: PrototypicalNetwork, episodes: Episodes) -> Callable[[], None]:
-    """A turn of easyfsl's prototypical networks with the same encoder on the same tasks."""
-    from easyfsl.methods import PrototypicalNetworks
-
-    theirs = PrototypicalNetworks(learner.encoder).eval()
-    episode = episodes[0]
+def _peer(work: Scoring, who: str, network: nn.Module, place: Place) -> Contender:
+    """Each task's pictures through the network, as the peer does it."""
+    few = _cast(pictures(work, 1 + QUERIES), place)
+    given = [few[t] for t in range(SAMPLE)]
+    classify = CLASSIFIERS[who](network)
 
     @torch.no_grad()
-    def turn() -> None:
-        for task in range(PEER_TASKS):
-            theirs.process_support_set(episode.support.x[task], episode.support.y[task])
-            theirs(episode.query.x[task])
+    def step() -> float:
+        began = time.perf_counter()
+        for episode in given:
+            classify(episode.support.x[0], episode.support.y[0], episode.query.x[0])
+        return (time.perf_counter() - began) / SAMPLE * work.tasks
 
-    turn()
-    return turn
+    @torch.no_grad()
+    def answer() -> Mapping[str, Tensor]:
+        found = []
+        for episode in given:
+            logits = classify(episode.support.x[0], episode.support.y[0], episode.query.x[0])
+            found.append((logits.argmax(1) == episode.query.y[0]).float().mean())
+        return {"scores": torch.stack(found)}
+
+    return Contender(step, answer)
 
 
-if __name__ == "__main__":
-    main()
+Classify = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def _learn2learn(network: nn.Module) -> Classify:
+    peers.load("learn2learn")
+    from learn2learn.nn import PrototypicalClassifier
+
+    classifier = PrototypicalClassifier()
+
+    def classify(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+        z = network(torch.cat([support_x, query_x]))
+        classifier.fit_(z[: len(support_x)], support_y)
+        logits: Tensor = classifier(z[len(support_x) :])
+        return logits
+
+    return classify
+
+
+def _easyfsl(network: nn.Module) -> Classify:
+    model = peers.load_easyfsl_methods().PrototypicalNetworks(network).eval()
+
+    def classify(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+        model.process_support_set(support_x, support_y)
+        logits: Tensor = model(query_x)
+        return logits
+
+    return classify
+
+
+def _plain(network: nn.Module) -> Classify:
+    def classify(support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+        z = network(support_x)
+        prototypes = torch.stack([z[support_y == label].mean(0) for label in range(WAYS)])
+        return -torch.cdist(network(query_x), prototypes)
+
+    return classify
+
+
+CLASSIFIERS: dict[str, Callable[[nn.Module], Classify]] = {
+    "learn2learn": _learn2learn,
+    "easyfsl": _easyfsl,
+    "plain": _plain,
+}
+
+
+def pictures(work: Scoring, count: int) -> ClassPool:
+    """So many random pictures a class, always the same."""
+    shape = (CLASSES * count, 3, work.side, work.side)
+    return _pool(torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)), count)
+
+
+def episodes(pool: ClassPool, batch: int) -> Episodes:
+    """The tasks."""
+    return Episodes(pool, ways=WAYS, shots=1, queries=QUERIES, batch=batch, seed=2)
+
+
+def _pool(x: Tensor, count: int) -> ClassPool:
+    return ClassPool.grouped(x, [count] * CLASSES, [str(index) for index in range(CLASSES)])
+
+
+def _cast(pool: ClassPool, place: Place) -> Episodes:
+    """Tasks of floats in the precision of the place."""
+    return episodes(_pool(pool.gather(pool.rows()).to(place.dtype), int(pool.counts[0])), batch=1)
+
+
+def checked(work: Scoring) -> Scoring:
+    """The work on which scores are compared: a narrow network (and three tasks, whatever is asked)."""
+    return replace(work, filters=8)
+
+
+def flops(work: Scoring) -> float:
+    """Of embedding each picture once."""
+    network = StandardConv4(3, work.filters, work.side, outputs=None, estimates=True).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.randn(1, 3, work.side, work.side))
+    return float(counter.get_total_flops() * CLASSES * work.count)
+
+
+def tiny(work: Scoring) -> Scoring:
+    """For a test that only wants to see it run."""
+    return replace(work, tasks=work.tasks // 50, count=20, side=16, filters=8)

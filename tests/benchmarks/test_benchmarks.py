@@ -2,28 +2,127 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from benchmarks.__main__ import QUESTIONS, keep
+
+from benchmarks import common, report
 
 ROOT = Path(__file__).parents[2]
-TINY = {
-    "sampling": ["--seconds", "0.5", "--characters", "30", "--images", "20"],
-    "evaluation": ["--seconds", "0.1", "--images", "20", "--side", "16", "--tasks", "20", "40", "--rounds", "1"],
+RESULTS = ROOT / "benchmarks" / "results"
+MEASURED = {
+    "maml": "second-order-omniglot-5w1s",
+    "modules": "any-module-resnet",
+    "prototypical": "prototypical-omniglot",
+    "sampling": "sampling-omniglot-20w1s-batch16",
+    "evaluation": "evaluation-1000-",
+    "growth": "growth-tasks-2",
+    "gpu": "prototypical-omniglot",
 }
+ONCE = ["--tiny", "--peers", "plain", "higher", "--threads", "1", "--allocators", "default", "--seconds", "0.01"]
+NEEDED = {"work", "peer", "ratio", "low", "high", "threads", "allocator", "peak_memory_ratio", "limit_fraction"}
 
 
-@pytest.mark.parametrize("name", TINY)
-def test_a_benchmark_runs_and_writes_its_figures(name, tmp_path):
-    written = tmp_path / "figures.json"
-    command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--threads", "1", *TINY[name]]
-    done = subprocess.run([*command, "--json", str(written)], capture_output=True, text=True, timeout=300, check=False)
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What a run of every question, beside a plain loop and in tiny sizes, said and wrote."""
+    folder = tmp_path_factory.mktemp("results")
+    chosen = [*MEASURED, "--works", *MEASURED.values(), *ONCE, "--results", str(folder)]
+    command = [sys.executable, "-m", "benchmarks", *chosen]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
-    assert "goal:" in done.stdout
-    figures = json.loads(written.read_text())
-    assert figures["benchmark"] == name
-    assert figures["machine"]["threads"] == 1
-    assert {"commit", "date", "versions", "options"} <= figures.keys()
+    return done.stdout, folder
+
+
+def test_every_question_is_measured(measured):
+    _, folder = measured
+    assert set(MEASURED) == set(QUESTIONS)
+    page = (folder / "benchmarks.md").read_text()
+    for question in QUESTIONS:
+        rows = [found for found in json.loads((folder / f"{question}.json").read_text()) if found["peer"] == "plain"]
+        assert rows
+        for found in rows:
+            assert found.keys() >= NEEDED
+            assert found["low"] <= found["ratio"] <= found["high"]
+            assert found["pairs"] >= 7 or max(found["our_seconds"], found["peer_seconds"]) >= 1
+            assert found["gradient_error"] <= common.TOLERANCE
+            assert report.ratio(found) in page
+    assert (folder / "growth.svg").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("higher") is not None, reason="the peer is installed")
+def test_a_peer_that_is_not_installed_is_named_and_left_out(measured):
+    said, _ = measured
+    assert "higher: not installed, so not measured" in said
+
+
+def test_answers_are_compared_name_by_name():
+    ours = {"weight": np.array([3.0, 4.0]), "bias": np.array([1e-9])}
+    assert common.distance(ours, {"weight": np.array([3.0, 4.0])}) == 0
+    assert common.distance(ours, {"weight": np.array([3.0, 4.5]), "bias": np.zeros(1)}) > 0.05
+    assert common.distance(ours, {"bias": np.zeros(1), "weight": ours["weight"]}) < 1e-6
+    assert common.distance(ours, {"another": np.zeros(1)}) == float("inf")
+    assert not common.distance(ours, {"weight": np.array([3.0, float("nan")])}) <= common.TOLERANCE
+
+
+def row(**values: Any) -> dict[str, Any]:
+    return {
+        "question": "maml",
+        "work": "w",
+        "title": "A work",
+        "peer": "peer",
+        "ratio": 3.25,
+        "low": 3.0,
+        "high": 3.5,
+        "pairs": 9,
+        "our_seconds": 0.0123,
+        "peer_seconds": 0.04,
+        "our_peak_bytes": 5 << 20,
+        "peer_peak_bytes": 10 << 20,
+        "peak_memory_ratio": 0.5,
+        "limit_fraction": 0.42,
+        "threads": 1,
+        "allocator": "default",
+        "device": "cpu",
+        "precision": "float32",
+        "note": "",
+        "commit": "0123456789",
+        "date": "2026-01-01T00:00:00+00:00",
+        "machine": {"processor": "P", "cores": 2},
+        "versions": {"torch": "2"},
+        "load_average": [1.0, 1.0, 1.0],
+    } | values
+
+
+def test_a_row_measured_again_takes_the_place_of_the_old_one(tmp_path):
+    path = tmp_path / "maml.json"
+    keep(path, [row(), row(threads=2)])
+    keep(path, [row(ratio=9.0)])
+    assert [(r["threads"], r["ratio"]) for r in json.loads(path.read_text())] == [(1, 9.0), (2, 3.25)]
+
+
+def test_the_table_says_what_a_row_holds():
+    page = report.page({"maml": [row(), row(peer="other", note="it does less")]})
+    assert (
+        "| A work | peer | 1 | default | 3.25 (3.00 to 3.50) | 12.3 ms | 40.0 ms | 0.50 (5 / 10 MB) | 42 % | 9 |"
+        in page
+    )
+    assert "other [1]" in page
+    assert "[1] It does less." in page
+
+
+def test_the_page_agrees_with_the_rows():
+    assert (ROOT / "docs" / "benchmarks.md").read_text() == report.page(report.read(RESULTS))
+
+
+def test_every_row_has_what_a_reader_needs():
+    for question, rows in report.read(RESULTS).items():
+        for found in rows:
+            assert found.keys() >= NEEDED, (question, found.get("work"))

@@ -1,0 +1,1 @@
+"""Handful beside its peers: one file a question. Run `python -m benchmarks --help`."""
