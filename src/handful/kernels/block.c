@@ -6,7 +6,9 @@
 #define AI static inline __attribute__((always_inline))
 #ifdef __clang__
 #define UNROLL _Pragma("unroll")
+#define ROLLED
 #else
+#define ROLLED _Pragma("GCC unroll 1") // unrolled, the sums of pictures of three channels leave their registers
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 

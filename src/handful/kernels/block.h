@@ -59,7 +59,7 @@ AI void N(tile)(const int px, const int C, const int sources, const T *const x[2
     const T *restrict q = w[s];
     for (int i = 0; i < 3; i++) {
       const T *restrict r = x[s] + i * row;
-      for (int j = 0; j < 3 * C; j++, q += OB) {
+      ROLLED for (int j = 0; j < 3 * C; j++, q += OB) {
         V w0 = LOAD(q), w1 = LOAD(q + VL);
         UNROLL for (int p = 0; p < px; p++) {
           T b = r[p * C + j];
