@@ -28,11 +28,14 @@
 #endif
 
 #define T float
+#define I int
 #define N(name) name##_f
 #include "block.h"
 #undef N
+#undef I
 #undef T
 
 #define T double
+#define I long long
 #define N(name) name##_d
 #include "block.h"

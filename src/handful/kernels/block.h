@@ -15,11 +15,19 @@
 // except for the channels of pictures.
 
 typedef T N(V) __attribute__((vector_size(VB), aligned(sizeof(T)), may_alias));
+typedef I N(VI) __attribute__((vector_size(VB)));                                // whole numbers as wide as T
+typedef unsigned char N(VC) __attribute__((vector_size(VB / sizeof(T)), aligned(1), may_alias)); // as many bytes
 #define V N(V)
+#define VI N(VI)
+#define VC N(VC)
 #define VL ((long)(VB / sizeof(T)))
 #define OB (2 * VL)
 #define LOAD(p) (*(const V *)(p))
 #define STORE(p) (*(V *)(p))
+
+#define BYTES(p) __builtin_convertvector(*(const VC *)(p), VI)
+#define CHOOSE(mask, a, b) ((V)(((mask) & (VI)(a)) | (~(mask) & (VI)(b))))
+#define ONLY(mask, a) ((V)((mask) & (VI)(a)))
 
 // ---------------------------------------------------------------------------------------------- weights
 
@@ -244,6 +252,7 @@ void N(conv_weights)(const T *x, const T *gy, T *gw, long n, long g0, long g1, l
 // ---------------------------------------------------------------------------------------------- normalize, pool
 
 #define EACH for (long c = 0; c < O; c++)
+#define VECTORS for (long c = 0; c < O; c += VL)
 
 // total [parts][B][2][O] around shift [B][O] -> mean, variance and rstd [B][O] of `count` numbers
 void N(statistics)(const double *total, long parts, const T *shift, T eps, long count, long B, long O, T *mean,
@@ -291,20 +300,22 @@ void N(pool)(const T *y, const T *x, const T *weights, long w_task, const T *mea
         const T *restrict p2 = bottom + 2 * w * O, *restrict p3 = p2 + O;
         T *restrict o = to + (w + 1) * O, *restrict xo = xs + ((g * h2 + h) * w2 + w) * O;
         unsigned char *restrict ko = index + ((g * h2 + h) * w2 + w) * O;
-        EACH {
-          T u0 = a[c] * p0[c] + b[c], u1 = a[c] * p1[c] + b[c], u2 = a[c] * p2[c] + b[c], u3 = a[c] * p3[c] + b[c];
-          T m = u0, v = p0[c];
-          unsigned char k = 0;
-          int better = u1 > m || u1 != u1;
-          m = better ? u1 : m, v = better ? p1[c] : v, k = better ? 1 : k;
-          better = u2 > m || u2 != u2;
-          m = better ? u2 : m, v = better ? p2[c] : v, k = better ? 2 : k;
-          better = u3 > m || u3 != u3;
-          m = better ? u3 : m, v = better ? p3[c] : v, k = better ? 3 : k;
-          int cut = m <= 0;
-          o[c] = cut ? 0 : m;
-          xo[c] = ia[c] * v + ib[c];
-          ko[c] = cut ? 4 : k;
+        VECTORS {
+          const V scale = LOAD(a + c), offset = LOAD(b + c);
+          V v = LOAD(p0 + c), m = scale * v + offset;
+          VI k = {0};
+          const T *const others[3] = {p1, p2, p3};
+          UNROLL for (int i = 0; i < 3; i++) {
+            const V other = LOAD(others[i] + c), u = scale * other + offset;
+            const VI better = (VI)(u > m) | (VI)(u != u); // NaN wins, as in PyTorch
+            v = CHOOSE(better, other, v);
+            m = CHOOSE(better, u, m);
+            k = (better & (i + 1)) | (~better & k);
+          }
+          const VI cut = (VI)(m <= 0);
+          STORE(o + c) = ONLY(~cut, m);
+          STORE(xo + c) = LOAD(ia + c) * v + LOAD(ib + c);
+          *(VC *)(ko + c) = __builtin_convertvector((cut & 4) | (~cut & k), VC);
         }
       }
     }
@@ -321,10 +332,10 @@ void N(pool_sums)(const T *restrict gz, const T *restrict xs, const unsigned cha
       for (long w = 0; w < w2; w++) {
         const T *restrict p = gz + ((g * (h2 + 2) + h + 1) * (w2 + 2) + w + 1) * O;
         const long o = ((g * h2 + h) * w2 + w) * O;
-        EACH {
-          T d = index[o + c] < 4 ? p[c] : 0;
-          s[c] += d;
-          q[c] += d * xs[o + c];
+        VECTORS {
+          const V d = ONLY(BYTES(index + o + c) < 4, LOAD(p + c));
+          STORE(s + c) += d;
+          STORE(q + c) += d * LOAD(xs + o + c);
         }
       }
     double *out = total + g / n * 2 * O;
@@ -362,13 +373,11 @@ AI void N(gy_row)(const T *restrict from, const T *restrict gz, const unsigned c
     if (h / 2 < h2 && w / 2 < w2) {
       const T *restrict z = gz + ((g * (h2 + 2) + h / 2 + 1) * (w2 + 2) + w / 2 + 1) * O;
       const unsigned char *restrict i = index + ((g * h2 + h / 2) * w2 + w / 2) * O;
-      const unsigned char me = h % 2 * 2 + w % 2;
-      EACH {
-        T d = k0[c] + k1[c] * p[c];
-        o[c] = i[c] == me ? d + k[c] * z[c] : d;
-      }
+      const I me = h % 2 * 2 + w % 2;
+      VECTORS STORE(o + c) = LOAD(k0 + c) + LOAD(k1 + c) * LOAD(p + c) +
+                             ONLY(BYTES(i + c) == me, LOAD(k + c) * LOAD(z + c));
     } else
-      EACH o[c] = k0[c] + k1[c] * p[c];
+      VECTORS STORE(o + c) = LOAD(k0 + c) + LOAD(k1 + c) * LOAD(p + c);
   }
   if (extra) {
     const T *restrict e = extra + (g * H + h) * W * O;
@@ -449,9 +458,9 @@ void N(direction_sums)(const T *restrict y, const T *restrict yd, const T *mean,
       for (long w = 0; w < W; w++) {
         const T *restrict d = yd + ((g * (H + 2) + h + 1) * (W + 2) + w + 1) * O;
         const T *restrict p = y + ((g * H + h) * W + w) * O;
-        EACH {
-          s[c] += d[c];
-          q[c] += d[c] * (p[c] - m[c]);
+        VECTORS {
+          STORE(s + c) += LOAD(d + c);
+          STORE(q + c) += LOAD(d + c) * (LOAD(p + c) - LOAD(m + c));
         }
       }
       EACH {
@@ -486,16 +495,14 @@ void N(direction_pool)(const T *restrict yd, const T *restrict gz, const T *m1, 
         const T *restrict z = gz + ((g * (h2 + 2) + h + 1) * (w2 + 2) + w + 1) * O;
         const long o = ((g * h2 + h) * w2 + w) * O;
         T *restrict into = to + (w + 1) * O;
-        EACH {
-          unsigned char k = index[o + c];
-          T d = p0[c];
-          d = k == 1 ? p1[c] : d;
-          d = k == 2 ? p2[c] : d;
-          d = k == 3 ? p3[c] : d;
-          T x = xs[o + c], xd = r[c] * (d - a[c] - x * b[c]);
-          T live = k < 4 ? gd[c] * x + ga[c] * xd + bd[c] : 0;
-          into[c] = live;
-          sum[c] += k < 4 ? z[c] * xd : 0;
+        VECTORS {
+          const VI k = BYTES(index + o + c), live = k < 4;
+          V d = CHOOSE(k == 1, LOAD(p1 + c), LOAD(p0 + c));
+          d = CHOOSE(k == 2, LOAD(p2 + c), d);
+          d = CHOOSE(k == 3, LOAD(p3 + c), d);
+          const V x = LOAD(xs + o + c), xd = LOAD(r + c) * (d - LOAD(a + c) - x * LOAD(b + c));
+          STORE(into + c) = ONLY(live, LOAD(gd + c) * x + LOAD(ga + c) * xd + LOAD(bd + c));
+          STORE(sum + c) += ONLY(live, LOAD(z + c) * xd);
         }
       }
     }
@@ -534,20 +541,24 @@ void N(direction_unpool)(const T *restrict y, const T *restrict yd, const T *res
         if (h / 2 < h2 && w / 2 < w2) {
           const T *restrict z = gz + ((g * (h2 + 2) + h / 2 + 1) * (w2 + 2) + w / 2 + 1) * O;
           const unsigned char *restrict i = index + ((g * h2 + h / 2) * w2 + w / 2) * O;
-          const unsigned char me = h % 2 * 2 + w % 2;
-          EACH {
-            T v = k0[c] + ky[c] * p[c] + kd[c] * d[c];
-            o[c] = i[c] == me ? v + k[c] * z[c] : v;
-          }
+          const I me = h % 2 * 2 + w % 2;
+          VECTORS STORE(o + c) = LOAD(k0 + c) + LOAD(ky + c) * LOAD(p + c) + LOAD(kd + c) * LOAD(d + c) +
+                                 ONLY(BYTES(i + c) == me, LOAD(k + c) * LOAD(z + c));
         } else
-          EACH o[c] = k0[c] + ky[c] * p[c] + kd[c] * d[c];
+          VECTORS STORE(o + c) = LOAD(k0 + c) + LOAD(ky + c) * LOAD(p + c) + LOAD(kd + c) * LOAD(d + c);
       }
   }
 }
 
 #undef EACH
+#undef VECTORS
+#undef ONLY
+#undef CHOOSE
+#undef BYTES
 #undef STORE
 #undef LOAD
 #undef OB
 #undef VL
+#undef VC
+#undef VI
 #undef V
