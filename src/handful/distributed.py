@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from typing import Protocol
 
 import torch
@@ -142,6 +143,10 @@ def joined(*, cuda: bool = False) -> Iterator[Ranks]:
         yield ALONE
         return
     from torch.distributed.rendezvous import rendezvous  # not in every build of torch
+
+    # Imported later, its functions would keep the group as their default arguments: it would never be closed, and now
+    # and then its threads would abort the process at its end.
+    import_module("torch.distributed.nn.functional")
 
     try:
         store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
