@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,8 @@ from torch import Tensor
 
 from handful.checkpoint import load_checkpoint
 from handful.distributed import ALONE, Ranks, joined
+from handful.run import fit
+from handful.spec import Spec
 from ranks import evaluations, foreign, run, specs
 
 Table = dict[str, Any]
@@ -67,11 +73,12 @@ def same_run(one: Path, two: Path) -> None:
     logs = [[json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()] for folder in (one, two)]
     assert len(logs[0]) == len(logs[1])
     for left, right in zip(*logs, strict=True):
+        assert left.pop("metric", None) == right.pop("metric", None)
         assert {**left, "seconds": 0} == pytest.approx({**right, "seconds": 0}, rel=1e-12, abs=1e-12)
 
 
 def close(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
-    assert list(one) == list(two)
+    assert set(one) == set(two)
     for name, value in one.items():
         torch.testing.assert_close(value, two[name], **EXACT)
 
@@ -133,3 +140,71 @@ def test_many_processes_do_as_one_does(tmp_path: Path, size: int) -> None:
     }
     assert [one["sent"] for one in found] == [["one", "", "three"]] * size
     assert sum(one["speaks"] for one in found) == 1
+
+
+def written(table: Table, path: Path) -> Path:
+    path.write_text(json.dumps(table))
+    return path
+
+
+def pid_of(rank: int, launcher: int) -> int:
+    """The process of a rank, by what its launcher told it."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    found = [int(pid) for pid in children if f"\0RANK={rank}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes()]
+    return found[0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes by /proc")
+@pytest.mark.parametrize("how", ["kill first", "kill last", "interrupt last", "interrupt launcher"])
+def test_a_rank_that_ends_ends_the_run(digits_table: Callable[..., Table], tmp_path: Path, how: str) -> None:
+    table = digits_table(steps=1_000_000, validation={"every": 5})
+    spec, folder = written(table, tmp_path / "spec.json"), tmp_path / "run"
+    command = launched(2, "-m", "handful", "train", spec, "--to", folder)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not (folder / "last").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        number = signal.SIGKILL if how.startswith("kill") else signal.SIGINT
+        target = process.pid if how.endswith("launcher") else pid_of(int(how.endswith("last")), process.pid)
+        os.kill(target, number)
+        out, said = process.communicate(timeout=60)
+    assert out == ""
+    assert process.returncode != 0
+    assert "handful/distributed.py" not in said, "no traceback of ours"
+    stopped = load_checkpoint(folder / "last").step
+    assert stopped >= 5
+    if how.startswith("kill"):
+        assert said.count("error: another process of this run has ended") == 1, said
+        assert said.count(f"the last good checkpoint is {folder / 'last'}") == 1
+    else:
+        assert said.count(f"Stopped after step {stopped} of 1000000; go on with --resume") == 1, said
+    assert next(fit(Spec.of(table), folder, resume=True)).step == stopped + 1
+
+
+def test_commands_speak_once(digits_table: Callable[..., Table], tmp_path: Path) -> None:
+    """Errors, results and files come from one process, whichever it is."""
+    spec, folder = written(digits_table(steps=4, validation={}), tmp_path / "spec.json"), tmp_path / "run"
+    train = ("-m", "handful", "train", spec, "--to", folder)
+    done = subprocess.run(launched(2, *train), capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.count("Training finished after 4 steps") == done.stderr.count("Next: handful evaluate") == 1
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "best", "last", "log.jsonl"]
+
+    refused = subprocess.run(launched(2, *train), capture_output=True, text=True, timeout=100, check=False)
+    assert refused.returncode != 0
+    assert refused.stderr.count("error: ") == 1, refused.stderr
+    assert "holds a run already" in refused.stderr
+
+    options = ("--json", "--tasks", "30", "--ways", "4", "--record", tmp_path / "record.csv")
+    shown = subprocess.run(
+        launched(3, "-m", "handful", "evaluate", folder / "best", *options),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr
+    result = json.loads(shown.stdout)
+    assert result["tasks"] == 30
+    assert len((tmp_path / "record.csv").read_text().splitlines()) == 31

@@ -109,7 +109,13 @@ class BatchNorm(nn.Module):
         if training:
             _check_variance(x)
         mean, variance = self.running_mean[step], self.running_var[step]
-        return F.batch_norm(x, mean, variance, training=training, momentum=self.momentum, eps=self.eps)
+        if not training or self.steps == 1:
+            return F.batch_norm(x, mean, variance, training=training, momentum=self.momentum, eps=self.eps)
+        now = mean.clone(), variance.clone()  # inside `vmap`, an update of a row of several is lost
+        result = F.batch_norm(x, *now, training=True, momentum=self.momentum, eps=self.eps)
+        mean.copy_(now[0])
+        variance.copy_(now[1])
+        return result
 
     def extra_repr(self) -> str:
         """What `print` shows."""
