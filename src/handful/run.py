@@ -250,7 +250,7 @@ def _validated(progress: Progress, score: float, step: int, *, lower: bool) -> P
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Within, the first Ctrl-C or SIGTERM only makes the given function answer True; a second one acts as usual."""
+    """Within, Ctrl-C or SIGTERM only makes the given function answer True; a second Ctrl-C interrupts as usual."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
@@ -259,7 +259,8 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         asked.set()
-        signal.signal(number, before[signal.Signals(number)])
+        if number == signal.SIGINT:  # a launcher may send SIGTERM again while the last checkpoint is written
+            signal.signal(number, before[signal.SIGINT])
 
     for number in before:
         signal.signal(number, ask)

@@ -49,6 +49,11 @@ def prepared(device: str, threads: int) -> Iterator[tuple[Ranks, str]]:
     """
     with joined(cuda=device.startswith("cuda")) as ranks:
         try:
+            if ranks.size > 1 and device.startswith("cuda:"):
+                raise SpecError(
+                    f"expected --device cuda, got {device!r}: of many processes each takes the GPU of its number on "
+                    "its machine (CUDA_VISIBLE_DEVICES chooses among them)"
+                )
             if ranks.size > 1 and device == "cuda":
                 device = f"cuda:{ranks.local}"
             prepare(device, threads)
