@@ -19,6 +19,7 @@ FLOORS = {
     "machine": 0,
     "recipes": 0,
     "version": 0,
+    "distributed": 1,
     "episode": 1,
     "ops": 2,
     "kernels": 2,
@@ -28,12 +29,14 @@ FLOORS = {
     "data": 5,
     "training": 6,
     "evaluation": 6,
+    "log": 7,
     "spec": 7,
     "checkpoint": 7,
     "run": 8,
     "reproduce": 9,
     "ledger": 9,
     "cli": 10,
+    "__main__": 11,
 }
 SAME_FLOOR = {("files", "errors"), ("recipes", "errors"), ("checkpoint", "spec")}
 """The only imports between two modules of one floor."""

@@ -405,6 +405,15 @@ def test_the_first_interrupt_asks_and_the_second_insists() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_to_terminate_asks_however_often() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with interruptible() as asked:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert asked()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_outside_the_main_thread_signals_are_left_alone() -> None:
     answers = []
 

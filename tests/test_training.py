@@ -141,8 +141,9 @@ class Pairs:
         return Episode(support, Query(torch.cat([a.query.x, b.query.x]), torch.cat([a.query.y, b.query.y])))
 
 
-def test_accumulated_batches_equal_one_larger_batch(vectors: ClassPool) -> None:
-    parts, whole = learner_of().double(), learner_of().double()
+@pytest.mark.parametrize("normalization", ["none", "running"])
+def test_accumulated_batches_equal_one_larger_batch(vectors: ClassPool, normalization: str) -> None:
+    parts, whole = (learner_of(normalization=normalization).double() for _ in range(2))
     pool = ClassPool.grouped(vectors.examples.double(), vectors.counts.tolist(), vectors.names)
     source = Recorded(Episodes(pool, ways=4, shots=2, queries=3, batch=3))
     a = list(train(parts, source, sgd(parts), steps=3, accumulate=2))
@@ -150,6 +151,8 @@ def test_accumulated_batches_equal_one_larger_batch(vectors: ClassPool) -> None:
     assert source.asked == [0, 1, 2, 3, 4, 5]
     assert [float(x.loss) for x in a] == pytest.approx([float(x.loss) for x in b], rel=1e-6)
     torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-10, atol=1e-12)
+    for mine, theirs in zip(parts.buffers(), whole.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
 
 
 def test_bfloat16_runs_the_forward_pass_in_half(vectors: ClassPool) -> None:

@@ -19,6 +19,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from .distributed import ALONE, Ranks
 from .errors import CheckpointError, DataError, HandfulError, StorageError
 from .files import kept_folder, new_folder, storage_errors
 from .learner import Learner
@@ -102,14 +103,18 @@ def save_checkpoint(
         (temporary / "spec.json").write_text(document)
 
 
-def load_checkpoint(folder: str | Path) -> Checkpoint:
-    """Read a checkpoint.
+def load_checkpoint(folder: str | Path, *, ranks: Ranks = ALONE) -> Checkpoint:
+    """Read a checkpoint; of many processes the first reads, and the others get it from there.
 
     Raises:
         CheckpointError: not a checkpoint, broken or cut short, or made by a newer Handful.
         StorageError: no permission to read.
     """
     folder = Path(folder)
+    return _made(folder, ranks.send(_newest(folder) if ranks.first else []))
+
+
+def _newest(folder: Path) -> list[bytes]:
     while True:
         before = _stamp(folder)
         try:
@@ -131,9 +136,15 @@ def _stamp(folder: Path) -> tuple[int, int] | None:
     return None
 
 
-def _read(folder: Path) -> Checkpoint:
+def _read(folder: Path) -> list[bytes]:
+    """What is in it: first what it says of itself, then the files, in the order that this names them."""
     about = _about(folder)
-    files = {name: _verified(folder / name, digest) for name, digest in about["sha256"].items()}
+    return [json.dumps(about).encode(), *(_verified(folder / name, digest) for name, digest in about["sha256"].items())]
+
+
+def _made(folder: Path, content: list[bytes]) -> Checkpoint:
+    about = json.loads(content[0])
+    files = dict(zip(about["sha256"], content[1:], strict=True))
     try:
         spec = Spec.of(about["spec"])
         learner = build(spec)

@@ -15,6 +15,7 @@ __all__ = [
     "HandfulError",
     "LabelError",
     "MissingExtraError",
+    "RankError",
     "ShapeError",
     "SpecError",
     "StorageError",
@@ -61,6 +62,10 @@ class DownloadError(HandfulError, OSError):
 
 class MissingExtraError(HandfulError, ImportError):
     """An optional package is not installed."""
+
+
+class RankError(HandfulError, RuntimeError):
+    """Another process of a run that many share has ended, or cannot be reached."""
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UnknownNameError:

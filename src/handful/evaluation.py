@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .data.episodes import Draw, Episodes
-from .episode import EpisodeSource
+from .data.episodes import Draw, Episodes, drawn
+from .distributed import ALONE, Ranks
+from .episode import Episode, EpisodeSource
 from .errors import DataError, ShapeError
 from .learner import EmbeddingLearner, Learner
 from .ops.intervals import Mean, mean_interval, paired_difference
@@ -77,64 +78,61 @@ class Evaluation:
         return f"{shown} ({len(self.values)} tasks, {kind}{failed})"
 
 
-def evaluate(learner: Learner, episodes: EpisodeSource, *, tasks: int = 1000) -> Evaluation:
+def evaluate(learner: Learner, episodes: EpisodeSource, *, tasks: int = 1000, ranks: Ranks = ALONE) -> Evaluation:
     """Score a learner on the first `tasks` tasks of `episodes`.
 
-    A learner that leaves its encoder alone has each example embedded once, however often it is drawn.
+    A learner that leaves its encoder alone has each example embedded once, however often it is drawn. The processes
+    of `ranks` share the work, and each returns the whole evaluation.
 
     Raises:
         DataError: fewer than one task, or `episodes` ends before.
         ShapeError: the learner answers in another shape than the queries need.
     """
     begin = time.perf_counter()
-    scored = list(scores(learner, episodes, tasks=tasks))
-    values = torch.cat([part.values for part in scored]).double().numpy()
-    metric = "mse" if scored[0].hits is None else "accuracy"
+    scored = list(scores(learner, episodes, tasks=tasks, ranks=ranks))
+    not_finite = torch.tensor([part.not_finite for part in scored])
+    ranks.sum_([not_finite, *(leaf for part in scored for leaf in (part.values, part.hits) if leaf is not None)])
     by_class = _by_class(scored, episodes) if isinstance(episodes, Episodes) else {}
     return Evaluation(
-        metric,
-        values,
+        "mse" if scored[0].hits is None else "accuracy",
+        torch.cat([part.values for part in scored]).numpy(),
         learner.transductive,
         by_class,
         time.perf_counter() - begin,
-        sum(part.not_finite for part in scored),
+        int(not_finite.sum()),
         _digest(*(part.digest for part in scored)).hex(),
     )
 
 
 @torch.no_grad()  # as a decorator: the caller's code between two batches keeps its gradients
-def scores(learner: Learner, episodes: EpisodeSource, *, tasks: int) -> Iterator[Scored]:
-    """The scores of `tasks` tasks, batch by batch. The learner is in evaluation mode meanwhile."""
+def scores(learner: Learner, episodes: EpisodeSource, *, tasks: int, ranks: Ranks = ALONE) -> Iterator[Scored]:
+    """The scores of `tasks` tasks, batch by batch. The learner is in evaluation mode meanwhile.
+
+    The scores of tasks that other ranks see to are 0.
+    """
     if tasks < 1:
         raise DataError(f"evaluation: expected at least one task, got {tasks}")
     device = next((p.device for p in learner.parameters()), torch.device("cpu"))
     with _evaluation_mode(learner):
         if isinstance(learner, EmbeddingLearner) and isinstance(episodes, Episodes) and not learner.transductive:
-            yield from _embedded(learner, episodes, tasks, device)
+            yield from _embedded(learner, episodes, tasks, device, ranks)
             return
-        done = 0
-        for t in range(tasks):
-            draw = episodes.draw(t) if isinstance(episodes, Episodes) else None
+        done = turn = 0
+        while done < tasks:
             try:
-                episode = episodes.make(draw) if draw and isinstance(episodes, Episodes) else episodes[t]
+                batch, make = drawn(episodes, turn)
             except IndexError as error:
                 raise DataError(
                     f"evaluation: expected {tasks} tasks, the episodes end after {done}: ask for fewer (tasks={done})"
                 ) from error
-            left = min(episode.tasks, tasks - done)
-            episode = episode.part(0, left)
-            support, query, classes = episode.support, episode.query, None
-            if draw is None or not isinstance(episodes, Episodes):
-                digest = _digest(support.y, query.y)
-            else:
-                draw = Draw(*(leaf[:left] for leaf in draw))
-                digest, classes = _drawn(episodes, draw), draw.classes.gather(1, draw.query_y)
-            episode = episode.to(device)
-            output = learner.predict(learner.adapt(episode.support), episode.query.x)
-            yield _score(output, episode.query.y, support.ways, classes, digest)
-            done += left
-            if done >= tasks:
-                return
+            batch = batch.part(0, min(batch.tasks, tasks - done))
+            start, stop = ranks.share(batch.tasks, turn)
+            output = None
+            if start < stop:
+                episode = make(start, stop).to(device)
+                output = learner.predict(learner.adapt(episode.support), episode.query.x)
+            yield _score(batch, episodes, output, start)
+            done, turn = done + batch.tasks, turn + 1
 
 
 def compare(a: Evaluation, b: Evaluation) -> Mean:
@@ -156,24 +154,47 @@ def compare(a: Evaluation, b: Evaluation) -> Mean:
     return paired_difference(a.values, b.values)
 
 
-def _embedded(learner: EmbeddingLearner, episodes: Episodes, tasks: int, device: torch.device) -> Iterator[Scored]:
+def _embedded(
+    learner: EmbeddingLearner, episodes: Episodes, tasks: int, device: torch.device, ranks: Ranks
+) -> Iterator[Scored]:
     count = -(-tasks // episodes.batch)
     draws = [episodes.draw(t) for t in range(count)]
     rows = torch.unique(torch.cat([torch.cat([draw.support.flatten(), draw.query.flatten()]) for draw in draws]))
+    start, stop = ranks.share(len(rows))
+    own = rows[start:stop] if start < stop else rows[:1]  # a rank without any must know the shape of a feature
     gather = episodes.pool.gather
-    features = torch.cat([learner.embed(gather(part).unsqueeze(0).to(device))[0] for part in rows.split(512)])
-    for index, draw in enumerate(draws):
-        left = min(episodes.batch, tasks - index * episodes.batch)
-        draw = Draw(*(leaf[:left] for leaf in draw))
-        classes, support, support_y, query, query_y = draw
-        z_support, z_query = (features[torch.searchsorted(rows, part)] for part in (support, query))
-        state = learner.adapt_features(z_support, support_y.to(device), classes.shape[1])
-        output = learner.predict_features(state, z_query)
-        drawn = _drawn(episodes, draw)
-        yield _score(output, query_y.to(device), classes.shape[1], classes.gather(1, query_y), drawn)
+    found = torch.cat([learner.embed(gather(part).unsqueeze(0).to(device))[0] for part in own.split(512)])
+    features = found.new_zeros(len(rows), *found.shape[1:])
+    features[start:stop] = found[: stop - start]
+    ranks.sum_([features])
+    for turn, draw in enumerate(draws):
+        draw = draw.part(0, min(episodes.batch, tasks - turn * episodes.batch))
+        start, stop = ranks.share(draw.tasks, turn)
+        output = None
+        if start < stop:
+            classes, support, support_y, query, _ = draw.part(start, stop)
+            z_support, z_query = (features[torch.searchsorted(rows, part)] for part in (support, query))
+            state = learner.adapt_features(z_support, support_y.to(device), classes.shape[1])
+            output = learner.predict_features(state, z_query)
+        yield _score(draw, episodes, output, start)
 
 
-def _score(output: Tensor, y: Tensor, ways: int | None, classes: Tensor | None, digest: bytes) -> Scored:
+def _score(batch: Draw | Episode, episodes: EpisodeSource, output: Tensor | None, start: int) -> Scored:
+    """The scores of a batch by the learner's output for its tasks from `start` on; 0 for all others."""
+    ways: int | None
+    if isinstance(batch, Draw) and isinstance(episodes, Episodes):
+        y, ways, classes = batch.query_y, batch.classes.shape[1], batch.classes.gather(1, batch.query_y)
+        digest = _rows_digest(episodes, batch)
+    else:
+        assert isinstance(batch, Episode)
+        y, ways, classes = batch.query.y, batch.support.ways, None
+        digest = _digest(batch.support.y, y)
+    values = torch.zeros(len(y), dtype=torch.float64)
+    hits = None if ways is None else torch.zeros(y.shape)
+    if output is None:
+        return Scored(values, hits, classes, 0, digest)
+    own = slice(start, start + len(output))
+    y = y[own].to(output.device)
     expected = y.shape if ways is None else (*y.shape, ways)
     if output.shape != expected:
         kind = "outputs [B, Q, *out]" if ways is None else "logits [B, Q, ways]"
@@ -184,13 +205,15 @@ def _score(output: Tensor, y: Tensor, ways: int | None, classes: Tensor | None, 
     flat = output.reshape(*y.shape[:2], -1)
     finite = flat.isfinite().all(2) if ways is None else flat.amax(2).isfinite()  # [B, Q]; −inf rules a class out
     not_finite = int((~finite).sum())
-    if ways is None:
-        return Scored((output - y).square().flatten(1).mean(1).cpu(), None, None, not_finite, digest)
-    hits = ((output.argmax(-1) == y) & finite).float().cpu()  # the argmax of NaN is a class too
-    return Scored(hits.mean(1), hits, classes, not_finite, digest)
+    if hits is None:
+        values[own] = (output - y).square().flatten(1).mean(1).cpu().double()
+    else:
+        hits[own] = ((output.argmax(-1) == y) & finite).float().cpu()  # the argmax of NaN is a class too
+        values[own] = hits[own].mean(1).double()
+    return Scored(values, hits, classes, not_finite, digest)
 
 
-def _drawn(episodes: Episodes, draw: Draw) -> bytes:
+def _rows_digest(episodes: Episodes, draw: Draw) -> bytes:
     return _digest(*draw, "\0".join(episodes.pool.names).encode())
 
 

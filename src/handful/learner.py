@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from operator import itemgetter
 from typing import Any, ClassVar, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from .encoders.normalization import policies_of, shares_statistics
 from .episode import Data, Episode, Support, join_data, leading, map_data
 from .errors import ShapeError
+from .ops.buffers import settle_
 from .ops.tasks import pure_call
 
 __all__ = ["EmbeddingLearner", "Learner", "query_loss", "task_losses"]
@@ -95,7 +98,7 @@ class EmbeddingLearner(Learner):
     @final
     def embed(self, x: Data) -> Tensor:
         """Features of examples: [B, S, *shape] -> [B, S, F]. Buffers of the encoder stay as they are."""
-        return self._features(lambda examples: pure_call(self.encoder, examples), x)
+        return self._features(x, keep=False)
 
     @final
     def adapt(self, support: Support) -> Any:
@@ -116,19 +119,29 @@ class EmbeddingLearner(Learner):
             raise ShapeError(f"{type(self).__name__} learns classes; a regression task (ways=None) came")
         sizes = [support.y.shape[1], query.y.shape[1]]
         if shares_statistics(self.encoder):  # policy "batch": each set by itself, as in adapt and predict
-            z_support, z_query = self._features(self.encoder, support.x), self._features(self.encoder, query.x)
+            z_support, z_query = self._features(support.x, keep=True), self._features(query.x, keep=True)
         else:
-            features = self._features(self.encoder, join_data([support.x, query.x], 1))
+            features = self._features(join_data([support.x, query.x], 1), keep=True)
             z_support, z_query = torch.split(features, sizes, 1)
         state = self.adapt_features(z_support, support.y, support.ways, support.weight)
         return task_losses(self.predict_features(state, z_query), query.y).mean()
 
-    def _features(self, encoder: Callable[[Data], Tensor], x: Data) -> Tensor:
+    def _features(self, x: Data, *, keep: bool) -> Tensor:
+        """Features [B, S, F]. With `keep`, running statistics become the mean over tasks, each from the same start."""
         tasks, examples = leading(x)
-        if shares_statistics(self.encoder, training=self.encoder.training):  # in a task, never between tasks
-            return torch.stack([encoder(map_data(itemgetter(task), x)) for task in range(tasks)])
-        z = encoder(map_data(lambda leaf: leaf.flatten(0, 1), x))
-        return z.view(tasks, examples, *z.shape[1:])
+        call: Callable[[Data], Tensor] = self.encoder if keep else partial(pure_call, self.encoder)
+        if not shares_statistics(self.encoder, training=self.encoder.training):
+            z = call(map_data(lambda leaf: leaf.flatten(0, 1), x))
+            return z.view(tasks, examples, *z.shape[1:])
+        parts = [map_data(itemgetter(task), x) for task in range(tasks)]  # in a task, never between tasks
+        if not keep or tasks == 1 or not self.encoder.training:
+            return torch.stack([call(part) for part in parts])
+        own = dict(self.encoder.named_buffers())
+        left = [{name: buffer.clone() for name, buffer in own.items()} for _ in parts]
+        features = [functional_call(self.encoder, *pair) for pair in zip(left, parts, strict=True)]
+        for name, buffer in own.items():
+            settle_(buffer, torch.stack([buffers[name] for buffers in left]))
+        return torch.stack(features)
 
 
 def task_losses(output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .checkpoint import Checkpoint, load_checkpoint
 from .data.pool import ClassPool
+from .distributed import ALONE, Ranks
 from .errors import SpecError, unknown_name
 from .evaluation import Evaluation, evaluate
 from .files import storage_errors, write_file
@@ -114,30 +115,34 @@ def reproduce(
     seeds: int = 1,
     device: str = "cpu",
     stop: Callable[[], bool] = lambda: False,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Event | Outcome]:
-    """Train (or go on, or take a finished run), evaluate, and write `results/NAME.json`.
+    """Train (or go on, or take a finished run), evaluate, and write `results/NAME.json`. `ranks` share the work.
 
     Yields the events of training and, last, the Outcome; no Outcome if training was interrupted.
 
     With several seeds the value is the mean over training runs and the interval is over these runs; with one, the
     interval is over tasks.
     """
-    with storage_errors(results):  # hours of training before this is known would be a pity
-        results.mkdir(parents=True, exist_ok=True)
-    _check(recipe)
+    if ranks.first:
+        with storage_errors(results):  # hours of training before this is known would be a pity
+            results.mkdir(parents=True, exist_ok=True)
+    _check(recipe, ranks)
     evaluations, notes, origin = [], [], commit()
     for spec, folder in training_runs(recipe, runs, seeds):
-        for event in fit(spec, folder, resume=True, device=device, stop=stop):
+        for event in fit(spec, folder, resume=True, device=device, stop=stop, ranks=ranks):
             yield event
             if event.stopped == "interrupted":
                 return
-        finished = load_checkpoint(folder / "last")
-        chosen = finished if spec.validation is None else load_checkpoint(folder / "best")
-        data = load_data(spec)
+        finished = load_checkpoint(folder / "last", ranks=ranks)
+        chosen = finished if spec.validation is None else load_checkpoint(folder / "best", ranks=ranks)
+        data = load_data(spec, ranks=ranks)
         learner = retuned(chosen, recipe.evaluation).to(device)
-        evaluation = evaluate(learner, recipe.evaluation.draw_from(data), tasks=recipe.evaluation.tasks)
-        with storage_errors(folder):
-            np.save(folder / f"{recipe.name}.npy", evaluation.values, allow_pickle=False)
+        trials = recipe.evaluation
+        evaluation = evaluate(learner, trials.draw_from(data), tasks=trials.tasks, ranks=ranks)
+        if ranks.first:
+            with storage_errors(folder):
+                np.save(folder / f"{recipe.name}.npy", evaluation.values, allow_pickle=False)
         evaluations.append(evaluation)
         notes.append(
             {
@@ -163,7 +168,7 @@ def reproduce(
         "tasks": recipe.evaluation.tasks,
         "transductive": evaluations[0].transductive,
         "published": None if recipe.published is None else recipe.published.model_dump(),
-        "command": f"handful reproduce {recipe.given}" + (f" --seeds {seeds}" if seeds > 1 else ""),
+        "command": _command(ranks) + f" reproduce {recipe.given}" + (f" --seeds {seeds}" if seeds > 1 else ""),
         "commit": notes[-1]["commits"][-1],
         "evaluation_commit": origin,
         "train_seconds": round(sum(note["train_seconds"] for note in notes), 1),
@@ -173,15 +178,20 @@ def reproduce(
         "evaluation": recipe.evaluation.model_dump(mode="json"),
         "data": data.digest if isinstance(data, ClassPool) else repr(data),
         "versions": versions(),
-        "machine": describe_machine(device),
+        "machine": describe_machine(device) | ({"processes": ranks.size} if ranks.size > 1 else {}),
     }
-    write_file(results / f"{recipe.name}.json", _json(table))
+    if ranks.first:
+        write_file(results / f"{recipe.name}.json", _json(table))
     yield Outcome(table, tuple(evaluations))
 
 
-def _check(recipe: Recipe) -> None:
+def _command(ranks: Ranks) -> str:
+    return "handful" if ranks.size == 1 else f"torchrun --nproc-per-node={ranks.size} -m handful"
+
+
+def _check(recipe: Recipe, ranks: Ranks) -> None:
     """Refuse an evaluation that cannot be, before hours of training."""
-    data = load_data(recipe.spec)
+    data = load_data(recipe.spec, ranks=ranks)
     recipe.evaluation.draw_from(data)
     retuned(Checkpoint(recipe.spec, build(recipe.spec), 0), recipe.evaluation)
     metric = "accuracy" if isinstance(data, ClassPool) else "mse"

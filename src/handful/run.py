@@ -11,28 +11,29 @@ On a CPU a resumed run gives the same bits as one that was never stopped, also a
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from .errors import DataError, MissingExtraError, SpecError, StorageError
+from .distributed import ALONE, Ranks
+from .errors import DataError, RankError, SpecError, StorageError
 from .evaluation import evaluate
-from .files import locked, recover_folder, storage_errors, write_file
+from .files import locked, recover_folder, storage_errors
+from .log import Log, tensorboard_writer
 from .machine import commit
 from .spec import Spec, build, load_data, make_optimizer, make_schedule
-from .training import REMEDY, Step, train
+from .training import REMEDY, train
 
 __all__ = ["Event", "Progress", "commits", "fit", "interruptible"]
 
@@ -66,12 +67,6 @@ class Progress:
     score: float | None = None
 
 
-class _Board(Protocol):
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
-
-    def close(self) -> None: ...
-
-
 def fit(
     spec: Spec,
     folder: str | Path,
@@ -82,6 +77,7 @@ def fit(
     save_every: float = 30.0,
     tensorboard: bool = False,
     stop: Callable[[], bool] = lambda: False,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Event]:
     """Train a spec in a folder; yields after each step. The last event says why it stopped.
 
@@ -93,24 +89,28 @@ def fit(
         log_every: steps between log lines.
         save_every: seconds between checkpoints to resume from.
         tensorboard: write TensorBoard events too.
-        stop: asked after each step; True saves and ends the run as "interrupted".
+        stop: asked after each step; True (on any rank) saves and ends the run as "interrupted".
+        ranks: processes that share the work, each of which calls this; only the first touches the folder.
 
     Raises:
         StorageError: the folder holds a run (and `resume` is off), is in use by another process, or not writable.
         SpecError: the run in the folder is of another spec.
         DataError: the loss or the weights are not finite, or the data do not fit.
+        RankError: another process of the run ended.
     """
     folder = Path(folder)
-    board = _board() if tensorboard else None
-    data = load_data(spec)
+    board = tensorboard_writer() if tensorboard and ranks.first else None
+    if ranks.send([spec.digest.encode()]) != [spec.digest.encode()]:
+        raise SpecError("the processes of this run read different specs; give every machine the same file")
+    data = load_data(spec, ranks=ranks)
     episodes = spec.train.draw_from(data)
     validation = spec.validation
     trials = None if validation is None else validation.draw_from(data)
     learner = build(spec)  # a spec of which nothing can be made leaves no folder
-    _refuse_foreign(folder)
-    with locked(folder / ".lock", f"another process trains in {folder}; wait for it or choose another folder"):
-        begun = _begin(folder, spec, resume)
-        _sweep(folder)
+    with _held(folder) if ranks.first else nullcontext():
+        begun = _begin(folder, spec, resume, ranks)
+        if ranks.first:
+            _sweep(folder)
         learner = (learner if begun is None else begun.learner).to(device)
         optimizer = make_optimizer(spec, learner)
         start, progress = 0, Progress()
@@ -130,12 +130,14 @@ def fit(
 
         def save(name: str, step: int, *, whole: bool) -> None:
             if not all(bool(torch.isfinite(p).all()) for p in learner.parameters()):  # their gradients were not
-                raise DataError(f"training: the weights are not finite after {step} steps; {REMEDY}; {_kept(folder)}")
+                raise DataError(f"training: the weights are not finite after {step} steps; {REMEDY}")
+            if not ranks.first:
+                return
             notes = {"progress": progress.__dict__, "score": progress.score, "commits": history}
             kept = optimizer if whole else None
             save_checkpoint(folder / name, learner, spec, step=step, notes=notes, optimizer=kept)
 
-        with closing(_Log(folder, start, board)) as log:
+        with closing(Log(folder if ranks.first else None, start, board)) as log, _telling(folder):
             clock = saved = time.perf_counter()
             steps = train(
                 learner,
@@ -148,21 +150,24 @@ def fit(
                 accumulate=spec.train.accumulate,
                 precision=spec.train.precision,
                 seed=spec.train.seed,
+                ranks=ranks,
             )
-            for step in _guarded(steps, folder):
+            for step in steps:
                 done = step.t + 1
                 loss = float(step.loss)
+                if not math.isfinite(loss):  # an accelerator's
+                    raise DataError(f"training: the loss is {loss} at step {step.t}; {REMEDY}")
                 progress = replace(progress, seconds=progress.seconds + time.perf_counter() - clock)
                 finished = done == spec.train.steps
                 score = ci95 = None
                 if validation is not None and trials is not None and (finished or done % validation.every == 0):
-                    result = evaluate(learner, trials, tasks=validation.tasks)
+                    result = evaluate(learner, trials, tasks=validation.tasks, ranks=ranks)
                     score, ci95 = result.mean
                     progress = _validated(progress, score, done, lower=result.metric == "mse")
                     log.write(done, validation=score, ci95=ci95, metric=result.metric)
                     if progress.best_step == done:
                         save("best", done, whole=False)
-                ended = "finished" if finished else "interrupted" if stop() else ""
+                ended = "finished" if finished else "interrupted" if ranks.any(stop()) else ""
                 if not finished and patience is not None and progress.worse >= patience:
                     ended = "patience"
                 if done % log_every == 0 or ended in ("finished", "patience"):  # not where it was stopped
@@ -172,6 +177,7 @@ def fit(
                     saved = time.perf_counter()
                 yield Event(done, spec.train.steps, loss, score, ci95, progress.best, progress.seconds, ended)
                 if ended:
+                    ranks.meet()  # nobody leaves before it is saved
                     break
                 clock = time.perf_counter()
 
@@ -182,38 +188,42 @@ def commits(checkpoint: Checkpoint) -> list[str | None]:
     return kept
 
 
-def _guarded(steps: Iterator[Step], folder: Path) -> Iterator[Step]:
-    """The steps, whose losses are finite; where training fails, the error says what there is to go on from."""
+@contextmanager
+def _telling(folder: Path) -> Iterator[None]:
+    """Where training fails, the error says what there is to go on from."""
     try:
-        for step in steps:
-            if not math.isfinite(step.loss):  # an accelerator's
-                raise DataError(f"training: the loss is {float(step.loss)} at step {step.t}; {REMEDY}")
-            yield step
-    except DataError as error:
-        raise DataError(f"{error}; {_kept(folder)}") from error
+        yield
+    except (DataError, RankError) as error:
+        kept = "no checkpoint was saved"
+        if (folder / "last").exists():
+            kept = f"the last good checkpoint is {folder / 'last'}"
+        raise type(error)(f"{error}; {kept}") from error
 
 
-def _kept(folder: Path) -> str:
-    return f"the last good checkpoint is {folder / 'last'}" if (folder / "last").exists() else "no checkpoint was saved"
-
-
-def _refuse_foreign(folder: Path) -> None:
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """The folder for this process alone."""
     with storage_errors(folder):
         names = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if names - {".lock"} and not names & {"last", "log.jsonl"}:
         raise StorageError(f"{folder}: expected a new or empty folder for the run; choose another one")
+    with locked(folder / ".lock", f"another process trains in {folder}; wait for it or choose another folder"):
+        yield
 
 
-def _begin(folder: Path, spec: Spec, resume: bool) -> Checkpoint | None:
-    recover_folder(folder / "last")
-    if not (folder / "last").exists():
+def _begin(folder: Path, spec: Spec, resume: bool, ranks: Ranks) -> Checkpoint | None:
+    begun = False
+    if ranks.first:
+        recover_folder(folder / "last")
+        begun = (folder / "last").exists()
+        if begun and not resume:
+            raise StorageError(f"{folder}: holds a run already; go on with it (--resume) or choose another folder")
+    if not ranks.any(begun):
         return None
-    if not resume:
-        raise StorageError(f"{folder}: holds a run already; go on with it (--resume) or choose another folder")
-    begun = load_checkpoint(folder / "last")
-    if begun.spec != spec:
+    checkpoint = load_checkpoint(folder / "last", ranks=ranks)
+    if checkpoint.spec != spec:
         raise SpecError(f"{folder}: holds a run of another spec; go on with that one, or choose another folder")
-    return begun
+    return checkpoint
 
 
 def _sweep(folder: Path) -> None:
@@ -238,63 +248,24 @@ def _validated(progress: Progress, score: float, step: int, *, lower: bool) -> P
     )
 
 
-class _Log:
-    """JSON lines, cut back to the step that a run goes on from."""
-
-    def __init__(self, folder: Path, start: int, board: Callable[..., _Board] | None) -> None:
-        path = self.path = folder / "log.jsonl"
-        kept = []
-        if path.exists():
-            for line in path.read_text().splitlines():
-                try:
-                    if json.loads(line)["step"] <= start:
-                        kept.append(line + "\n")
-                except (ValueError, KeyError, TypeError):
-                    break  # a line cut short by a kill, and nothing after it
-        write_file(path, "".join(kept))
-        self.board: _Board | None = None
-        if board is not None:
-            with storage_errors(folder):
-                self.board = board(str(folder / "events"), purge_step=start + 1 if start else None)
-
-    def close(self) -> None:
-        if self.board is not None:
-            self.board.close()
-
-    def write(self, step: int, **values: Any) -> None:
-        with storage_errors(self.path), open(self.path, "a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-        if self.board is not None:
-            for name, value in values.items():
-                if isinstance(value, float):
-                    self.board.add_scalar(name, value, step)
-
-
-def _board() -> Callable[..., _Board]:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MissingExtraError(
-            'TensorBoard logs need the package tensorboard: pip install "handful[tensorboard]"'
-        ) from error
-    return SummaryWriter
-
-
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Within, the first Ctrl-C only makes the given function answer True; a second one interrupts as usual."""
+    """Within, Ctrl-C or SIGTERM only makes the given function answer True; a second Ctrl-C interrupts as usual."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(number: int, frame: FrameType | None) -> None:
         asked.set()
-        signal.signal(signal.SIGINT, before)
+        if number == signal.SIGINT:  # a launcher may send SIGTERM again while the last checkpoint is written
+            signal.signal(number, before[signal.SIGINT])
 
-    signal.signal(signal.SIGINT, ask)
+    for number in before:
+        signal.signal(number, ask)
     try:
         yield asked.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -24,6 +24,7 @@ from .data import DATASETS
 from .data.episodes import Episodes
 from .data.functions import FunctionEpisodes
 from .data.pool import ClassPool
+from .distributed import ALONE, Ranks
 from .encoders import ENCODERS
 from .episode import EpisodeSource
 from .errors import DataError, SpecError, unknown_name
@@ -203,14 +204,15 @@ def build(spec: Spec) -> Learner:
         return result
 
 
-def load_data(spec: Spec) -> Any:
-    """The data set of a spec: a ClassPool or a function family.
+def load_data(spec: Spec, *, ranks: Ranks = ALONE) -> Any:
+    """The data set of a spec: a ClassPool or a function family. On each machine one process prepares it for all.
 
     Raises:
         DataError: its examples do not have the shape that the encoder expects.
     """
     entry = _entry("data set", spec.data, DATASETS)
-    data = entry.load(**_options(entry.load, spec.data, "data"))
+    with ranks.one_a_machine_first():
+        data = entry.load(**_options(entry.load, spec.data, "data"))
     shapes = inspect.signature(_entry("encoder", spec.encoder, ENCODERS)).parameters.get("shape")
     expected = spec.encoder.options.get("shape", shapes and shapes.default)
     shape = data.shape if isinstance(data, ClassPool) else (1,)

@@ -10,6 +10,7 @@ weights and the optimizer's state of that moment, continues bit for bit.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Literal, NamedTuple
@@ -17,15 +18,23 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from .episode import EpisodeSource
+from .data.episodes import drawn
+from .distributed import ALONE, Ranks
+from .episode import Episode, EpisodeSource
 from .errors import DataError, SpecError, unknown_name
 from .learner import Learner
+from .ops.buffers import Buffers
 from .ops.seeds import seed_of
 
 __all__ = ["OPTIMIZERS", "REMEDY", "SCHEDULES", "Schedule", "Step", "train"]
 
 REMEDY = "lower the learning rates or clip gradients"
 """What to do when training diverges."""
+
+IDLE = (
+    "training: some of the {} processes have no task in a step and wait for the others; "
+    "raise `batch` or `accumulate`, or start fewer"
+)
 
 Schedule = Callable[[int], float]
 """From a step to a factor on the learning rate."""
@@ -87,6 +96,7 @@ def train(
     accumulate: int = 1,
     precision: Literal["float32", "bfloat16"] = "float32",
     seed: int = 0,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Step]:
     """Descend the learner's loss; yields after each step.
 
@@ -101,9 +111,11 @@ def train(
         start: where to begin; earlier steps are taken to be done.
         schedule: factor on the learning rates at each step.
         clip: greatest norm of all gradients together.
-        accumulate: batches a step, their gradients averaged.
+        accumulate: batches a step, their gradients averaged. Running statistics see them as one larger batch: each
+            begins from those before the step, and the mean stays.
         precision: "bfloat16" runs the forward pass in automatic mixed precision.
         seed: of the learner's own noise (dropout, sampling). The global random state stays as it was.
+        ranks: processes that share the tasks of each step; each yields the same steps and has the same weights.
 
     Raises:
         SpecError, UnknownNameError: an argument is out of range, or the learner has no parameters.
@@ -126,6 +138,8 @@ def train(
     frozen = [module for module in learner.modules() if learner.training and not module.training]
     mixed = torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
     devices = [device] if device.type == "cuda" else []
+    apart = [ranks.rank] if ranks.rank else []  # noise of its own for every rank
+    ranks.broadcast_([*learner.parameters(), *learner.buffers()])
     for t in range(start, steps):
         learner.train()
         for module in frozen:
@@ -134,17 +148,29 @@ def train(
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * schedule(t)
         optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=device)
+        total, idle = torch.zeros((), device=device), True
+        buffers = Buffers(learner.buffers()) if accumulate > 1 or ranks.size > 1 else None
         with torch.random.fork_rng(devices):
-            torch.default_generator.manual_seed(seed_of("noise", seed, t))  # torch.manual_seed is slow
+            torch.default_generator.manual_seed(seed_of("noise", seed, t, *apart))  # torch.manual_seed is slow
             if devices:
-                torch.cuda.manual_seed(seed_of("noise", seed, t))
+                torch.cuda.manual_seed(seed_of("noise", seed, t, *apart))
             for part in range(accumulate):
-                episode = episodes[t * accumulate + part].to(device, non_blocking=True)
+                episode, weight = _own(episodes, t * accumulate + part, ranks, part)
+                if episode is None:
+                    continue
+                episode = episode.to(device, non_blocking=True)
                 with mixed:
-                    loss = learner.loss(episode) / accumulate
+                    loss = learner.loss(episode) * weight / accumulate
                 loss.backward()  # type: ignore[no-untyped-call]
-                total += loss.detach()
+                total, idle = total + loss.detach(), False
+                if buffers is not None:
+                    buffers.add(weight / accumulate)
+        if ranks.size > 1:
+            if t == start and ranks.any(idle) and ranks.first:
+                warnings.warn(IDLE.format(ranks.size), stacklevel=2)
+            total = _summed(ranks, parameters, total, buffers)
+        if buffers is not None:
+            buffers.settle()
         if checked and not math.isfinite(total):
             raise DataError(f"training: the loss is {float(total)} at step {t}; {REMEDY}")
         if clip is not None:
@@ -155,3 +181,29 @@ def train(
         optimizer.step()
         learner.eval()
         yield Step(t, total)
+
+
+def _own(episodes: EpisodeSource, t: int, ranks: Ranks, turn: int) -> tuple[Episode | None, float]:
+    """This rank's tasks of batch t, and how large a part of it they are. No other pictures are gathered."""
+    batch, make = drawn(episodes, t)
+    start, stop = ranks.share(batch.tasks, turn)
+    return (make(start, stop) if start < stop else None), (stop - start) / batch.tasks
+
+
+def _summed(ranks: Ranks, parameters: Sequence[Tensor], loss: Tensor, buffers: Buffers | None) -> Tensor:
+    """Add up the gradients, the loss and what happened to the buffers; the loss.
+
+    A parameter without a gradient on every rank stays without one. Which have one is asked on the CPU, which waits
+    for no accelerator, and where a rank that ended is noticed before anyone waits for it there.
+    """
+    found = torch.tensor([parameter.grad is not None for parameter in parameters]).long()
+    ranks.sum_([found])
+    gradients = []
+    for parameter, count in zip(parameters, found.tolist(), strict=True):
+        if count:
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            gradients.append(parameter.grad)
+    loss = loss.double()  # a rank without tasks does not know its type
+    ranks.sum_([*gradients, loss, *([] if buffers is None else buffers.changes)])
+    ranks.broadcast_([] if buffers is None else buffers.counters)
+    return loss

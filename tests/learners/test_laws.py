@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from handful.checkpoint import load_checkpoint, save_checkpoint
 from handful.data import FunctionEpisodes, Sinusoid
+from handful.distributed import Ranks
 from handful.encoders import MLP
 from handful.episode import Episode, Query, Support
 from handful.learner import Learner, query_loss
@@ -249,16 +250,28 @@ def test_loss_is_the_query_loss_after_adapting(variant: Variant) -> None:
 
 
 @EVERY
-def test_parts_of_a_batch_on_ranks_give_the_gradient_of_the_batch(variant: Variant) -> None:
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_any_split_of_a_batch_over_ranks_is_the_batch(variant: Variant, size: int) -> None:
+    """The loss, its gradient, and what becomes of running statistics: sums over shares, each by its weight."""
     learner, episode = variant.make(steps=3), tasks(4)
-    state = copy.deepcopy(learner.state_dict())
-    parts = []
-    for a in (0, 2):
-        parts.append(slopes(learner.loss(episode.part(a, a + 2)), learner))
-        learner.load_state_dict(state)
-    whole = slopes(learner.loss(episode), learner)
-    for one, two, every in zip(*parts, whole, strict=True):
-        assert torch.allclose((one + two) / 2, every, rtol=1e-8, atol=1e-11)
+    before = copy.deepcopy(learner.state_dict())
+
+    def found(part: Episode) -> list[Tensor]:
+        learner.load_state_dict(before)
+        loss = learner.loss(part)
+        return [*slopes(loss, learner), loss.detach(), *(buffer.clone() for buffer in learner.buffers())]
+
+    whole = found(episode)
+    sums = [torch.zeros_like(leaf) for leaf in whole]
+    for rank in range(size):
+        start, stop = Ranks(rank, size).share(episode.tasks)
+        if start < stop:
+            for total, leaf in zip(sums, found(episode.part(start, stop)), strict=True):
+                total += leaf * (stop - start) / episode.tasks
+    for total, leaf in zip(sums, whole, strict=True):
+        assert torch.allclose(total, leaf, rtol=1e-8, atol=1e-11)
+    moved = [not torch.equal(before[name], buffer) for name, buffer in learner.named_buffers()]
+    assert all(moved) != (variant.policy == "frozen") or not moved
 
 
 @EVERY

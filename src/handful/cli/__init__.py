@@ -18,9 +18,6 @@ def main(arguments: list[str] | None = None) -> None:
             stream.reconfigure(errors="replace")  # a terminal that cannot show "±" shows "?"
     try:
         app(args=arguments, prog_name="handful")
-    except HandfulError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
+    except (HandfulError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -15,7 +15,7 @@ from ..files import write_file
 from ..ledger import percent
 from ..spec import Tasks, checked, load_data
 from .progress import console
-from .training import prepare
+from .training import prepared
 
 __all__ = ["run_evaluate"]
 
@@ -34,29 +34,31 @@ def run_evaluate(
     json: bool,
 ) -> None:
     """Evaluate a checkpoint, alone or against another one on the same tasks."""
-    prepare(device, threads)
-    checkpoint = load_checkpoint(path)
-    other = None if against is None else load_checkpoint(against)
-    if other is not None and other.spec.data != checkpoint.spec.data:
-        raise SpecError(f"{path} and {against} are of different data, so that they have no tasks in common")
-    trials = _trials(checkpoint, tasks_of)
-    with console().status("evaluating"):
-        data = load_data(checkpoint.spec)
-        result = evaluate(checkpoint.learner.to(device), trials.draw_from(data), tasks=tasks)
-        rival = None
-        if other is not None:
-            rival = evaluate(other.learner.to(device), trials.draw_from(data), tasks=tasks)
-    if record is not None:
-        write_file(record, _csv(result, rival))
-    table = _table(path, checkpoint, trials, result)
-    if rival is not None and against is not None:
-        difference = compare(result, rival)
-        table["against"] = {"checkpoint": str(against), "value": rival.mean.value, "ci95": rival.mean.ci95}
-        table["difference"] = {"value": difference.value, "ci95": difference.ci95}
-    if json:
-        print(json_module.dumps(table, indent=2, ensure_ascii=False))
-        return
-    _show(table)
+    with prepared(device, threads) as (ranks, own):
+        checkpoint = load_checkpoint(path, ranks=ranks)
+        other = None if against is None else load_checkpoint(against, ranks=ranks)
+        if other is not None and other.spec.data != checkpoint.spec.data:
+            raise SpecError(f"{path} and {against} are of different data, so that they have no tasks in common")
+        trials = _trials(checkpoint, tasks_of)
+        with console(ranks).status("evaluating"):
+            data = load_data(checkpoint.spec, ranks=ranks)
+            result, rival = (
+                None if one is None else evaluate(one.learner.to(own), trials.draw_from(data), tasks=tasks, ranks=ranks)
+                for one in (checkpoint, other)
+            )
+        if not ranks.first or result is None:
+            return
+        if record is not None:
+            write_file(record, _csv(result, rival))
+        table = _table(path, checkpoint, trials, result)
+        if rival is not None and against is not None:
+            difference = compare(result, rival)
+            table["against"] = {"checkpoint": str(against), "value": rival.mean.value, "ci95": rival.mean.ci95}
+            table["difference"] = {"value": difference.value, "ci95": difference.ci95}
+        if json:
+            print(json_module.dumps(table, indent=2, ensure_ascii=False))
+        else:
+            _show(table)
 
 
 def _trials(checkpoint: Checkpoint, tasks_of: dict[str, Any]) -> Tasks:

@@ -9,18 +9,19 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..distributed import ALONE, Ranks
 from ..run import Event
 
 __all__ = ["console", "describe", "follow", "training_bar"]
 
 
-def console() -> Console:
-    """Where progress and messages go."""
-    return Console(stderr=True)
+def console(ranks: Ranks = ALONE) -> Console:
+    """Where progress and messages go; of many processes, those of the first."""
+    return Console(stderr=True, quiet=not ranks.first)
 
 
 @contextmanager
-def training_bar() -> Iterator[Progress]:
+def training_bar(out: Console | None = None) -> Iterator[Progress]:
     """A bar with loss, validation score and remaining time; it appears with the first event."""
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -30,7 +31,7 @@ def training_bar() -> Iterator[Progress]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    bar = Progress(*columns, console=console(), refresh_per_second=4)
+    bar = Progress(*columns, console=out or console(), refresh_per_second=4)
     try:
         yield bar
     finally:

@@ -7,7 +7,7 @@ by one gather, so that an encoder that does not adapt can embed each example onc
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import index
 from typing import NamedTuple
 
@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..episode import Episode, Query, Support
+from ..episode import Episode, EpisodeSource, Query, Support
 from ..errors import DataError
 from ..ops.seeds import generator
 from .pool import ClassPool
 
-__all__ = ["Draw", "Episodes", "Range", "count_of", "range_of"]
+__all__ = ["Draw", "Episodes", "Range", "count_of", "drawn", "range_of"]
 
 Range = int | tuple[int, int]
 """A number, or the least and the greatest of a range drawn from uniformly for each batch."""
@@ -37,6 +37,15 @@ class Draw(NamedTuple):
     support_y: Tensor  # [B, S]
     query: Tensor  # [B, Q]
     query_y: Tensor  # [B, Q]
+
+    @property
+    def tasks(self) -> int:
+        """B, the number of tasks."""
+        return self.classes.shape[0]
+
+    def part(self, start: int, stop: int) -> Draw:
+        """Tasks `start` to `stop`."""
+        return Draw(*(leaf[start:stop] for leaf in self))
 
 
 class Episodes:
@@ -141,6 +150,15 @@ class Episodes:
                 f"episodes: class {name!r} has {count} examples{more}; "
                 f"{support} shots + {self.queries} queries need {need}: ask for fewer, or leave the class out"
             )
+
+
+def drawn(episodes: EpisodeSource, t: int) -> tuple[Draw | Episode, Callable[[int, int], Episode]]:
+    """The t-th batch, as numbers where that can be, and what makes its tasks from start to stop: only these."""
+    if isinstance(episodes, Episodes):
+        draw = episodes.draw(t)
+        return draw, lambda start, stop: episodes.make(draw.part(start, stop))
+    episode = episodes[t]
+    return episode, episode.part
 
 
 def count_of(what: str, value: int) -> int:

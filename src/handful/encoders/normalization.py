@@ -134,14 +134,13 @@ class BatchNorm(nn.Module):
         training = self.training and self.policy != "frozen"
         if training:
             _check_variance(x)
+        mean, variance = self.running_mean[step], self.running_var[step]
         if not training or self.steps == 1:
-            mean, variance = self.running_mean[step], self.running_var[step]
             return F.batch_norm(x, mean, variance, weight, bias, training, self.momentum, self.eps)
-        # under vmap an update of one of several rows would be lost
-        mean, variance = self.running_mean[step].clone(), self.running_var[step].clone()
-        normalized = F.batch_norm(x, mean, variance, weight, bias, training, self.momentum, self.eps)
-        self.running_mean[step].copy_(mean)
-        self.running_var[step].copy_(variance)
+        now = mean.clone(), variance.clone()  # inside `vmap`, an update of a row of several is lost
+        normalized = F.batch_norm(x, *now, weight, bias, True, self.momentum, self.eps)
+        mean.copy_(now[0])
+        variance.copy_(now[1])
         return normalized
 
     def by_batch(self) -> bool:

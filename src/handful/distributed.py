@@ -1,0 +1,188 @@
+"""Many processes, one run: they share the tasks of every batch and add up what they found.
+
+    torchrun --nproc-per-node=4 -m handful train SPEC
+
+starts the processes, `joined` makes them known to each other, and a `Ranks` is what they do together. Alone, which is
+the usual case, `ALONE` does nothing at no cost. CPU tensors travel by Gloo, CUDA tensors by NCCL.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib import import_module
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from .errors import RankError
+
+__all__ = ["ALONE", "TIMEOUT", "Ranks", "joined"]
+
+TIMEOUT = timedelta(minutes=10)
+"""How long to wait for another process that does not answer. One that ended is noticed at once."""
+
+
+class _Store(Protocol):
+    def add(self, key: str, amount: int, /) -> int: ...
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes of a run, seen from one of them. What they do together, all must do, in the same order.
+
+    Attributes:
+        rank: which of them this is, from 0.
+        size: how many there are.
+        local: which of those on this machine.
+        store: what they all can write to while the process that started them lives.
+
+    Raises (every method that talks to others):
+        RankError: another process ended, or cannot be reached.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+    store: _Store | None = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    def share(self, tasks: int, turn: int = 0) -> tuple[int, int]:
+        """This rank's tasks of a batch, start to stop: of all ranks together each task once, as evenly as can be.
+
+        Where they do not come out even, another `turn` gives the rest to the next ranks; on turn 0, to the first.
+        """
+        each, rest = divmod(tasks, self.size)
+        place = (self.rank - turn * rest) % self.size
+        start = place * each + min(place, rest)
+        return start, start + each + (place < rest)
+
+    @torch.no_grad()
+    def sum_(self, tensors: Sequence[Tensor]) -> None:
+        """Put into each tensor its sum over ranks: all of a type travel as one. The same bits on every rank."""
+        if self.size > 1:
+            for group, flat in _flattened(tensors):
+                with _reaching():
+                    dist.all_reduce(flat)
+                _unflatten_(group, flat)
+
+    @torch.no_grad()
+    def broadcast_(self, tensors: Sequence[Tensor]) -> None:
+        """Put into each tensor what it is on the first rank."""
+        if self.size > 1:
+            for group, flat in _flattened(tensors):
+                with _reaching():
+                    dist.broadcast(flat, 0)
+                _unflatten_(group, flat)
+
+    def send(self, parts: Sequence[bytes]) -> list[bytes]:
+        """The first rank's parts, on every rank."""
+        if self.size == 1:
+            return list(parts)
+        count = torch.tensor([len(parts)])
+        self.broadcast_([count])
+        lengths = torch.tensor([len(part) for part in parts]) if self.first else torch.zeros(int(count)).long()
+        self.broadcast_([lengths])
+        whole = torch.zeros(int(lengths.sum()), dtype=torch.uint8)
+        if self.first:
+            whole = torch.frombuffer(bytearray(b"".join(parts)), dtype=torch.uint8)
+        self.broadcast_([whole])
+        return [part.numpy().tobytes() for part in torch.split(whole, lengths.tolist())]
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so on any rank."""
+        if self.size == 1:
+            return flag
+        count = torch.tensor([int(flag)])
+        self.sum_([count])
+        return bool(count)
+
+    def meet(self) -> None:
+        """Wait until all have come here."""
+        self.any(False)
+
+    @contextmanager
+    def one_a_machine_first(self) -> Iterator[None]:
+        """Run the block on one rank of each machine, then on its others: what the one prepares, they find."""
+        if self.local > 0:
+            self.meet()
+        yield
+        if self.local == 0:
+            self.meet()
+
+    def speaks(self) -> bool:
+        """Whether this rank is the one to tell the user what went wrong: the first to ask is."""
+        try:
+            return self.store is None or self.store.add("told", 1) == 1
+        except RuntimeError:  # the store is gone too
+            return self.first
+
+
+ALONE = Ranks()
+"""A single process."""
+
+
+@contextmanager
+def joined(*, cuda: bool = False) -> Iterator[Ranks]:
+    """The processes that torchrun (or what sets the same environment variables) started; ALONE otherwise.
+
+    Raises:
+        RankError: they do not find each other.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1 or "RANK" not in os.environ:
+        yield ALONE
+        return
+    from torch.distributed.rendezvous import rendezvous  # not in every build of torch
+
+    # Imported later, its functions would keep the group as their default arguments: it would never be closed, and now
+    # and then its threads would abort the process at its end.
+    import_module("torch.distributed.nn.functional")
+
+    try:
+        store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
+        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise RankError(
+            f"the {size} processes of this run do not find each other: {reason}; see docs/scaling.md"
+        ) from error
+    try:
+        yield Ranks(rank, size, int(os.environ.get("LOCAL_RANK", "0")), store)
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _reaching() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise RankError(
+            "another process of this run has ended (killed, or out of memory?) or cannot be reached"
+        ) from error
+
+
+def _flattened(tensors: Sequence[Tensor]) -> Iterator[tuple[list[Tensor], Tensor]]:
+    """The tensors of each type and kind of device, and all of them as one vector."""
+    groups: dict[tuple[torch.dtype, str], list[Tensor]] = {}
+    for tensor in tensors:
+        if tensor.numel():
+            groups.setdefault((tensor.dtype, tensor.device.type), []).append(tensor)
+    for group in groups.values():
+        yield group, torch.cat([tensor.flatten() for tensor in group])
+
+
+def _unflatten_(tensors: Sequence[Tensor], flat: Tensor) -> None:
+    for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
