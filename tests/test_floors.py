@@ -23,6 +23,7 @@ FLOORS = {
     "ops": 2,
     "encoders": 3,
     "learner": 4,
+    "gradient_learner": 4,
     "learners": 5,
     "data": 5,
     "training": 6,
@@ -34,7 +35,7 @@ FLOORS = {
     "ledger": 9,
     "cli": 10,
 }
-SAME_FLOOR = {("files", "errors"), ("recipes", "errors"), ("checkpoint", "spec")}
+SAME_FLOOR = {("gradient_learner", "learner"), ("files", "errors"), ("recipes", "errors"), ("checkpoint", "spec")}
 """The only imports between two modules of one floor."""
 
 

@@ -1,0 +1,111 @@
+"""What the engine chooses by itself: how many tasks at once, how many workers, which steps keep their graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["Plan", "affordable_form", "counted", "graph_bytes", "plan", "within"]
+
+M = TypeVar("M")
+R = TypeVar("R")
+
+NUMBERS_AT_ONCE = 32_000
+NUMBERS_A_WORKER = 16_000
+GRAPH_BYTES = 4 << 30
+
+
+class Plan(NamedTuple):
+    """How tasks are mapped."""
+
+    tasks_at_once: int
+    workers: int
+
+
+def plan(
+    tasks: int, numbers: int, device: str, threads: int, *, tasks_at_once: int | None = None, workers: int | None = None
+) -> Plan:
+    """How to map so many tasks, where it is not said.
+
+    On an accelerator all tasks at once. On a CPU as many as have 32,000 numbers together in their examples ...
+
+    Args:
+        tasks: B.
+        numbers: in the examples of one task.
+        device: its type.
+        threads: the caller's threads for tensor operations.
+        tasks_at_once, workers: what is said.
+    """
+    if device != "cpu":
+        return Plan(min(tasks_at_once or tasks, tasks), 1)
+    at_once = tasks_at_once or max(1, NUMBERS_AT_ONCE // max(numbers, 1))
+    if workers is None:
+        workers = threads if tasks * numbers >= NUMBERS_A_WORKER * threads else 1
+    if tasks_at_once is None:  # so that every worker has something to do
+        at_once = min(at_once, -(-tasks // workers))
+    at_once = min(at_once, tasks)
+    return Plan(at_once, min(workers, -(-tasks // at_once)))
+
+
+class _Budget:
+    """How many bytes the graphs of a chunk of tasks may still take, and how many a step takes."""
+
+    def __init__(self, left: float) -> None:
+        self.left, self.step = left, 0
+
+
+_budget: ContextVar[_Budget | None] = ContextVar("handful_budget", default=None)
+
+
+def within(left: float, job: Callable[[M, int], R]) -> Callable[[M, int], R]:
+    """The job with so many bytes for its graphs."""
+
+    def limited(own: M, number: int) -> R:
+        token = _budget.set(_Budget(left))
+        try:
+            return job(own, number)
+        finally:
+            _budget.reset(token)
+
+    return limited
+
+
+@contextmanager
+def counted() -> Iterator[None]:
+    """Takes the graph of a step from the budget. What the first step of a chunk keeps stands for the others."""
+    budget = _budget.get()
+    if budget is None:
+        yield
+        return
+    if budget.step == 0:
+        kept: dict[int, int] = {}
+
+        def count(leaf: Tensor) -> Tensor:
+            storage = leaf.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return leaf
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda leaf: leaf):
+            yield
+        budget.step = max(1, sum(kept.values()))
+    else:
+        yield
+    budget.left -= budget.step
+
+
+def affordable_form() -> Literal["graph", "recompute"]:
+    """Whether another step may keep its graph."""
+    budget = _budget.get()
+    return "recompute" if budget is not None and budget.left < budget.step else "graph"
+
+
+def graph_bytes(device: torch.device) -> float:
+    """How much memory graphs may take: half of an accelerator's, 4 GiB on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory / 2
+    return GRAPH_BYTES
