@@ -74,6 +74,9 @@ VARIANTS: dict[str, list[Variant]] = {
         _maml("group"),
         _maml("running", evaluation_steps=3),
         _maml("per_step", engine={"tasks_at_once": 2}),
+        _maml("batch", engine={"workers": 2}),
+        _maml("running", rates="learned", engine={"workers": 2, "gradient": "recompute"}),
+        _maml("per_step", engine={"gradient": "hvp"}),
     ],
 }
 """Every entry of LEARNERS needs at least one."""

@@ -21,7 +21,6 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ..errors import SpecError, unknown_name
 from .choices import Plan, affordable_form, counted, graph_bytes, plan, within
@@ -176,7 +175,7 @@ class Engine:
                 for gradient, slope in zip(gradients, slopes, strict=True):
                     if slope is not None:
                         gradient += slope
-            value: Tensor = _Known.apply(total, gradients, *wanted)  # type: ignore[no-untyped-call]
+            value: Tensor = _Known.apply(total, gradients, tasks, *wanted)  # type: ignore[no-untyped-call]
             return value, extras
 
         with _told(), plain_attention():
@@ -187,7 +186,8 @@ class Engine:
         device = device_of(module)
         threads = torch.get_num_threads() if device.type == "cpu" and sharable(module) else 1
         workers = 1 if self.gradient == "hvp" else self.workers
-        return plan(tasks, numbers, device.type, threads, tasks_at_once=self.tasks_at_once, workers=workers)
+        sizes = (tasks, numbers, sum(leaf.numel() for leaf in module.parameters()))
+        return plan(*sizes, device.type, threads, tasks_at_once=self.tasks_at_once, workers=workers)
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -199,15 +199,19 @@ class _Known(torch.autograd.Function):
     """A value whose gradient is known already."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *parameters: Tensor) -> Tensor:
-        ctx.gradients = gradients
+    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], tasks: int, *parameters: Tensor) -> Tensor:
+        ctx.gradients, ctx.tasks = gradients, tasks
         return value.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph=True
+            raise SpecError(
+                "a loss computed in chunks of tasks has a first derivative only; for more, compute it in one piece: "
+                f"set engine = {{ tasks_at_once = {ctx.tasks}, workers = 1 }}"
+            )
         (scale,) = upstream
-        return None, None, *(scale * gradient for gradient in ctx.gradients)
+        return None, None, None, *(scale * gradient for gradient in ctx.gradients)
 
 
 _messages: ContextVar[list[str] | None] = ContextVar("handful_messages", default=None)

@@ -13,8 +13,10 @@ by the symmetry of second derivatives: the right sides are what "hvp" computes, 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -140,6 +142,7 @@ class _Problem:
         return _spread(torch.autograd.grad(outputs, inputs, vectors, create_graph=again, allow_unused=True), needed)
 
     def _forward_over_reverse(self, theta: Sequence[Tensor], direction: Found, needed: Sequence[bool]) -> Found:
+        _load_forward_mode()
         with forward_mode.dual_level():
             leaves = _leaves([leaf.contiguous() for leaf in theta], needed)  # tangents cannot overlap themselves
             for index, vector in zip(self.wanted, direction, strict=True):
@@ -159,6 +162,14 @@ class _Problem:
             torch.set_rng_state(self.noise[0])
             for state in self.noise[1:]:
                 torch.get_device_module(self.device).set_rng_state(state, self.device)
+
+
+@cache
+def _load_forward_mode() -> None:
+    """torch compiles some derivatives when forward mode is first used, and warns of its own way to do so."""
+    with warnings.catch_warnings(), forward_mode.dual_level():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        forward_mode.make_dual(torch.zeros(()), torch.zeros(()))  # type: ignore[no-untyped-call]
 
 
 def _leaf(tensor: Tensor) -> Tensor:

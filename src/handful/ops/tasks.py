@@ -44,8 +44,13 @@ def call_each(module: nn.Module, state: Named, x: Any) -> Tensor:
     first = x if isinstance(x, Tensor) else next(iter(x.values()))
     tasks = first.shape[0]
     with plain_attention():
-        if tasks == 1 or torch.is_autocast_enabled(first.device.type) or any(map(_unmappable, module.modules())):
-            rows = [map_tasks(itemgetter(task), (dict(state), x)) for task in range(tasks)]
+        if tasks == 1:
+            return call(*map_tasks(lambda leaf: leaf.squeeze(0), (dict(state), x))).unsqueeze(0)
+        if torch.is_autocast_enabled(first.device.type) or any(map(_unmappable, module.modules())):
+            apart = {name: leaf.unbind() if leaf.requires_grad else leaf for name, leaf in state.items()}
+            rows = [
+                ({n: leaf[task] for n, leaf in apart.items()}, map_tasks(itemgetter(task), x)) for task in range(tasks)
+            ]
             return torch.stack([call(*row) for row in rows])
         try:
             mapped: Tensor = vmap(call, randomness="different")(dict(state), x)
