@@ -25,6 +25,7 @@ FLOORS = {
     "kernels": 2,
     "encoders": 3,
     "learner": 4,
+    "gradient_learner": 4,
     "learners": 5,
     "data": 5,
     "training": 6,
@@ -38,7 +39,7 @@ FLOORS = {
     "cli": 10,
     "__main__": 11,
 }
-SAME_FLOOR = {("files", "errors"), ("recipes", "errors"), ("checkpoint", "spec")}
+SAME_FLOOR = {("gradient_learner", "learner"), ("files", "errors"), ("recipes", "errors"), ("checkpoint", "spec")}
 """The only imports between two modules of one floor."""
 
 

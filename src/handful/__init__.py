@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from .episode import Episode, Query, Support
     from .errors import HandfulError
     from .evaluation import Evaluation, compare, evaluate
+    from .gradient_learner import GradientLearner
     from .learner import EmbeddingLearner, Learner, query_loss
     from .learners import LEARNERS, MAML, PrototypicalNetwork
+    from .ops.engine import Engine
     from .run import fit
     from .spec import Spec, build
     from .training import Step, train
@@ -45,8 +47,10 @@ _HOMES = {
     "episode": ("Episode", "Query", "Support"),
     "errors": ("HandfulError",),
     "evaluation": ("Evaluation", "compare", "evaluate"),
+    "gradient_learner": ("GradientLearner",),
     "learner": ("EmbeddingLearner", "Learner", "query_loss"),
     "learners": ("LEARNERS", "MAML", "PrototypicalNetwork"),
+    "ops.engine": ("Engine",),
     "run": ("fit",),
     "spec": ("Spec", "build"),
     "training": ("Step", "train"),
@@ -63,10 +67,12 @@ __all__ = [
     "ClassPool",
     "Conv4",
     "EmbeddingLearner",
+    "Engine",
     "Episode",
     "Episodes",
     "Evaluation",
     "FunctionEpisodes",
+    "GradientLearner",
     "HandfulError",
     "Identity",
     "Learner",

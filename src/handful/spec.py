@@ -11,6 +11,7 @@ import inspect
 import json
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
@@ -49,8 +50,10 @@ class _Table(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_boolean_as_a_number(cls, value: Any, field: ValidationInfo) -> Any:
-        values = value if isinstance(value, list | tuple) else [value]
         hint = cls.model_fields[str(field.field_name)].annotation
+        values = value if isinstance(value, list | tuple) else [value]
+        if isinstance(value, dict) and any(map(is_dataclass, [hint, *get_args(hint)])):
+            values = list(value.values())
         if any(isinstance(one, bool) for one in values) and not _takes_boolean(hint):
             raise PydanticCustomError("boolean", "input should not be true or false")
         return value
@@ -266,6 +269,10 @@ def _explained(model: type[BaseModel], problem: Any) -> str:
             options = [annotation, *getattr(annotation, "__args__", ())]
             table = next((a for a in options if isinstance(a, type) and issubclass(a, BaseModel)), table)
         return str(unknown_name("key", ".".join(path), [".".join([*path[:-1], key]) for key in table.model_fields]))
+    if problem["type"] == "unexpected_keyword_argument":
+        hint = model.model_fields[path[0]].annotation
+        table = next(filter(is_dataclass, [hint, *get_args(hint)]))
+        return str(unknown_name("key", ".".join(path), [f"{path[0]}.{key.name}" for key in fields(table)]))
     if problem["type"] == "missing":
         return f"missing key {'.'.join(path)!r}"
     return f"{'.'.join(path)}: {problem['msg'].lower()}, got {problem['input']!r}"

@@ -68,12 +68,15 @@ VARIANTS: dict[str, list[Variant]] = {
     "maml": [
         _maml(),
         _maml(first_order=True),
-        _maml(rates="learned", tasks_at_once=2),
-        _maml("batch", tasks_at_once=1),
-        _maml("support", tasks_at_once=2),
+        _maml(rates="learned", engine={"tasks_at_once": 2}),
+        _maml("batch", engine={"tasks_at_once": 1}),
+        _maml("support", engine={"tasks_at_once": 2}),
         _maml("group"),
         _maml("running", evaluation_steps=3),
-        _maml("per_step", tasks_at_once=2),
+        _maml("per_step", engine={"tasks_at_once": 2}),
+        _maml("batch", engine={"workers": 2}),
+        _maml("running", rates="learned", engine={"workers": 2, "gradient": "recompute"}),
+        _maml("per_step", engine={"gradient": "hvp"}),
     ],
 }
 """Every entry of LEARNERS needs at least one."""

@@ -15,6 +15,7 @@ from handful.encoders.normalization import Policy
 from handful.episode import Episode, Query, Support
 from handful.errors import HandfulError, LabelError, ShapeError, SpecError
 from handful.learners import MAML
+from handful.ops.engine import Engine
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -40,7 +41,7 @@ def exact(learner: MAML, episode: Episode, **options: Any) -> list[dict[str, Ten
 @pytest.mark.parametrize("steps", [1, 2, 5])
 @pytest.mark.parametrize("at_once", [None, 1, 2])
 def test_exact_for_every_normalization_and_number_of_steps(policy: Policy, steps: int, at_once: int | None) -> None:
-    learner = learner_of(Smooth(policy, steps=4), inner_steps=steps, tasks_at_once=at_once)
+    learner = learner_of(Smooth(policy, steps=4), inner_steps=steps, engine=Engine(tasks_at_once=at_once))
     exact(learner, tasks(ragged=True), support_policy=policy == "support")
     learner.eval()
     exact(learner, tasks(seed=1), support_policy=policy == "support")
@@ -91,7 +92,9 @@ def test_first_order_differs_from_second() -> None:
 @pytest.mark.parametrize("first_order", [False, True])
 @pytest.mark.parametrize("at_once", [None, 1])
 def test_learned_rates_are_one_for_each_tensor_and_get_a_gradient(first_order: bool, at_once: int | None) -> None:
-    learner = learner_of(Smooth("group"), rates="learned", first_order=first_order, tasks_at_once=at_once)
+    learner = learner_of(
+        Smooth("group"), rates="learned", first_order=first_order, engine=Engine(tasks_at_once=at_once)
+    )
     assert learner.rates.shape == (len(list(learner.model.parameters())),)
     with torch.no_grad():
         learner.rates += 0.2 * torch.rand_like(learner.rates)
@@ -195,7 +198,7 @@ def test_regression(out: tuple[int, ...]) -> None:
 
 def test_example_weights_count_in_the_inner_loss() -> None:
     for at_once in (None, 2):
-        learner, episode = learner_of(Smooth("batch"), tasks_at_once=at_once), tasks()
+        learner, episode = learner_of(Smooth("batch"), engine=Engine(tasks_at_once=at_once)), tasks()
         weight = torch.rand(3, 6)
         weighted = Episode(Support(episode.support.x, episode.support.y, WAYS, weight), episode.query)
         exact(learner, weighted)
@@ -232,7 +235,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
 def test_native_normalization_is_exact(name: str, at_once: int | None, training: bool) -> None:
     if "cumulative" in name and at_once is None and training:
         pytest.skip("its number of batches is read as a Python number, which vmap cannot; use tasks_at_once=1")
-    learner = learner_of(native(LAYERS[name]), tasks_at_once=at_once).train(training)
+    learner = learner_of(native(LAYERS[name]), engine=Engine(tasks_at_once=at_once)).train(training)
     exact(learner, tasks())
 
 
@@ -241,7 +244,7 @@ def test_native_normalization_is_exact(name: str, at_once: int | None, training:
 def test_buffers_are_kept_for_each_task_and_written_by_loss_in_training_mode_only(
     make: Callable[[], nn.Module], at_once: int | None
 ) -> None:
-    learner, episode = learner_of(make(), tasks_at_once=at_once), tasks()
+    learner, episode = learner_of(make(), engine=Engine(tasks_at_once=at_once)), tasks()
     before = {name: leaf.clone() for name, leaf in learner.model.named_buffers()}
     *_, buffers = maml(learner.model, episode, rates=rates_of(learner), steps=2)
     state = learner.adapt(episode.support)
@@ -296,7 +299,7 @@ class Transformer(nn.Module):
 @pytest.mark.parametrize("at_once", [None, 1])
 @pytest.mark.parametrize("training", [True, False])
 def test_a_transformer_of_tensors_by_name(at_once: int | None, training: bool) -> None:
-    learner = learner_of(Transformer(), tasks_at_once=at_once).train(training)
+    learner = learner_of(Transformer(), engine=Engine(tasks_at_once=at_once)).train(training)
     ids, mask = torch.randint(7, (2, 2, 6, 5)), torch.ones(2, 2, 6, 5)
     mask[..., 3:] = 0
     y = torch.arange(6).remainder(WAYS).expand(2, 6)
@@ -313,7 +316,7 @@ class Named(Smooth):
 
 
 def test_the_support_policy_with_tensors_by_name() -> None:
-    learner, episode = learner_of(Named("support"), tasks_at_once=2), tasks()
+    learner, episode = learner_of(Named("support"), engine=Engine(tasks_at_once=2)), tasks()
 
     def named(x: object) -> dict[str, Tensor]:
         assert isinstance(x, Tensor)
@@ -353,14 +356,14 @@ def test_memory_is_bounded_by_tasks_at_once() -> None:
     learner = learner_of(Smooth("batch"), inner_steps=3)
 
     def used(at_once: int | None) -> int:
-        learner.tasks_at_once = at_once
+        learner.engine = Engine(tasks_at_once=at_once)
         return peak(lambda: learner.loss(episode).backward())  # type: ignore[no-untyped-call]
 
     everything = used(None)
     assert used(2) < 0.4 * everything
     assert used(4) < 0.7 * everything
     assert used(8) == everything
-    more = learner_of(Smooth("batch"), inner_steps=3, tasks_at_once=2)
+    more = learner_of(Smooth("batch"), inner_steps=3, engine=Engine(tasks_at_once=2))
     assert peak(lambda: more.loss(tasks(16))) <= 1.1 * peak(lambda: more.loss(tasks(4))), "whatever the batch"
 
 
@@ -377,7 +380,7 @@ def test_adapting_without_gradients_keeps_no_graph_of_the_steps() -> None:
 
 @pytest.mark.parametrize("at_once", [None, 1])
 def test_adaptation_inside_no_grad_is_the_same(at_once: int | None) -> None:
-    learner, episode = learner_of(Smooth("batch"), inner_steps=3, tasks_at_once=at_once), tasks()
+    learner, episode = learner_of(Smooth("batch"), inner_steps=3, engine=Engine(tasks_at_once=at_once)), tasks()
     state = learner.adapt(episode.support)
     assert all(leaf.requires_grad for leaf in state.parameters.values()), "outside, the graph is there"
     with torch.no_grad():
@@ -412,7 +415,7 @@ def test_more_steps_fit_the_support_better() -> None:
 
 def test_second_backward_through_training_steps() -> None:
     """Ten steps of Adam with batches of any size: nothing piles up and nothing is left in the graph."""
-    learner = learner_of(Smooth("running"), rates="learned", tasks_at_once=2)
+    learner = learner_of(Smooth("running"), rates="learned", engine=Engine(tasks_at_once=2))
     optimizer = torch.optim.Adam(learner.parameters(), 0.01)
     for step in range(10):
         optimizer.zero_grad()

@@ -13,6 +13,7 @@ from handful.encoders import shares_statistics
 from handful.episode import Episode, Query, Support
 from handful.errors import SpecError, UnknownNameError
 from handful.learners import MAML
+from handful.ops.engine import Engine
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -67,7 +68,7 @@ def exact(learner: MAML, episode: Episode) -> None:
 
 @pytest.mark.parametrize("at_once", [None, 1])
 def test_the_padding_vector_is_never_adapted(at_once: int | None) -> None:
-    learner = MAML(Words(), outputs=WAYS, inner_rate=0.5, inner_steps=2, tasks_at_once=at_once).double()
+    learner = MAML(Words(), outputs=WAYS, inner_rate=0.5, inner_steps=2, engine=Engine(tasks_at_once=at_once)).double()
     exact(learner, sentences())
     learned = learner.adapt(sentences().support).parameters["0.vectors.weight"]
     assert torch.equal(learned[:, 0], torch.zeros(3, 4))
@@ -84,9 +85,9 @@ def test_what_vmap_cannot_map_says_what_to_do() -> None:
     model = nn.Sequential(spectral_norm(nn.Linear(4, 8)), nn.Tanh(), nn.Linear(8, WAYS)).double()
     y = torch.arange(6).remainder(WAYS).expand(3, 6)
     episode = Episode(Support(torch.randn(3, 6, 4), y, WAYS), Query(torch.randn(3, 6, 4), y))
-    with pytest.raises(SpecError, match="tasks_at_once=1"):
+    with pytest.raises(SpecError, match="tasks_at_once = 1"):
         MAML(model).loss(episode)
-    assert bool(MAML(model, tasks_at_once=1).loss(episode).isfinite())
+    assert bool(MAML(model, engine=Engine(tasks_at_once=1)).loss(episode).isfinite())
 
 
 def test_an_embedding_that_rewrites_its_weights_is_refused() -> None:
@@ -102,7 +103,7 @@ def test_unknown_rates_are_refused() -> None:
 @pytest.mark.parametrize("at_once", [None, 1, 2])
 def test_mixed_precision_reaches_every_layer(at_once: int | None) -> None:
     seen: set[torch.dtype] = set()
-    learner = MAML(Smooth("batch"), outputs=WAYS, inner_rate=0.1, tasks_at_once=at_once).float()
+    learner = MAML(Smooth("batch"), outputs=WAYS, inner_rate=0.1, engine=Engine(tasks_at_once=at_once)).float()
     for layer in learner.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.backends import mha
 from torch.func import functional_call
 
-from handful.ops.tasks import bounded_mean, call_each, chunks, map_tasks, pure_call
+from handful.ops.tasks import call_each, chunks, map_tasks, pure_call
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -91,72 +91,6 @@ def test_map_tasks_reaches_every_tensor() -> None:
 )
 def test_chunks_cover_every_task_once(tasks: int, at_once: int | None, expected: list[tuple[int, int]]) -> None:
     assert list(chunks(tasks, at_once)) == expected
-
-
-@pytest.mark.parametrize("at_once", [None, 1, 2, 3, 5, 9])
-def test_bounded_mean_has_the_value_and_gradient_of_the_mean(at_once: int | None) -> None:
-    x = torch.randn(5, 3)
-    weight, unused = torch.randn(3, requires_grad=True), torch.randn(2, requires_grad=True)
-    frozen = torch.randn(3)
-
-    def loss(start: int, stop: int) -> Tensor:
-        return ((x[start:stop] * weight).sum(1).sin() * frozen.sum()).mean()
-
-    value = bounded_mean(loss, [weight, frozen, unused], 5, at_once)
-    expected = ((x * weight).sum(1).sin() * frozen.sum()).mean()
-    assert torch.allclose(value, expected)
-    assert value.requires_grad
-    (3 * value).backward()  # type: ignore[no-untyped-call]
-    (gradient,) = torch.autograd.grad(3 * expected, weight)
-    assert torch.allclose(weight.grad, gradient)  # type: ignore[arg-type]
-    assert unused.grad is None or not bool(unused.grad.any())
-
-
-def test_bounded_mean_without_gradients() -> None:
-    x, weight = torch.randn(5), torch.ones((), requires_grad=True)
-    with torch.no_grad():
-        value = bounded_mean(lambda a, b: (x[a:b] * weight).mean(), [weight], 5, 2)
-    assert torch.allclose(value, x.mean())
-    assert not value.requires_grad
-    assert torch.allclose(bounded_mean(lambda a, b: x[a:b].mean(), [], 5, 2), x.mean())
-
-
-def test_bounded_mean_has_no_second_derivative_rather_than_a_wrong_one() -> None:
-    weight = torch.tensor(2.0, requires_grad=True)
-    value = bounded_mean(lambda a, b: weight**3, [weight], 2, 1)
-    (gradient,) = torch.autograd.grad(value * weight, weight, create_graph=True)
-    assert torch.allclose(gradient.detach(), torch.tensor(8.0 + 2 * 12))
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.backward()  # type: ignore[no-untyped-call]
-
-
-def test_bounded_mean_holds_one_chunk_at_a_time() -> None:
-    """Bytes that the graph keeps alive: with chunks, those of the greatest chunk."""
-    weight = torch.ones(100, requires_grad=True)
-    x = torch.randn(8, 100)
-    alive: dict[int, int] = {}
-    peak = 0
-
-    class Kept:
-        def __init__(self, tensor: Tensor) -> None:
-            nonlocal peak
-            self.tensor = tensor
-            alive[id(self)] = tensor.nbytes
-            peak = max(peak, sum(alive.values()))
-
-        def __del__(self) -> None:
-            alive.pop(id(self), None)
-
-    def measured(at_once: int | None) -> int:
-        nonlocal peak
-        peak = 0
-        with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
-            bounded_mean(lambda a, b: (x[a:b] * weight).exp().sum(1).mean(), [weight], 8, at_once).backward()  # type: ignore[no-untyped-call]
-        return peak
-
-    everything = measured(None)
-    assert measured(1) < everything / 4
-    assert measured(1) < measured(4) < everything
 
 
 @pytest.mark.parametrize("tasks", [1, 2])

@@ -1,22 +1,22 @@
-"""Mapping over tasks: a module with parameters of its own for each task, and gradients in bounded memory."""
+"""Mapping over tasks: a module with parameters of its own for each task."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.backends import mha
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import SpecError
+from .workers import in_worker
 
-__all__ = ["Named", "bounded_mean", "call_each", "chunks", "map_tasks", "pure_call"]
+__all__ = ["Named", "call_each", "chunks", "map_tasks", "plain_attention", "pure_call"]
 
 Named = Mapping[str, Tensor]
 """Parameters or buffers by name."""
@@ -43,9 +43,14 @@ def call_each(module: nn.Module, state: Named, x: Any) -> Tensor:
 
     first = x if isinstance(x, Tensor) else next(iter(x.values()))
     tasks = first.shape[0]
-    with _plain_attention():
-        if tasks == 1 or torch.is_autocast_enabled(first.device.type) or any(map(_unmappable, module.modules())):
-            rows = [map_tasks(itemgetter(task), (dict(state), x)) for task in range(tasks)]
+    with plain_attention():
+        if tasks == 1:
+            return call(*map_tasks(lambda leaf: leaf.squeeze(0), (dict(state), x))).unsqueeze(0)
+        if torch.is_autocast_enabled(first.device.type) or any(map(_unmappable, module.modules())):
+            apart = {name: leaf.unbind() if leaf.requires_grad else leaf for name, leaf in state.items()}
+            rows = [
+                ({n: leaf[task] for n, leaf in apart.items()}, map_tasks(itemgetter(task), x)) for task in range(tasks)
+            ]
             return torch.stack([call(*row) for row in rows])
         try:
             mapped: Tensor = vmap(call, randomness="different")(dict(state), x)
@@ -54,7 +59,8 @@ def call_each(module: nn.Module, state: Named, x: Any) -> Tensor:
                 raise
             reason = str(error).splitlines()[0]
             raise SpecError(
-                f"{type(module).__name__} cannot be mapped over tasks all at once ({reason}); set tasks_at_once=1"
+                f"{type(module).__name__} cannot be mapped over tasks all at once ({reason}); "
+                "set engine = { tasks_at_once = 1 }"
             ) from error
     return mapped
 
@@ -65,8 +71,14 @@ def _unmappable(layer: nn.Module) -> bool:
 
 
 @contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Attention by matrix products: the fused kernels have neither second derivatives nor a rule for `vmap`."""
+def plain_attention() -> Iterator[None]:
+    """Attention by matrix products: the fused kernels have neither second derivatives nor a rule for `vmap`.
+
+    A setting of the process: who shares work between threads makes it, and the workers leave it alone.
+    """
+    if in_worker():
+        yield
+        return
     fast = mha.get_fastpath_enabled()
     mha.set_fastpath_enabled(False)
     try:
@@ -100,51 +112,3 @@ def chunks(tasks: int, at_once: int | None) -> Iterator[tuple[int, int]]:
     """(start, stop) of at most `at_once` tasks each (None: all)."""
     step = at_once or tasks
     return ((start, min(start + step, tasks)) for start in range(0, tasks, step))
-
-
-class _Known(torch.autograd.Function):
-    """A value whose gradient is known already."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *parameters: Tensor) -> Tensor:
-        ctx.gradients = gradients
-        return value.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        (scale,) = upstream
-        return None, None, *(scale * gradient for gradient in ctx.gradients)
-
-
-def bounded_mean(
-    loss: Callable[[int, int], Tensor], parameters: Sequence[Tensor], tasks: int, at_once: int | None
-) -> Tensor:
-    """Mean over tasks of a loss, with the memory of at most `at_once` tasks.
-
-    Each chunk is differentiated as soon as it is computed, so that its graph can be forgotten. The result has a
-    first derivative in `parameters` only.
-
-    Args:
-        loss: (start, stop) -> scalar, the mean over tasks start to stop.
-        parameters: what the loss depends on.
-        tasks: B.
-        at_once: tasks a chunk; None for all.
-    """
-    if at_once is None or at_once >= tasks:
-        return loss(0, tasks)
-    wanted = [parameter for parameter in parameters if parameter.requires_grad]
-    if not torch.is_grad_enabled() or not wanted:
-        return sum((loss(a, b) * ((b - a) / tasks) for a, b in chunks(tasks, at_once)), torch.zeros(()))
-    gradients = [torch.zeros_like(parameter) for parameter in wanted]
-    total = torch.zeros((), dtype=wanted[0].dtype, device=wanted[0].device)
-    for start, stop in chunks(tasks, at_once):
-        part = loss(start, stop) * ((stop - start) / tasks)
-        for total_gradient, gradient in zip(
-            gradients, torch.autograd.grad(part, wanted, allow_unused=True), strict=True
-        ):
-            if gradient is not None:
-                total_gradient += gradient
-        total += part.detach()
-    value: Tensor = _Known.apply(total, gradients, *wanted)  # type: ignore[no-untyped-call]
-    return value

@@ -1,0 +1,223 @@
+"""The protocol of learners that descend the support loss: what they all need, so that a paper is its own steps only.
+
+A subclass says `descend`, how the tensors of a chunk of tasks become those of its adapted models, and, if its
+meta-gradient is not that of the query loss, `meta_loss`. Mapping over tasks, memory and the form of the gradient are
+the engine's (`ops/engine.py`).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import NamedTuple, TypeVar, final
+
+import torch
+from torch import Tensor, nn
+
+from .encoders.normalization import adapting, policies_of
+from .episode import Data, Episode, Query, Support, join_data, leading
+from .errors import LabelError, ShapeError, SpecError
+from .learner import Learner, task_losses
+from .ops.engine import Engine
+from .ops.tasks import Named, call_each, map_tasks
+
+__all__ = ["Adapted", "GradientLearner", "numbers_in", "with_head"]
+
+
+class Adapted(NamedTuple):
+    """What a support taught: a model of its own for each task."""
+
+    parameters: dict[str, Tensor]  # [B, ...] by name
+    buffers: dict[str, Tensor]  # [B, ...] by name
+    support: Data | None  # [B, S, *shape], kept if its statistics normalize the queries
+
+
+class GradientLearner(Learner):
+    """A learner that adapts tensors of its model by the gradient of the support loss.
+
+    Args:
+        model: any module from [examples, *shape] to logits or outputs.
+        inner_steps: gradient steps on the support while training.
+        evaluation_steps: steps in evaluation mode; None for the same.
+        engine: how gradients are computed, or a table of its arguments; None: chosen by device and size.
+        adapted: names of the parameters that a task adapts; None for all that require gradients now.
+
+    Raises:
+        SpecError: a number of steps below one; an embedding with max_norm.
+        ShapeError: nothing to adapt.
+    """
+
+    kind = "gradient"
+    regression = True
+    any_ways = False
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        inner_steps: int = 1,
+        evaluation_steps: int | None = None,
+        engine: Engine | None = None,
+        adapted: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        name = type(self).__name__
+        if adapted is None:
+            adapted = [name for name, leaf in model.named_parameters() if leaf.requires_grad]
+        self.adapted = tuple(adapted)
+        if not self.adapted:
+            raise ShapeError(f"{name}: no parameter requires a gradient, so there is nothing to adapt; unfreeze some")
+        for what, count in (("inner_steps", inner_steps), ("evaluation_steps", evaluation_steps)):
+            if count is not None and count < 1:
+                raise SpecError(f"{name}: expected {what} of at least 1, got {count}")
+        self.inner_steps, self.evaluation_steps = inner_steps, evaluation_steps
+        self.engine = Engine.of(engine)
+        if any(getattr(layer, "max_norm", None) is not None for layer in model.modules()):
+            raise SpecError(
+                f"{name}: an embedding with max_norm rewrites its weights whenever it is used; leave it out"
+            )
+        self.keeps_support = "support" in policies_of(model)
+
+    @abstractmethod
+    def descend(self, support: Support) -> Adapted:
+        """What these tasks taught: from `begin`, by steps along `slopes`."""
+
+    def meta_loss(self, episode: Episode) -> tuple[Tensor, Named]:
+        """What meta-training descends, the mean over these tasks, and each task's buffers afterward [B, ...]."""
+        state = self.descend(episode.support)
+        return task_losses(self.answer(state, episode.query.x), episode.query.y).mean(), state.buffers
+
+    @property
+    def steps(self) -> int:
+        """Inner steps in the present mode."""
+        return self.inner_steps if self.training or self.evaluation_steps is None else self.evaluation_steps
+
+    def begin(self, support: Support) -> Adapted:
+        """Every task with the model's own tensors."""
+        tasks = len(support.y)
+        theta = {name: leaf.expand(tasks, *leaf.shape) for name, leaf in self.model.named_parameters()}
+        buffers = {name: leaf.expand(tasks, *leaf.shape).clone() for name, leaf in self.model.named_buffers()}
+        return Adapted(theta, buffers, support.x if self.keeps_support else None)
+
+    def slopes(
+        self, theta: Named, buffers: Named, support: Support, step: int, *, first_order: bool = False
+    ) -> dict[str, Tensor]:
+        """∇L(θ) of each task's support loss in the adapted tensors that take part: [B, ...] by name."""
+
+        def losses(state: Named) -> Tensor:
+            with adapting(step):
+                output = call_each(self.model, state, support.x)
+            self._check(output, support)
+            return task_losses(output, support.y, support.weight)  # [B]
+
+        return self.engine.gradients(losses, theta, buffers, self.adapted, first_order=first_order)
+
+    def answer(self, state: Adapted, x: Data) -> Tensor:
+        """Outputs of each task's model after all steps: [B, Q, *out]. Writes into the state's buffers in training."""
+        model = {**state.parameters, **state.buffers}
+        if state.support is None:
+            with adapting(self.steps):
+                return call_each(self.model, model, x)
+        _, kept = leading(state.support)
+        with adapting(self.steps, kept):
+            return call_each(self.model, model, join_data([state.support, x], 1))[:, kept:]
+
+    @final
+    def adapt(self, support: Support) -> Adapted:
+        """As `Learner.adapt`. Works inside `torch.no_grad` too."""
+        track = torch.is_grad_enabled()
+        support = _usable(support)
+
+        def part(own: GradientLearner, start: int, stop: int) -> Adapted:
+            with torch.inference_mode(False), torch.set_grad_enabled(track):
+                return own.descend(support.part(start, stop))
+
+        parts = self.engine.map(self, part, len(support.y), numbers_in(support.x))
+        joined: Adapted = parts[0] if len(parts) == 1 else map_tasks(lambda *leaves: torch.cat(leaves), *parts)
+        return joined
+
+    @final
+    def predict(self, state: Adapted, x: Data) -> Tensor:
+        """Outputs of each task's own model: [B, Q, *out]."""
+
+        def part(own: GradientLearner, start: int, stop: int) -> Tensor:
+            piece, queries = map_tasks(lambda leaf: leaf[start:stop], (state, x))
+            if self.training:  # batch norm would write into the state
+                piece = piece._replace(buffers=map_tasks(torch.clone, piece.buffers))
+            return own.answer(piece, queries)
+
+        return torch.cat(self.engine.map(self, part, leading(x)[0], numbers_in(x)))
+
+    @final
+    def loss(self, episode: Episode) -> Tensor:
+        """Mean over tasks of `meta_loss`. Running statistics, where a layer keeps them, see every task."""
+
+        track = torch.is_grad_enabled()
+        usable = Episode(_usable(episode.support), _usable(episode.query))
+
+        def part(own: GradientLearner, start: int, stop: int) -> tuple[Tensor, Named]:
+            with torch.inference_mode(False), torch.set_grad_enabled(track):
+                value, buffers = own.meta_loss(usable.part(start, stop))
+            return value, map_tasks(torch.detach, buffers)
+
+        value, seen = self.engine.mean(self, part, episode.tasks, numbers_in(episode.support.x))
+        if self.training:
+            for name, buffer in self.model.named_buffers():
+                every = torch.cat([buffers[name] for buffers in seen])
+                buffer.copy_(every.mean(0) if every.is_floating_point() else every[0])
+        return value
+
+    def _check(self, output: Tensor, support: Support) -> None:
+        name = type(self).__name__
+        if support.ways is None:
+            if output.shape != support.y.shape:
+                raise ShapeError(
+                    f"{name}: the model gives {tuple(output.shape)} for targets {tuple(support.y.shape)}; "
+                    "expected the same shape [B, S, *out]: set outputs= to the number of targets"
+                )
+        elif output.ndim != 3 or output.shape[-1] != support.ways:
+            raise LabelError(
+                f"{name}: the model gives outputs {tuple(output.shape[2:])} for tasks of {support.ways} ways; its head "
+                f"is fixed, so train and use it with as many ways as outputs (outputs={support.ways})"
+            )
+
+
+def with_head(encoder: nn.Module, outputs: int | None) -> nn.Module:
+    """The encoder, followed by a linear layer to so many outputs unless None.
+
+    Raises:
+        ShapeError: the encoder does not say its `out_features`.
+    """
+    if outputs is None:
+        return encoder
+    features = getattr(encoder, "out_features", None)
+    if not isinstance(features, int):
+        raise ShapeError(
+            f"{type(encoder).__name__} does not say its out_features, which a head of {outputs} outputs needs; "
+            "give it that attribute, or leave `outputs` out if it ends in logits already"
+        )
+    return nn.Sequential(encoder, nn.Linear(features, outputs))
+
+
+def numbers_in(x: Data) -> int:
+    """How many numbers the examples of one task hold; those of tensors by name together."""
+    return sum(leaf[0].numel() for leaf in _leaves(x))
+
+
+S = TypeVar("S", Support, Query)
+
+
+def _usable(examples: S) -> S:
+    """The same, where gradients can be computed: tensors made in inference mode are copied."""
+    leaves = {field.name: getattr(examples, field.name) for field in fields(examples)}
+    tensors = {name: leaf for name, leaf in leaves.items() if isinstance(leaf, Tensor | Mapping)}
+    if not any(leaf.is_inference() for value in tensors.values() for leaf in _leaves(value)):
+        return examples
+    with torch.inference_mode(False):
+        return replace(examples, **{name: map_tasks(torch.clone, value) for name, value in tensors.items()})
+
+
+def _leaves(x: Data) -> list[Tensor]:
+    return [x] if isinstance(x, Tensor) else list(x.values())
