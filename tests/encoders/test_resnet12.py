@@ -11,6 +11,7 @@ from handful.encoders.resnet12 import DropBlock, ResNet12
 from handful.episode import Episode, Query, Support
 from handful.errors import ShapeError, SpecError, UnknownNameError
 from handful.learners import MAML
+from handful.ops.engine import Engine
 from handful.ops.tasks import call_each
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -153,7 +154,7 @@ def test_second_order_maml_is_exact(policy: Policy) -> None:
     for at_once in (None, 1):
         torch.manual_seed(2)
         encoder = ResNet12(**SMALL, normalization=policy, steps=3)
-        learner = MAML(encoder, outputs=2, inner_rate=0.02, inner_steps=2, tasks_at_once=at_once)
+        learner = MAML(encoder, outputs=2, inner_rate=0.02, inner_steps=2, engine=Engine(tasks_at_once=at_once))
         wanted = list(learner.parameters())
         found = torch.autograd.grad(learner.loss(tasks), wanted, allow_unused=True)
         slopes.append([torch.zeros_like(p) if g is None else g for p, g in zip(wanted, found, strict=True)])
