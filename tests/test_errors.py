@@ -11,6 +11,7 @@ KINDS = {
     "DownloadError": OSError,
     "LabelError": ValueError,
     "MissingExtraError": ImportError,
+    "RankError": RuntimeError,
     "ShapeError": ValueError,
     "SpecError": ValueError,
     "StorageError": OSError,
