@@ -35,7 +35,14 @@ def specs() -> dict[str, Spec]:
     """A run of each kind: uneven shares, batches smaller than the number of ranks, clipping, validation, patience."""
     prototypical = {"learner": {"name": "prototypical"}, "encoder": MLP, "data": {"name": "digits"}}
     trials = {"ways": 5, "shots": 1, "queries": 5, "batch": 4, "tasks": 10, "every": 2}
-    maml = {"name": "maml", "outputs": 5, "inner_rate": 0.1, "inner_steps": 2, "rates": "learned", "engine": {"tasks_at_once": 2}}
+    maml = {
+        "name": "maml",
+        "outputs": 5,
+        "inner_rate": 0.1,
+        "inner_steps": 2,
+        "rates": "learned",
+        "engine": {"tasks_at_once": 2},
+    }
     tables: dict[str, dict[str, Any]] = {
         "prototypical": {
             **prototypical,
@@ -107,7 +114,11 @@ def foreign(kind: str, ranks: Ranks = ALONE) -> tuple[dict[str, Tensor], list[fl
     torch.manual_seed(ranks.rank)  # the first one's weights count
     encoder = Foreign()
     encoder.unused.requires_grad_(kind != "maml")
-    learner = PrototypicalNetwork(encoder) if kind == "prototypical" else MAML(encoder, outputs=4, engine=Engine(tasks_at_once=1))
+    learner = (
+        PrototypicalNetwork(encoder)
+        if kind == "prototypical"
+        else MAML(encoder, outputs=4, engine=Engine(tasks_at_once=1))
+    )
     optimizer = torch.optim.SGD(learner.parameters(), 0.1, weight_decay=0.1)
     episodes = Plain(Episodes(pool(), ways=4, shots=2, queries=3, batch=4))
     steps = train(learner, episodes, optimizer, steps=4, accumulate=2, ranks=ranks)

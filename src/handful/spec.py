@@ -51,9 +51,8 @@ class _Table(BaseModel):
     @classmethod
     def _no_boolean_as_a_number(cls, value: Any, field: ValidationInfo) -> Any:
         hint = cls.model_fields[str(field.field_name)].annotation
-        values = value if isinstance(value, list | tuple) else [value]
-        if isinstance(value, dict) and any(map(is_dataclass, [hint, *get_args(hint)])):
-            values = list(value.values())
+        table = isinstance(value, dict) and any(map(is_dataclass, [hint, *get_args(hint)]))
+        values = value if isinstance(value, list | tuple) else list(value.values()) if table else [value]
         if any(isinstance(one, bool) for one in values) and not _takes_boolean(hint):
             raise PydanticCustomError("boolean", "input should not be true or false")
         return value

@@ -8,7 +8,8 @@
 #define UNROLL _Pragma("unroll")
 #define ROLLED
 #else
-#define ROLLED _Pragma("GCC unroll 1") // unrolled, the sums of pictures of three channels leave their registers
+#define ROLLED _Pragma("GCC unroll 1")
+#pragma GCC optimize("no-predictive-commoning") // it keeps neighbors' numbers, for which there is no register
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 

@@ -57,7 +57,7 @@ def pooled_block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float) 
         eps: added to the variance.
     """
     z, _, mean, variance, *_ = _Block.apply(x[None], w[None], gamma[None], beta[None], eps)  # type: ignore[no-untyped-call]
-    return Pooled(z[0], mean[0], variance[0])
+    return Pooled(z.squeeze(0), mean.squeeze(0), variance.squeeze(0))  # indexing would fill zeros on the way back
 
 
 class _Block(torch.autograd.Function):
@@ -83,7 +83,7 @@ class _Block(torch.autograd.Function):
         if not torch.is_grad_enabled():
             return *passes.block_gradient(gz, more, x, w, gamma, kept, of_x=ctx.needs_input_grad[0]), None
         if not passes.is_kept(kept.y):
-            anew = passes.convolve(x.detach(), w.detach())[..., 1:-1, 1:-1, :].contiguous()
+            anew = passes.convolve(x.detach(), w.detach(), border=0)
             kept = kept._replace(y=_Stand.apply(anew, kept.y))  # type: ignore[no-untyped-call]
         gy, ggamma, gbeta = _Unpool.apply(gz, gamma, *kept)  # type: ignore[no-untyped-call]
         if more is not None:
@@ -201,7 +201,7 @@ def _mapped(function: Callable[..., Any], info: Any, in_dims: Any, inputs: tuple
         if not isinstance(value, Tensor):
             return value
         moved = value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0)
-        return moved[:, 0] if moved.shape[1] == 1 else moved.flatten(0, 1)
+        return moved.squeeze(1) if moved.shape[1] == 1 else moved.flatten(0, 1)
 
     mapped = [flat(value, dim) for value, dim in zip(inputs, in_dims, strict=True)]
     tasks = len(mapped[0]) // size

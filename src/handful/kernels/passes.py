@@ -26,7 +26,7 @@ __all__ = [
     "weight_gradient",
 ]
 
-LEAST_REMADE = 4 << 20
+LEAST_REMADE = 8 << 20
 """Bytes of y from which the convolution of pictures is sooner made anew than fetched from memory."""
 
 
@@ -185,17 +185,20 @@ def along(
     return zd, out, gd
 
 
-def convolve(x: Tensor, w: Tensor, *other: Tensor, turned: bool = False) -> Tensor:
-    """x * w, framed; plus the same of `other` x and w; `turned`: by the transposed weights, turned by half a turn."""
+def convolve(x: Tensor, w: Tensor, *other: Tensor, turned: bool = False, border: int = 1) -> Tensor:
+    """x * w, framed unless `border` is 0; plus the same of `other` x and w.
+
+    `turned`: by the transposed weights, turned by half a turn, as gy gives gx.
+    """
     name = "pack_turned" if turned else "pack"
     s = _shape(x, w.transpose(-4, -3) if turned else w)
     x, (packed, apart) = x.contiguous(), _pack(name, w)
     x1, (packed1, apart1) = (other[0].contiguous(), _pack(name, other[1])) if other else (None, (None, 0))
-    y = x.new_empty(s.tasks, s.each, s.height + 2, s.width + 2, s.outputs)
+    y = x.new_empty(s.tasks, s.each, s.height + 2 * border, s.width + 2 * border, s.outputs)
 
     def run(part: int, start: int, stop: int) -> None:
         sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        call("conv", x.dtype, x, packed, x1, packed1, apart, apart1, y, 1, None, None, *sizes)
+        call("conv", x.dtype, x, packed, x1, packed1, apart, apart1, y, border, None, None, *sizes)
 
     spread(s.examples, run)
     return y
