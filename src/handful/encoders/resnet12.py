@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ShapeError, SpecError
-from .normalization import Policy, adapting_now, transforming
+from .normalization import Policy, called_plainly
 from .normalization import normalization as make_normalization
 
 __all__ = ["ResNet12"]
@@ -107,7 +107,7 @@ def _channels_last_pays(x: Tensor) -> bool:
     Second derivatives are slower that way, so pictures that a learner adapts to stay as they are; with few pixels
     the gradients of the weights cost more than it saves.
     """
-    if x.device.type != "cpu" or x.dtype != torch.float32 or transforming() or adapting_now():
+    if x.device.type != "cpu" or x.dtype != torch.float32 or not called_plainly():
         return False
     return not torch.is_grad_enabled() or x.numel() // x.shape[1] >= 2**16
 
