@@ -12,6 +12,7 @@ from handful.episode import Episode, Query, Support
 from handful.errors import ShapeError, SpecError, UnknownNameError
 from handful.learners import MAML
 from handful.ops.tasks import call_each
+from handful.spec import Spec, build
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -235,3 +236,18 @@ def test_mapped_over_tasks_the_layout_stays() -> None:
         mapped = call_each(encoder, state, x)
         alone = torch.stack([functional_call(encoder, dict(encoder.state_dict()), (one,)) for one in x])
     assert torch.allclose(mapped, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_spec_builds_it() -> None:
+    options = {"shape": [1, 16, 16], "widths": [2, 3, 4, 5], "average": False, "drop": 0.1, "drop_size": 2}
+    table = {
+        "learner": {"name": "prototypical"},
+        "encoder": {"name": "resnet12", **options, "normalization": "batch"},
+        "data": {"name": "digits"},
+        "train": {"ways": 2, "steps": 1},
+    }
+    spec = Spec.of(Spec.of(table).table())
+    (encoder,) = (layer for layer in build(spec).modules() if isinstance(layer, ResNet12))
+    assert encoder.out_features == 5
+    with pytest.raises(SpecError, match="widths"):
+        Spec.of({**table, "encoder": {"name": "resnet12", "widths": 64}})
