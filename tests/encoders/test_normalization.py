@@ -11,10 +11,10 @@ from handful.encoders.normalization import (
     BatchNorm,
     Policy,
     adapting,
+    called_plainly,
     normalization,
     policies_of,
     shares_statistics,
-    transforming,
 )
 from handful.errors import ShapeError, UnknownNameError
 from handful.ops.tasks import call_each
@@ -375,9 +375,7 @@ def test_the_trap_of_native_affine_batch_norm_under_vmap_of_grad() -> None:
 
 
 @pytest.mark.parametrize("policy", ["batch", "running", "per_step", "frozen"])
-def test_scale_and_shift_go_to_torch_but_inside_a_transformation(
-    policy: Policy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scale_and_shift_go_to_torch_only_in_plain_calls(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     """What keeps us out of the trap, and costs nothing elsewhere."""
     given: list[bool] = []
     native = F.batch_norm
@@ -391,16 +389,19 @@ def test_scale_and_shift_go_to_torch_but_inside_a_transformation(
     outside = torch.stack([layer(one) for one in x])
     inside = vmap(layer)(x)
     slope = grad(lambda one: layer(one).square().sum())(x[0])
-    assert given == [True] * 3 + [False] * 2
+    with adapting(0):
+        adapted = layer(x[0])
+    assert given == [True] * 3 + [False] * 3
     assert torch.allclose(inside, outside)
+    assert torch.allclose(adapted, outside[0])
     x = x[0].requires_grad_()
     assert torch.allclose(slope, torch.autograd.grad(layer(x).square().sum(), x)[0])
-    assert not transforming()
-    assert grad(lambda one: one * transforming())(torch.ones(())) == 1
+    assert called_plainly()
+    assert grad(lambda one: one * called_plainly())(torch.ones(())) == 0
 
 
 @pytest.mark.parametrize("policy", ["batch", "running", "frozen"])
-def test_second_derivatives_outside_a_transformation(policy: Policy) -> None:
+def test_second_derivatives_of_plain_calls(policy: Policy) -> None:
     layer = layer_of(policy, features=3)
     x = pictures(4, features=3).requires_grad_()
     assert isinstance(layer, BatchNorm)
@@ -412,3 +413,20 @@ def test_second_derivatives_outside_a_transformation(policy: Policy) -> None:
 
     assert torch.autograd.gradcheck(call, state)
     assert torch.autograd.gradgradcheck(call, state)
+
+
+@pytest.mark.parametrize("policy", [policy for policy in POLICIES if policy not in BY_ITSELF])
+@pytest.mark.parametrize("training", [True, False])
+def test_mixed_precision(policy: Policy, training: bool) -> None:
+    """Maps of half precision stay so; statistics, scale and shift keep theirs."""
+    layer, x = layer_of(policy).train(training).float(), pictures(50).float()
+    buffers = {name: leaf.clone() for name, leaf in layer.named_buffers()}
+    with torch.autocast("cpu", torch.bfloat16):
+        half = layer(x.bfloat16())
+    updated = dict(layer.named_buffers())
+    assert half.dtype == torch.bfloat16
+    whole = functional_call(layer, {**dict(layer.named_parameters()), **buffers}, (x,))
+    assert torch.allclose(half.float(), whole, rtol=0.02, atol=0.05)
+    for name, leaf in updated.items():
+        assert leaf.dtype == torch.float32
+        assert torch.allclose(leaf, buffers[name], rtol=0.02, atol=0.02)

@@ -13,6 +13,7 @@ from handful.errors import ShapeError, SpecError, UnknownNameError
 from handful.learners import MAML
 from handful.ops.engine import Engine
 from handful.ops.tasks import call_each
+from handful.spec import Spec, build
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -200,7 +201,7 @@ def layouts(float64: None, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return seen
 
 
-def test_many_pixels_go_channels_last_and_answers_stay(layouts: list[bool]) -> None:
+def test_many_large_pictures_go_channels_last_and_answers_stay(layouts: list[bool]) -> None:
     encoder = ResNet12(shape=(2, 64, 64), widths=(3, 4, 5, 6), average=False)
     x = torch.randn(16, 2, 64, 64)
     z = encoder(x)
@@ -216,9 +217,9 @@ def test_many_pixels_go_channels_last_and_answers_stay(layouts: list[bool]) -> N
         assert torch.allclose(mine, want, rtol=1e-3, atol=1e-3 * float(want.abs().max()))
 
 
-def test_few_pixels_go_channels_last_only_without_gradients(layouts: list[bool]) -> None:
-    encoder = ResNet12(**SMALL).eval()
-    x = torch.randn(3, 2, 16, 18)
+def test_few_large_pictures_go_channels_last_only_without_gradients(layouts: list[bool]) -> None:
+    encoder = ResNet12(shape=(2, 64, 70), widths=(3, 4, 5, 6)).eval()
+    x = torch.randn(3, 2, 64, 70)
     z = encoder(x)
     assert layouts == [False] * 16
     with torch.no_grad():
@@ -226,6 +227,12 @@ def test_few_pixels_go_channels_last_only_without_gradients(layouts: list[bool])
         assert layouts == [False] * 16 + [True] * 16
         encoder.double()(x.double())
     assert layouts[32:] == [False] * 16
+
+
+def test_small_pictures_stay_as_they_are(layouts: list[bool]) -> None:
+    with torch.no_grad():
+        ResNet12(**SMALL)(torch.randn(300, 2, 16, 18))
+    assert layouts == [False] * 16
 
 
 def test_mapped_over_tasks_the_layout_stays() -> None:
@@ -236,3 +243,18 @@ def test_mapped_over_tasks_the_layout_stays() -> None:
         mapped = call_each(encoder, state, x)
         alone = torch.stack([functional_call(encoder, dict(encoder.state_dict()), (one,)) for one in x])
     assert torch.allclose(mapped, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_spec_builds_it() -> None:
+    options = {"shape": [1, 16, 16], "widths": [2, 3, 4, 5], "average": False, "drop": 0.1, "drop_size": 2}
+    table = {
+        "learner": {"name": "prototypical"},
+        "encoder": {"name": "resnet12", **options, "normalization": "batch"},
+        "data": {"name": "digits"},
+        "train": {"ways": 2, "steps": 1},
+    }
+    spec = Spec.of(Spec.of(table).table())
+    (encoder,) = (layer for layer in build(spec).modules() if isinstance(layer, ResNet12))
+    assert encoder.out_features == 5
+    with pytest.raises(SpecError, match="widths"):
+        Spec.of({**table, "encoder": {"name": "resnet12", "widths": 64}})

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ShapeError, SpecError
-from .normalization import Policy, adapting_now, transforming
+from .normalization import Policy, called_plainly
 from .normalization import normalization as make_normalization
 
 __all__ = ["ResNet12"]
@@ -102,14 +102,14 @@ class ResNet12(nn.Module):
 
 
 def _channels_last_pays(x: Tensor) -> bool:
-    """Where channels last is the faster layout in memory: on a CPU, for first derivatives of many pixels, or none.
+    """Where channels last is the faster layout in memory: on a CPU, for large pictures, not for second derivatives.
 
-    Second derivatives are slower that way, so pictures that a learner adapts to stay as they are; with few pixels
-    the gradients of the weights cost more than it saves.
+    With few pictures the gradients of the weights cost more than it saves.
     """
-    if x.device.type != "cpu" or x.dtype != torch.float32 or transforming() or adapting_now():
+    if x.device.type != "cpu" or x.dtype != torch.float32 or not called_plainly():
         return False
-    return not torch.is_grad_enabled() or x.numel() // x.shape[1] >= 2**16
+    area = x.shape[-2] * x.shape[-1]
+    return area >= 64**2 and (not torch.is_grad_enabled() or len(x) * area >= 2**16)
 
 
 class Residual(nn.Module):
