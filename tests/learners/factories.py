@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,46 +44,33 @@ def shaken(module: nn.Module) -> nn.Module:
     return module
 
 
-class Variant(NamedTuple):
-    """One way to configure a learner."""
+Reference = Callable[[Any, Episode], tuple[Tensor, Tensor | None]]
+"""The loss of a batch as plainly as it can be written (and, if at hand, the outputs [B, Q, ways])."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to configure a learner, for the laws."""
 
     name: str
-    policy: Policy
-    options: dict[str, Any]
+    reference: Reference
+    policy: Policy = "none"
+    options: dict[str, Any] = field(default_factory=dict)
+    encoder: Callable[..., nn.Module] = Smooth
+    """Called with the policy and `steps=`; smooth, so that finite differences hold."""
+    exempt: dict[str, str] = field(default_factory=dict)
+    """Laws (names of tests) that cannot hold for it, each with the reason."""
+    toy_rate: float = 0.02
+    """Of Adam in the sixty toy steps."""
 
     def make(self, *, steps: int = 1) -> Learner:
         """The learner, the same at every call, in training mode."""
         torch.manual_seed(1)
-        return LEARNERS[self.name](shaken(Smooth(self.policy, steps=steps)), **self.options).double()
+        return LEARNERS[self.name](shaken(self.encoder(self.policy, steps=steps)), **self.options).double()
 
     def __str__(self) -> str:
         said = "-".join(f"{key}={value}" for key, value in self.options.items() if key not in ("outputs", "inner_rate"))
         return "-".join(part for part in (self.name, self.policy, said) if part)
-
-
-def _maml(policy: Policy = "none", **options: Any) -> Variant:
-    return Variant("maml", policy, {"outputs": WAYS, "inner_rate": 0.4, "inner_steps": 2, **options})
-
-
-VARIANTS: dict[str, list[Variant]] = {
-    "prototypical": [Variant("prototypical", policy, {}) for policy in ("none", "running", "batch", "group", "frozen")],
-    "maml": [
-        _maml(),
-        _maml(first_order=True),
-        _maml(rates="learned", engine={"tasks_at_once": 2}),
-        _maml("batch", engine={"tasks_at_once": 1}),
-        _maml("support", engine={"tasks_at_once": 2}),
-        _maml("group"),
-        _maml("running", evaluation_steps=3),
-        _maml("per_step", engine={"tasks_at_once": 2}),
-        _maml("batch", engine={"workers": 2}),
-        _maml("running", rates="learned", engine={"workers": 2, "gradient": "recompute"}),
-        _maml("per_step", engine={"gradient": "hvp"}),
-    ],
-}
-"""Every entry of LEARNERS needs at least one."""
-
-ALL = [variant for variants in VARIANTS.values() for variant in variants]
 
 
 def tasks(batch: int = 3, *, ragged: bool = False, queries: int = 6, seed: int = 0) -> Episode:
