@@ -1,6 +1,7 @@
 // The kernels of a convolutional block, for float (suffix _f) and double (_d); see block.h. Built with GCC or Clang
 // for several processors at once by hatch_build.py; the fastest that runs here is chosen by __init__.py.
 
+#include <stdlib.h>
 #include <string.h>
 
 #define AI static inline __attribute__((always_inline))

@@ -10,6 +10,14 @@
 //
 //     packed weights   [O/OB][3][3 C][OB]      OB = two vectors of output channels
 //
+// Larger maps are convolved in tiles of 2x2 outputs by Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2016,
+// arXiv:1509.09308), by 16 products where the sum over the filter takes 36:
+//
+//     y = A' [(G w G') . (B' d B)] A      d: 4x4 of x
+//
+// and its transpose for the gradient of w. Weights are lifted (G w G') when they are packed: [16][O/OB][C][OB]. `taps`
+// says which way a function goes: 9 or 16.
+//
 // Every function works on examples g0 to g1 of the B·n examples of B tasks, writes what belongs to them, and adds
 // sums over them to arrays of its own, so that threads need nothing from each other. C and O are multiples of 32,
 // except for the channels of pictures.
@@ -31,28 +39,81 @@ typedef unsigned char N(VC) __attribute__((vector_size(VB / sizeof(T)), aligned(
 
 // ---------------------------------------------------------------------------------------------- weights
 
+// the filters [9][OB] of one input channel, lifted: out lies `apart` numbers apart for each of the 16
+AI void N(lift_filter)(const T *restrict g, T *restrict out, long apart) {
+  for (long o = 0; o < OB; o += VL) {
+    V t[4][3];
+    UNROLL for (int j = 0; j < 3; j++) {
+      const V a = LOAD(g + j * OB + o), b = LOAD(g + (3 + j) * OB + o), c = LOAD(g + (6 + j) * OB + o);
+      const V even = (a + c) * (T)0.5, odd = b * (T)0.5;
+      t[0][j] = a, t[1][j] = even + odd, t[2][j] = even - odd, t[3][j] = c;
+    }
+    UNROLL for (int i = 0; i < 4; i++) {
+      const V even = (t[i][0] + t[i][2]) * (T)0.5, odd = t[i][1] * (T)0.5;
+      T *to = out + 4 * i * apart + o;
+      STORE(to) = t[i][0], STORE(to + apart) = even + odd, STORE(to + 2 * apart) = even - odd;
+      STORE(to + 3 * apart) = t[i][2];
+    }
+  }
+}
+
+// the transpose of lift_filter
+AI void N(settle_filter)(const T *restrict in, long apart, T *restrict g) {
+  for (long o = 0; o < OB; o += VL) {
+    V t[3][4];
+    UNROLL for (int j = 0; j < 4; j++) {
+      const T *u = in + j * apart + o;
+      const V b = LOAD(u + 4 * apart), c = LOAD(u + 8 * apart), even = (b + c) * (T)0.5;
+      t[0][j] = LOAD(u) + even, t[1][j] = (b - c) * (T)0.5, t[2][j] = even + LOAD(u + 12 * apart);
+    }
+    UNROLL for (int i = 0; i < 3; i++) {
+      const V even = (t[i][1] + t[i][2]) * (T)0.5;
+      T *to = g + 3 * i * OB + o;
+      STORE(to) = t[i][0] + even, STORE(to + OB) = (t[i][1] - t[i][2]) * (T)0.5, STORE(to + 2 * OB) = even + t[i][3];
+    }
+  }
+}
+
 // w [O][C][3][3] -> packed for the convolution of x
-void N(pack)(const T *restrict w, long O, long C, T *restrict p) {
-  for (long ob = 0; ob < O; ob += OB, p += 9 * C * OB)
-    for (long c = 0; c < C; c++)
-      for (long k = 0; k < 9; k++)
-        for (long o = 0; o < OB; o++) p[(k * C + c) * OB + o] = w[((ob + o) * C + c) * 9 + k];
+void N(pack)(const T *restrict w, long taps, long tasks, long O, long C, T *restrict p) {
+  T g[9 * OB];
+  for (long t = 0; t < tasks; t++, w += 9 * O * C, p += taps * O * C)
+  for (long ob = 0; ob < O; ob += OB)
+    for (long c = 0; c < C; c++) {
+      for (long o = 0; o < OB; o++)
+        for (long k = 0; k < 9; k++) g[k * OB + o] = w[((ob + o) * C + c) * 9 + k];
+      if (taps == 16) N(lift_filter)(g, p + (ob * C + c * OB), O * C);
+      else
+        for (long k = 0; k < 9; k++) memcpy(p + ((ob / OB * 9 + k) * C + c) * OB, g + k * OB, OB * sizeof(T));
+    }
 }
 
 // w [O][C][3][3] -> packed for the convolution of gy that gives gx: transposed and turned by half a turn
-void N(pack_turned)(const T *restrict w, long O, long C, T *restrict p) {
-  for (long cb = 0; cb < C; cb += OB, p += 9 * O * OB)
-    for (long o = 0; o < O; o++)
+void N(pack_turned)(const T *restrict w, long taps, long tasks, long O, long C, T *restrict p) {
+  T g[9 * OB];
+  for (long t = 0; t < tasks; t++, w += 9 * O * C, p += taps * O * C)
+  for (long cb = 0; cb < C; cb += OB)
+    for (long o = 0; o < O; o++) {
       for (long c = 0; c < OB; c++)
-        for (long k = 0; k < 9; k++) p[((8 - k) * O + o) * OB + c] = w[(o * C + cb + c) * 9 + k];
+        for (long k = 0; k < 9; k++) g[(8 - k) * OB + c] = w[(o * C + cb + c) * 9 + k];
+      if (taps == 16) N(lift_filter)(g, p + (cb * O + o * OB), O * C);
+      else
+        for (long k = 0; k < 9; k++) memcpy(p + ((cb / OB * 9 + k) * O + o) * OB, g + k * OB, OB * sizeof(T));
+    }
 }
 
-// packed -> w [O][C][3][3]
-void N(unpack)(const T *restrict p, long O, long C, T *restrict w) {
-  for (long ob = 0; ob < O; ob += OB, p += 9 * C * OB)
-    for (long o = 0; o < OB; o++)
-      for (long c = 0; c < C; c++)
-        for (long k = 0; k < 9; k++) w[((ob + o) * C + c) * 9 + k] = p[(k * C + c) * OB + o];
+// the gradient of packed weights -> that of w [O][C][3][3]
+void N(unpack)(const T *restrict p, long taps, long tasks, long O, long C, T *restrict w) {
+  T g[9 * OB];
+  for (long t = 0; t < tasks; t++, w += 9 * O * C, p += taps * O * C)
+  for (long ob = 0; ob < O; ob += OB)
+    for (long c = 0; c < C; c++) {
+      if (taps == 16) N(settle_filter)(p + (ob * C + c * OB), O * C, g);
+      else
+        for (long k = 0; k < 9; k++) memcpy(g + k * OB, p + ((ob / OB * 9 + k) * C + c) * OB, OB * sizeof(T));
+      for (long o = 0; o < OB; o++)
+        for (long k = 0; k < 9; k++) w[((ob + o) * C + c) * 9 + k] = g[k * OB + o];
+    }
 }
 
 // ---------------------------------------------------------------------------------------------- convolution
@@ -120,6 +181,166 @@ static N(row_t) N(row_for)(long C, int sources) {
   return C == 32 ? N(row_32) : C == 64 ? N(row_64) : C == 1 ? N(row_1) : C == 3 ? N(row_3) : N(row_any);
 }
 
+// ---------------------------------------------------------------------------------------------- tiles of 2x2 outputs
+
+// A strip of tiles, `down` rows of `across`, of the framed map [H+2][W+2][C], from row `top` of its outputs.
+typedef struct {
+  long top, down, across, H, W;
+} N(strip);
+
+AI long N(tiles)(N(strip) s) { return s.down * s.across; }
+
+// rows of tiles in a strip: enough tiles for a product, few enough for the second cache
+static long N(strip_rows)(long H, long W) {
+  long across = (W + 1) / 2, rows = 32 / across, down = (H + 1) / 2;
+  return rows < 1 ? 1 : rows < down ? rows : down;
+}
+
+// v [16][tiles][C] = B' d B of the strip's tiles; what lies beyond the frame is zero
+static void N(lift)(N(strip) s, const T *restrict x, long C, T *restrict v) {
+  const long row = (s.W + 2) * C, apart = N(tiles)(s) * C;
+  for (long i = 0; i < s.down; i++)
+    for (long j = 0; j < s.across; j++, v += C) {
+      const long h = s.top + 2 * i, w = 2 * j, high = s.H + 2 - h, wide = s.W + 2 - w;
+      const T *restrict d = x + h * row + w * C;
+      for (long c = 0; c < C; c += VL) {
+        V t[4][4];
+        UNROLL for (int b = 0; b < 4; b++) {
+          const V d0 = b < wide ? LOAD(d + b * C + c) : (V){0}, d1 = b < wide ? LOAD(d + row + b * C + c) : (V){0};
+          const V d2 = b < wide ? LOAD(d + 2 * row + b * C + c) : (V){0};
+          const V d3 = b < wide && 3 < high ? LOAD(d + 3 * row + b * C + c) : (V){0};
+          t[0][b] = d0 - d2, t[1][b] = d1 + d2, t[2][b] = d2 - d1, t[3][b] = d1 - d3;
+        }
+        UNROLL for (int a = 0; a < 4; a++) {
+          T *to = v + 4 * a * apart + c;
+          STORE(to) = t[a][0] - t[a][2], STORE(to + apart) = t[a][1] + t[a][2];
+          STORE(to + 2 * apart) = t[a][2] - t[a][1], STORE(to + 3 * apart) = t[a][1] - t[a][3];
+        }
+      }
+    }
+}
+
+// y = A' m A of the strip's tiles m [16][tiles][O], into the map y with rows `row` apart
+static void N(drop)(N(strip) s, const T *restrict m, long O, T *restrict y, long row) {
+  const long apart = N(tiles)(s) * O;
+  for (long i = 0; i < s.down; i++)
+    for (long j = 0; j < s.across; j++, m += O) {
+      const long h = s.top + 2 * i, w = 2 * j;
+      const int below = h + 1 < s.H, right = w + 1 < s.W;
+      T *restrict to = y + h * row + w * O;
+      for (long c = 0; c < O; c += VL) {
+        V t[2][4];
+        UNROLL for (int b = 0; b < 4; b++) {
+          const T *from = m + b * apart + c;
+          const V m1 = LOAD(from + 4 * apart), m2 = LOAD(from + 8 * apart);
+          t[0][b] = LOAD(from) + m1 + m2, t[1][b] = m1 - m2 - LOAD(from + 12 * apart);
+        }
+        STORE(to + c) = t[0][0] + t[0][1] + t[0][2];
+        if (right) STORE(to + O + c) = t[0][1] - t[0][2] - t[0][3];
+        if (below) STORE(to + row + c) = t[1][0] + t[1][1] + t[1][2];
+        if (below && right) STORE(to + row + O + c) = t[1][1] - t[1][2] - t[1][3];
+      }
+    }
+}
+
+// m [16][tiles][O] = A gy A' of the strip's tiles of the framed map gy: the transpose of drop
+static void N(raise)(N(strip) s, const T *restrict gy, long O, T *restrict m) {
+  const long row = (s.W + 2) * O, apart = N(tiles)(s) * O;
+  for (long i = 0; i < s.down; i++)
+    for (long j = 0; j < s.across; j++, m += O) {
+      const T *restrict d = gy + (s.top + 2 * i + 1) * row + (2 * j + 1) * O; // the frame ends what is odd by zeros
+      for (long c = 0; c < O; c += VL) {
+        const V a = LOAD(d + c), b = LOAD(d + O + c), e = LOAD(d + row + c), f = LOAD(d + row + O + c);
+        const V left[4] = {a, a + e, a - e, -e}, right[4] = {b, b + f, b - f, -f};
+        UNROLL for (int k = 0; k < 4; k++) {
+          T *to = m + 4 * k * apart + c;
+          STORE(to) = left[k], STORE(to + apart) = left[k] + right[k];
+          STORE(to + 2 * apart) = left[k] - right[k], STORE(to + 3 * apart) = -right[k];
+        }
+      }
+    }
+}
+
+// m [px][O] = v0 u0 (+ v1 u1): v [px][C], u [C][OB]
+AI void N(product)(const int px, const int C, const int sources, const T *const v[2], const T *const u[2],
+                   T *restrict m, long O) {
+  V a[PIXELS][2];
+  UNROLL for (int p = 0; p < px; p++) a[p][0] = a[p][1] = (V){0};
+  for (int s = 0; s < sources; s++) {
+    const T *restrict q = u[s], *restrict r = v[s];
+    ROLLED for (int j = 0; j < C; j++, q += OB) {
+      V w0 = LOAD(q), w1 = LOAD(q + VL);
+      UNROLL for (int p = 0; p < px; p++) {
+        T b = r[p * C + j];
+        a[p][0] += b * w0;
+        a[p][1] += b * w1;
+      }
+    }
+  }
+  UNROLL for (int p = 0; p < px; p++) {
+    STORE(m + p * O) = a[p][0];
+    STORE(m + p * O + VL) = a[p][1];
+  }
+}
+
+AI void N(products_)(const int C, const int sources, long tiles, const T *const v[2], const T *const u[2], T *m, long O) {
+  const long groups = (tiles + PIXELS - 1) / PIXELS, size = (tiles + groups - 1) / groups;
+  for (long k = 0; k < 16; k++)
+    for (long ob = 0; ob < O; ob += OB)
+      for (long t = 0; t < tiles; t += size) {
+        const long from = (k * tiles + t) * C, by = k * O * C + ob * C;
+        const T *const at[2] = {v[0] + from, sources > 1 ? v[1] + from : v[0]};
+        const T *const with[2] = {u[0] + by, sources > 1 ? u[1] + by : u[0]};
+        T *to = m + (k * tiles + t) * O + ob;
+        switch (t + size <= tiles ? size : tiles - t) {
+#define TILE(px) case px: N(product)(px, C, sources, at, with, to, O); break;
+          TILES
+#undef TILE
+        }
+      }
+}
+
+// m [16][tiles][O] = v [16][tiles][C] by lifted weights
+static void N(products)(long C, int sources, long tiles, const T *const v[2], const T *const u[2], T *m, long O) {
+  if (C == 32 && sources == 1) N(products_)(32, 1, tiles, v, u, m, O);
+  else if (C == 64 && sources == 1) N(products_)(64, 1, tiles, v, u, m, O);
+  else N(products_)((int)C, sources, tiles, v, u, m, O);
+}
+
+// gu += v m': `js` channels of v [tiles][C] by OB of m [tiles][O], over the tiles
+AI void N(outer_tiles)(const int js, long tiles, long C, const T *restrict v, long O, const T *restrict m,
+                       T *restrict gu) {
+  V a[ROWS][2];
+  UNROLL for (int j = 0; j < js; j++) a[j][0] = a[j][1] = (V){0};
+  ROLLED for (long t = 0; t < tiles; t++, v += C, m += O) {
+    V g0 = LOAD(m), g1 = LOAD(m + VL);
+    UNROLL for (int j = 0; j < js; j++) {
+      T b = v[j];
+      a[j][0] += b * g0;
+      a[j][1] += b * g1;
+    }
+  }
+  UNROLL for (int j = 0; j < js; j++) {
+    STORE(gu + j * OB) += a[j][0];
+    STORE(gu + j * OB + VL) += a[j][1];
+  }
+}
+
+// gu [16][O/OB][C][OB] += the sum over the strip's tiles of v times m
+static void N(lifted_gradient)(long tiles, long C, const T *v, long O, const T *m, T *gu) {
+  for (long k = 0; k < 16; k++, v += tiles * C, m += tiles * O)
+    for (long ob = 0; ob < O; ob += OB, gu += C * OB) {
+      long j = 0;
+      for (; j + ROWS <= C; j += ROWS) N(outer_tiles)(ROWS, tiles, C, v + j, O, m + ob, gu + j * OB);
+      for (; j + 4 <= C; j += 4) N(outer_tiles)(4, tiles, C, v + j, O, m + ob, gu + j * OB);
+    }
+}
+
+// room for a strip of so many numbers a tile
+static T *N(room)(long H, long W, long each) {
+  return aligned_alloc(64, (size_t)(16 * N(strip_rows)(H, W) * ((W + 1) / 2) * each * sizeof(T)));
+}
+
 // row h of y for the framed example at x: kept in y, or made anew in `buffer`
 static const T *N(row_of_y)(const T *y, const T *x, const T *w, T *buffer, long h, long W, long C, long O) {
   if (y) return y + h * W * O;
@@ -131,61 +352,92 @@ static const T *N(row_of_y)(const T *y, const T *x, const T *w, T *buffer, long 
   return buffer;
 }
 
+// adds to s and q the sums over a row of y of y - m and of its square
+static void N(row_sums)(const T *restrict y, const T *m, long W, long O, double *s, double *q) {
+  for (long c = 0; c < O; c += VL) {
+    V a = {0}, b = {0};
+    for (long i = 0; i < W; i++) {
+      V d = LOAD(y + i * O + c) - LOAD(m + c);
+      a += d;
+      b += d * d;
+    }
+    for (long l = 0; l < VL; l++) {
+      s[c + l] += a[l];
+      q[c + l] += b[l];
+    }
+  }
+}
+
 // y = x0 * w0 (+ x1 * w1): [B n, H, W, O], or with a border of zeros. Weights of tasks lie w_task numbers apart (0:
 // one for all). With `shift` [B, O]: adds to `total` [B][2][O] the sums of y - shift and of its square, and y may be
-// null.
+// null for 9 taps.
 void N(conv)(const T *x0, const T *w0, const T *x1, const T *w1, long w0_task, long w1_task, T *y, long border,
-             const T *shift, double *total, long n, long g0, long g1, long H, long W, long C, long O) {
+             const T *shift, double *total, long taps, long n, long g0, long g1, long H, long W, long C, long O) {
   const N(row_t) convolve = N(row_for)(C, x1 ? 2 : 1);
-  const long row = (W + 2) * C, block = 9 * C * OB, out_row = (W + 2 * border) * O;
-  T buffer[y ? 1 : W * O];
+  const long row = (W + 2) * C, block = 9 * C * OB, out_row = (W + 2 * border) * O, down = N(strip_rows)(H, W);
+  T buffer[y ? 1 : W * O], *v = 0, *m = 0;
+  if (taps == 16) v = N(room)(H, W, x1 ? 2 * C : C), m = N(room)(H, W, O);
   for (long g = g0; g < g1; g++) {
     const long t = g / n;
     T *image = y + g * (H + 2 * border) * out_row;
     if (border) {
       memset(image, 0, out_row * sizeof(T));
       memset(image + (H + 1) * out_row, 0, out_row * sizeof(T));
+      for (long h = 1; h <= H; h++) {
+        memset(image + h * out_row, 0, O * sizeof(T));
+        memset(image + (h + 1) * out_row - O, 0, O * sizeof(T));
+      }
     }
-    for (long h = 0; h < H; h++) {
-      T *out = y ? image + (h + border) * out_row + border * O : buffer;
-      if (border) {
-        memset(out - O, 0, O * sizeof(T));
-        memset(out + W * O, 0, O * sizeof(T));
-      }
-      const long at = (g * (H + 2) + h) * row;
-      for (long ob = 0, b = 0; ob < O; ob += OB, b += block) {
-        const T *const x[2] = {x0 + at, x1 ? x1 + at : 0};
-        const T *const w[2] = {w0 + t * w0_task + b, x1 ? w1 + t * w1_task + b : 0};
-        convolve(C, x, w, out + ob, O, W);
-      }
-      if (shift) { // around one of the task's outputs, so that nothing cancels
-        const T *m = shift + t * O;
-        double *s = total + 2 * t * O, *q = s + O;
-        for (long c = 0; c < O; c += VL) {
-          V a = {0}, b = {0};
-          for (long i = 0; i < W; i++) {
-            V d = LOAD(out + i * O + c) - LOAD(m + c);
-            a += d;
-            b += d * d;
-          }
-          for (long l = 0; l < VL; l++) {
-            s[c + l] += a[l];
-            q[c + l] += b[l];
-          }
+    T *inner = image + border * (out_row + O);
+    for (long h = 0, rows; h < H; h += rows) {
+      if (taps == 16) {
+        const N(strip) s = {h, 2 * down < H - h ? down : (H - h + 1) / 2, (W + 1) / 2, H, W};
+        T *const vs[2] = {v, v + 16 * N(tiles)(s) * C};
+        N(lift)(s, x0 + g * (H + 2) * row, C, vs[0]);
+        if (x1) N(lift)(s, x1 + g * (H + 2) * row, C, vs[1]);
+        const T *const u[2] = {w0 + t * w0_task, x1 ? w1 + t * w1_task : 0};
+        N(products)(C, x1 ? 2 : 1, N(tiles)(s), (const T *const *)vs, u, m, O);
+        N(drop)(s, m, O, inner, out_row);
+        rows = h + 2 * s.down < H ? 2 * s.down : H - h;
+      } else {
+        T *out = y ? inner + h * out_row : buffer;
+        const long at = (g * (H + 2) + h) * row;
+        for (long ob = 0, b = 0; ob < O; ob += OB, b += block) {
+          const T *const x[2] = {x0 + at, x1 ? x1 + at : 0};
+          const T *const w[2] = {w0 + t * w0_task + b, x1 ? w1 + t * w1_task + b : 0};
+          convolve(C, x, w, out + ob, O, W);
         }
+        rows = 1;
       }
+      if (shift) // around one of the task's outputs, so that nothing cancels
+        for (long r = h; r < h + rows; r++)
+          N(row_sums)(y ? inner + r * out_row : buffer, shift + t * O, W, O, total + 2 * t * O, total + (2 * t + 1) * O);
     }
   }
+  free(v);
+  free(m);
 }
 
 // an output of each task, in the middle of its first example: what its statistics are summed around
-void N(middle)(const T *x, const T *w, long w_task, T *shift, long B, long n, long H, long W, long C, long O) {
-  for (long t = 0; t < B; t++)
-    for (long ob = 0, b = 0; ob < O; ob += OB, b += 9 * C * OB) {
-      const T *const xs[2] = {x + ((t * n * (H + 2) + H / 2) * (W + 2) + W / 2) * C, 0};
-      const T *const ws[2] = {w + t * w_task + b, 0};
-      N(tile)(1, (int)C, 1, xs, ws, (W + 2) * C, shift + t * O + ob, O);
-    }
+void N(middle)(const T *x, const T *w, long w_task, T *shift, long taps, long B, long n, long H, long W, long C, long O) {
+  T *v = taps == 16 ? aligned_alloc(64, (size_t)(16 * (C + O) * sizeof(T))) : 0;
+  for (long t = 0; t < B; t++) {
+    const T *const xs[2] = {x + ((t * n * (H + 2) + H / 2) * (W + 2) + W / 2) * C, 0};
+    if (taps == 16) {
+      const N(strip) s = {0, 1, 1, H - H / 2, W};
+      const T *const vs[2] = {v, 0}, *const u[2] = {w + t * w_task, 0};
+      T out[4 * O];
+      N(lift)(s, xs[0], C, v);
+      N(products)(C, 1, 1, vs, u, v + 16 * C, O);
+      N(drop)(s, v + 16 * C, O, out, 2 * O);
+      memcpy(shift + t * O, out, O * sizeof(T));
+    } else
+      for (long ob = 0, b = 0; ob < O; ob += OB, b += 9 * C * OB) {
+        const T *const ws[2] = {w + t * w_task + b, 0};
+        N(tile)(1, (int)C, 1, xs, ws, (W + 2) * C, shift + t * O + ob, O);
+      }
+  }
+  free(v);
 }
 
 // ---------------------------------------------------------------------------------------------- weight gradient
@@ -237,16 +489,29 @@ static long N(band_rows)(long W, long O) { // rows of gy that stay in the first 
   return rows < 1 ? 1 : rows;
 }
 
+// gw of the strip of one example, from framed x and gy: v and m have room for the strip
+static void N(strip_weights)(N(strip) s, const T *x, const T *gy, long C, long O, T *v, T *m, T *gw) {
+  N(lift)(s, x, C, v);
+  N(raise)(s, gy, O, m);
+  N(lifted_gradient)(N(tiles)(s), C, v, O, m, gw);
+}
+
 // gw (packed, [B], added to) from gy with a border [B n, H+2, W+2, O] and x [B n, H+2, W+2, C]
-void N(conv_weights)(const T *x, const T *gy, T *gw, long n, long g0, long g1, long H, long W, long C, long O) {
-  const long row = (W + 2) * C, gy_row = (W + 2) * O, most = N(band_rows)(W, O);
-  for (long g = g0; g < g1; g++)
+void N(conv_weights)(const T *x, const T *gy, T *gw, long taps, long n, long g0, long g1, long H, long W, long C, long O) {
+  const long row = (W + 2) * C, gy_row = (W + 2) * O, down = N(strip_rows)(H, W);
+  const long most = taps == 16 ? 2 * down : N(band_rows)(W, O);
+  T *v = taps == 16 ? N(room)(H, W, C) : 0, *m = taps == 16 ? N(room)(H, W, O) : 0;
+  for (long g = g0; g < g1; g++) {
+    const T *xg = x + g * (H + 2) * row, *from = gy + g * (H + 2) * gy_row;
+    T *to = gw + g / n * taps * C * O;
     for (long h = 0; h < H; h += most) {
       const long rows = h + most < H ? most : H - h;
-      const T *at = x + (g * (H + 2) + h) * row, *from = gy + (g * (H + 2) + h + 1) * gy_row + O;
-      T *to = gw + g / n * 9 * C * O;
-      N(band)(C, at, from, gy_row, O, rows, W, to);
+      if (taps == 16) N(strip_weights)((N(strip)){h, (rows + 1) / 2, (W + 1) / 2, H, W}, xg, from, C, O, v, m, to);
+      else N(band)(C, xg + h * row, from + (h + 1) * gy_row + O, gy_row, O, rows, W, to);
     }
+  }
+  free(v);
+  free(m);
 }
 
 // ---------------------------------------------------------------------------------------------- normalize, pool
@@ -411,10 +676,12 @@ void N(unpool)(const T *y, const T *gz, const unsigned char *index, const T *mea
 // extra: a further gradient of y, or null. y may be null as in pool. scratch: (H+2)(W+2)O numbers.
 void N(block_backward)(const T *x, const T *weights, long w_task, const T *turned, long turned_task, const T *y, const T *gz,
                        const unsigned char *index, const T *extra, const T *mean, const T *rstd, const T *gamma,
-                       long gamma_task, const double *total, long parts, T *gw, T *gx, T *scratch, long B, long n,
-                       long g0, long g1, long H, long W, long C, long O) {
-  const long row = (W + 2) * C, gy_row = (W + 2) * O, most = N(band_rows)(W, O);
+                       long gamma_task, const double *total, long parts, T *gw, T *gx, T *scratch, long taps, long B,
+                       long n, long g0, long g1, long H, long W, long C, long O) {
+  const long row = (W + 2) * C, gy_row = (W + 2) * O;
+  const long most = taps == 16 ? 2 * N(strip_rows)(H, W) : N(band_rows)(W, O);
   T k[O], k0[O], k1[O], buffer[y ? 1 : W * O];
+  T *v = taps == 16 ? N(room)(H, W, C) : 0, *m = taps == 16 ? N(room)(H, W, O) : 0;
   memset(scratch, 0, (H + 2) * gy_row * sizeof(T));
   for (long g = g0; g < g1; g++) {
     const long t = g / n;
@@ -423,22 +690,26 @@ void N(block_backward)(const T *x, const T *weights, long w_task, const T *turne
                       (double)n * H * W, O, k, k0, k1);
     for (long h = 0; h < H; h += most) {
       const long rows = h + most < H ? most : H - h;
-      T *to = scratch + (gx ? h + 1 : 1) * gy_row + O; // rows that nobody else reads lie in the first cache
+      // rows that nobody else reads lie in the first cache
+      T *to = scratch + (gx || taps == 16 ? h + 1 : 1) * gy_row + O;
       for (long r = 0; r < rows; r++) {
         const T *from = N(row_of_y)(y ? y + g * H * W * O : 0, x + g * (H + 2) * row, weights + t * w_task, buffer,
                                     h + r, W, C, O);
         N(gy_row)(from, gz, index, extra, k, k0, k1, g, h + r, H, W, O, to + r * gy_row);
       }
-      const T *at = x + (g * (H + 2) + h) * row;
-      T *sum = gw + t * 9 * C * O;
-      N(band)(C, at, to, gy_row, O, rows, W, sum);
+      const T *xg = x + g * (H + 2) * row;
+      T *sum = gw + t * taps * C * O;
+      if (taps == 16) N(strip_weights)((N(strip)){h, (rows + 1) / 2, (W + 1) / 2, H, W}, xg, scratch, C, O, v, m, sum);
+      else N(band)(C, xg + h * row, to, gy_row, O, rows, W, sum);
     }
     if (gx) {
       T *image = gx + g * (H + 2) * row;
       // scratch is one example: as example 0 of one task
-      N(conv)(scratch, turned + t * turned_task, 0, 0, 0, 0, image, 1, 0, 0, 1, 0, 1, H, W, O, C);
+      N(conv)(scratch, turned + t * turned_task, 0, 0, 0, 0, image, 1, 0, 0, taps, 1, 0, 1, H, W, O, C);
     }
   }
+  free(v);
+  free(m);
 }
 
 // ---------------------------------------------------------------------------------------------- second order

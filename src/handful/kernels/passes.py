@@ -30,6 +30,10 @@ LEAST_REMADE = 8 << 20
 """Bytes of y from which the convolution of pictures is sooner made anew than fetched from memory."""
 
 
+LEAST_TILED = 12
+"""Rows and columns of y from which a convolution goes by Winograd's tiles."""
+
+
 class Kept(NamedTuple):
     """What a block keeps for its gradient."""
 
@@ -57,6 +61,16 @@ class _Shape(NamedTuple):
     def values(self) -> int:
         return self.each * self.height * self.width
 
+    @property
+    def taps(self) -> int:
+        """Products a weight takes part in for an output (9), or for four of them by Winograd's tiles (16)."""
+        return 16 if self.inputs % 32 == 0 and min(self.height, self.width) >= LEAST_TILED else 9
+
+    @property
+    def weights(self) -> int:
+        """Numbers in the packed weights of a task."""
+        return self.taps * self.inputs * self.outputs
+
     def sums(self, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
         """Room for the sums of each thread and task."""
         return torch.zeros(torch.get_num_threads(), self.tasks, *shape, dtype=dtype)
@@ -80,18 +94,18 @@ def is_kept(y: Tensor) -> bool:
 def block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Kept]:
     """z = relu(maxpool(γ (y − mean) rstd + β)) of y = x * w, and what its gradient needs."""
     s, dtype = _shape(x, w), x.dtype
-    x, (packed, apart) = x.contiguous(), _pack("pack", w)
+    x, (packed, apart) = x.contiguous(), _pack("pack", w, s.taps)
     scale, offset, step = _channels(gamma, beta)
     whole = (s.tasks, s.each, s.height, s.width, s.outputs)
     remade = s.inputs < 32 and s.examples * s.height * s.width * s.outputs * x.element_size() > LEAST_REMADE
     y = None if remade else x.new_empty(whole)
     middle = x.new_empty(s.tasks, s.outputs)
-    call("middle", dtype, x, packed, apart, middle, s.tasks, s.each, s.height, s.width, s.inputs, s.outputs)
+    call("middle", dtype, x, packed, apart, middle, s.taps, s.tasks, s.each, s.height, s.width, s.inputs, s.outputs)
     sums = s.sums(2, s.outputs)
 
     def convolve(part: int, start: int, stop: int) -> None:
         sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        call("conv", dtype, x, packed, None, None, apart, 0, y, 0, middle, sums[part], *sizes)
+        call("conv", dtype, x, packed, None, None, apart, 0, y, 0, middle, sums[part], s.taps, *sizes)
 
     spread(s.examples, convolve)
     mean, variance, rstd = (torch.empty_like(middle) for _ in range(3))
@@ -117,17 +131,17 @@ def block_gradient(
     x, gz, more = x.contiguous(), gz.contiguous(), None if more is None else more.contiguous()
     scale, step = _channels(gamma)
     total = _pooled_sums(gz, kept, s)
-    y, (packed, apart) = (kept.y, (None, 0)) if is_kept(kept.y) else (None, _pack("pack", w))
-    turned, turned_apart = _pack("pack_turned", w) if of_x else (None, 0)
+    y, (packed, apart) = (kept.y, (None, 0)) if is_kept(kept.y) else (None, _pack("pack", w, s.taps))
+    turned, turned_apart = _pack("pack_turned", w, s.taps) if of_x else (None, 0)
     gx = torch.empty_like(x) if of_x else None
-    sums = s.sums(9 * s.inputs * s.outputs, dtype=dtype)
+    sums = s.sums(s.weights, dtype=dtype)
 
     def run(part: int, start: int, stop: int) -> None:
         scratch = x.new_empty(s.height + 2, s.width + 2, s.outputs)
         weights = (packed, apart, turned, turned_apart)
         statistics = (kept.mean, kept.rstd, scale, step, total, 1)
         sizes = (s.tasks, s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        results = (sums[part], gx, scratch)
+        results = (sums[part], gx, scratch, s.taps)
         call("block_backward", dtype, x, *weights, y, gz, kept.chosen, more, *statistics, *results, *sizes)
 
     spread(s.examples, run)
@@ -192,13 +206,13 @@ def convolve(x: Tensor, w: Tensor, *other: Tensor, turned: bool = False, border:
     """
     name = "pack_turned" if turned else "pack"
     s = _shape(x, w.transpose(-4, -3) if turned else w)
-    x, (packed, apart) = x.contiguous(), _pack(name, w)
-    x1, (packed1, apart1) = (other[0].contiguous(), _pack(name, other[1])) if other else (None, (None, 0))
+    x, (packed, apart) = x.contiguous(), _pack(name, w, s.taps)
+    x1, (packed1, apart1) = (other[0].contiguous(), _pack(name, other[1], s.taps)) if other else (None, (None, 0))
     y = x.new_empty(s.tasks, s.each, s.height + 2 * border, s.width + 2 * border, s.outputs)
 
     def run(part: int, start: int, stop: int) -> None:
         sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        call("conv", x.dtype, x, packed, x1, packed1, apart, apart1, y, border, None, None, *sizes)
+        call("conv", x.dtype, x, packed, x1, packed1, apart, apart1, y, border, None, None, s.taps, *sizes)
 
     spread(s.examples, run)
     return y
@@ -208,31 +222,28 @@ def weight_gradient(x: Tensor, gy: Tensor, w: Tensor) -> Tensor:
     """gw of x * w for framed gy."""
     s = _shape(x, w)
     x, gy = x.contiguous(), gy.contiguous()
-    sums = s.sums(9 * s.inputs * s.outputs, dtype=x.dtype)
+    sums = s.sums(s.weights, dtype=x.dtype)
 
     def run(part: int, start: int, stop: int) -> None:
         sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        call("conv_weights", x.dtype, x, gy, sums[part], *sizes)
+        call("conv_weights", x.dtype, x, gy, sums[part], s.taps, *sizes)
 
     spread(s.examples, run)
     return _unpack(_total(sums), s)
 
 
-def _pack(name: str, w: Tensor) -> tuple[Tensor, int]:
+def _pack(name: str, w: Tensor, taps: int) -> tuple[Tensor, int]:
     """Packed weights of each task, and how far apart tasks lie: 0 if all have the same."""
     outputs, inputs = w.shape[-4:-2]
     tasks = 1 if w.stride(0) == 0 else len(w)
-    packed = w.new_empty(tasks, 9 * inputs * outputs)
-    each = w[:tasks].contiguous()
-    for task in range(tasks):
-        call(name, w.dtype, each[task], outputs, inputs, packed[task])
+    packed = w.new_empty(tasks, taps * inputs * outputs)
+    call(name, w.dtype, w[:tasks].contiguous(), taps, tasks, outputs, inputs, packed)
     return packed, 0 if tasks == 1 else packed.shape[1]
 
 
 def _unpack(packed: Tensor, s: _Shape) -> Tensor:
     w = packed.new_empty(s.tasks, s.outputs, s.inputs, 3, 3)
-    for task in range(s.tasks):
-        call("unpack", w.dtype, packed[task], s.outputs, s.inputs, w[task])
+    call("unpack", w.dtype, packed.contiguous(), s.taps, s.tasks, s.outputs, s.inputs, w)
     return w
 
 
