@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, final
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import ShapeError, unknown_name
@@ -13,6 +14,9 @@ from .normalization import BatchNorm, Policy
 from .normalization import normalization as make_normalization
 
 __all__ = ["Conv4"]
+
+AT_ONCE = 1 << 18
+"""Numbers of pictures that are embedded together: what lies between two blocks then stays in the processor's cache."""
 
 
 @final
@@ -84,10 +88,18 @@ class Conv4(nn.Module):
         return z.mean((-2, -1)) if self.average else z.flatten(1)
 
     def _fused(self, x: Tensor) -> Tensor:
-        z = framed(x)
-        for convolution, layer in self._layers():
-            z = layer.pooled_block(z, convolution.weight)
-        return unframed(z)
+        if all(layer.by_batch() for _, layer in self._layers()):
+            z = framed(x)
+            for convolution, layer in self._layers():
+                z = layer.pooled_block(z, convolution.weight)
+            return unframed(z)
+        parts = []
+        for part in x.split(max(1, AT_ONCE // x[0].numel())):
+            z = framed(part)
+            for convolution, layer in self._layers():
+                z = layer.embedded_block(z, convolution.weight)
+            parts.append(unframed(z))
+        return torch.cat(parts)
 
     def _layers(self) -> Iterator[tuple[Any, Any]]:
         """The convolution and the normalization of each block."""
@@ -96,14 +108,18 @@ class Conv4(nn.Module):
             yield convolution, layer
 
     def _fusable(self, x: Tensor) -> bool:
-        """Whether compiled kernels do the same as the blocks: batch statistics and pooling on a CPU."""
+        """Whether compiled kernels do the same as the blocks: pooling on a CPU, by batch statistics or without them
+        where nobody asks for a derivative."""
+        if not self.pools or x.requires_grad or len(x) == 0:
+            return False
+        layers = [layer for _, layer in self._layers()]
         return (
-            self.pools
-            and not x.requires_grad
-            and all(
-                isinstance(layer, BatchNorm) and layer.by_batch() and fusable(x, convolution.weight)
-                for convolution, layer in self._layers()
+            all(isinstance(layer, BatchNorm) for layer in layers)
+            and (
+                all(layer.by_batch() for layer in layers)
+                or (not torch.is_grad_enabled() and all(layer.by_estimates() for layer in layers))
             )
+            and all(fusable(x, convolution.weight) for convolution, _ in self._layers())
         )
 
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ShapeError, unknown_name
-from ..kernels import pooled_block
+from ..kernels import embedded_block, pooled_block
 
 __all__ = [
     "BatchNorm",
@@ -147,6 +147,18 @@ class BatchNorm(nn.Module):
         if self.policy in ("batch", "support"):
             return self.policy == "batch" or moment.support is None
         return self.training and self.policy != "frozen"
+
+    def by_estimates(self) -> bool:
+        """Whether the next examples are normalized by the running estimates."""
+        return self.running_mean is not None and not self.by_batch()
+
+    def embedded_block(self, x: Tensor, w: Tensor) -> Tensor:
+        """As `pooled_block`, by the running estimates and without a derivative."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        step = min((_moment.get() or _Moment()).step, self.steps - 1)
+        scale = self.weight[step] * torch.rsqrt(self.running_var[step] + self.eps)
+        return embedded_block(x, w, scale, self.bias[step] - self.running_mean[step] * scale)
 
     def pooled_block(self, x: Tensor, w: Tensor) -> Tensor:
         """3×3 convolution by w, this normalization by batch statistics, 2×2 max-pooling and ReLU of framed examples:

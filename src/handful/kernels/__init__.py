@@ -1,6 +1,17 @@
 """Fused kernels for a CPU: what a convolutional block does in one pass, with its first and second derivatives."""
 
-from .block import Pooled, framed, pooled_block, unframed
+from .block import Pooled, embedded_block, framed, pooled_block, unframed
 from .library import available, fusable, plain, reason, variant
 
-__all__ = ["Pooled", "available", "framed", "fusable", "plain", "pooled_block", "reason", "unframed", "variant"]
+__all__ = [
+    "Pooled",
+    "available",
+    "embedded_block",
+    "framed",
+    "fusable",
+    "plain",
+    "pooled_block",
+    "reason",
+    "unframed",
+    "variant",
+]

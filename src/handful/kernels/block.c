@@ -41,3 +41,31 @@
 #define I long long
 #define N(name) name##_d
 #include "block.h"
+
+// ---------------------------------------------------------------------------------------------- threads
+
+#define MOST 32 // arguments of a kernel
+
+typedef void (*kernel)(long, long, long, long, long, long, long, long, long, long, long, long, long, long, long, long,
+                       long, long, long, long, long, long, long, long, long, long, long, long, long, long, long, long);
+typedef struct {
+  kernel run;
+  const long *arguments;
+  long parts, next;
+} work;
+
+static void join(void *data) {
+  work *w = data;
+  for (long part; (part = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED)) < w->parts;) {
+    const long *a = w->arguments + part * MOST;
+    w->run(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13], a[14], a[15], a[16],
+           a[17], a[18], a[19], a[20], a[21], a[22], a[23], a[24], a[25], a[26], a[27], a[28], a[29], a[30], a[31]);
+  }
+}
+
+// A kernel on `parts` lists of MOST arguments, pointers and whole numbers, by as many threads of the OpenMP runtime
+// whose GOMP_parallel this is. (A function of fewer arguments leaves the rest of the stack alone.)
+void team(void (*parallel)(void (*)(void *), void *, unsigned, unsigned), void *run, const long *arguments, long parts) {
+  work w = {(kernel)run, arguments, parts, 0};
+  parallel(join, &w, (unsigned)parts, 0);
+}

@@ -587,6 +587,53 @@ void N(pool)(const T *y, const T *x, const T *weights, long w_task, const T *mea
   }
 }
 
+// z = relu(maxpool2(scale · (x * w) + offset)) with a border [B n, H/2+2, W/2+2, O], for statistics known beforehand:
+// y is never stored
+void N(embed)(const T *x, const T *w, long w_task, const T *scale, const T *offset, long task, T *restrict z, long taps,
+              long n, long g0, long g1, long H, long W, long C, long O) {
+  const long row = (W + 2) * C, h2 = H / 2, w2 = W / 2, zrow = (w2 + 2) * O, down = N(strip_rows)(H, W);
+  T *v = taps == 16 ? N(room)(H, W, C) : 0, *m = taps == 16 ? N(room)(H, W, O) : 0;
+  T *y = aligned_alloc(64, (size_t)(2 * (taps == 16 ? down : 1) * W * O * sizeof(T)));
+  for (long g = g0; g < g1; g++) {
+    const T *restrict a = scale + g / n * task, *restrict b = offset + g / n * task, *xg = x + g * (H + 2) * row;
+    const T *const wg = w + g / n * w_task;
+    T *out = z + g * (h2 + 2) * zrow;
+    memset(out, 0, zrow * sizeof(T));
+    memset(out + (h2 + 1) * zrow, 0, zrow * sizeof(T));
+    for (long h = 0, rows; h < h2; h += rows) {
+      rows = taps == 16 ? (h + down < h2 ? down : h2 - h) : 1;
+      if (taps == 16) {
+        const N(strip) s = {2 * h, rows, (W + 1) / 2, H, W};
+        const T *const vs[2] = {v, 0}, *const u[2] = {wg, 0};
+        N(lift)(s, xg, C, v);
+        N(products)(C, 1, N(tiles)(s), vs, u, m, O);
+        N(drop)(s, m, O, y - 2 * h * W * O, W * O);
+      } else
+        for (long r = 0; r < 2; r++) N(row_of_y)(0, xg, wg, y + r * W * O, 2 * h + r, W, C, O);
+      for (long r = 0; r < rows; r++) {
+        T *restrict to = out + (h + r + 1) * zrow;
+        EACH to[c] = to[zrow - O + c] = 0;
+        for (long i = 0; i < w2; i++) {
+          const T *restrict p = y + (2 * r * W + 2 * i) * O;
+          const T *const others[3] = {p + O, p + W * O, p + (W + 1) * O};
+          VECTORS {
+            const V k = LOAD(a + c), k0 = LOAD(b + c);
+            V best = k * LOAD(p + c) + k0;
+            UNROLL for (int q = 0; q < 3; q++) {
+              const V u = k * LOAD(others[q] + c) + k0;
+              best = CHOOSE((VI)(u > best) | (VI)(u != u), u, best); // NaN wins, as in PyTorch
+            }
+            STORE(to + (i + 1) * O + c) = ONLY(~(VI)(best <= 0), best);
+          }
+        }
+      }
+    }
+  }
+  free(v);
+  free(m);
+  free(y);
+}
+
 // adds to total [B][2][O] the sums of gz and of gz·xs over what relu let through
 void N(pool_sums)(const T *restrict gz, const T *restrict xs, const unsigned char *restrict index, double *total,
                   long n, long g0, long g1, long h2, long w2, long O) {

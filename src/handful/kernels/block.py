@@ -26,7 +26,7 @@ from torch import Tensor
 from . import passes
 from .passes import Kept
 
-__all__ = ["Pooled", "framed", "pooled_block", "unframed"]
+__all__ = ["Pooled", "embedded_block", "framed", "pooled_block", "unframed"]
 
 
 class Pooled(NamedTuple):
@@ -58,6 +58,30 @@ def pooled_block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float) 
     """
     z, _, mean, variance, *_ = _Block.apply(x[None], w[None], gamma[None], beta[None], eps)  # type: ignore[no-untyped-call]
     return Pooled(z.squeeze(0), mean.squeeze(0), variance.squeeze(0))  # indexing would fill zeros on the way back
+
+
+def embedded_block(x: Tensor, w: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """relu(maxpool(scale · (x * w) + offset)) of framed examples, for scale and offset [O] known beforehand.
+
+    [n, H+2, W+2, C] -> [n, H/2+2, W/2+2, O]. Has no derivative.
+    """
+    z: Tensor = _Embed.apply(x[None], w[None], scale[None], offset[None])  # type: ignore[no-untyped-call]
+    return z.squeeze(0)
+
+
+class _Embed(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor, w: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        return passes.embed(x, w, scale, offset)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
+        (z,), (dim,) = _mapped(lambda *values: (_Embed.apply(*values),), info, in_dims, inputs)  # type: ignore[no-untyped-call]
+        return z, dim
 
 
 class _Block(torch.autograd.Function):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from torch import Tensor
 __all__ = ["available", "call", "fusable", "plain", "reason", "spread", "variant"]
 
 DTYPES = {torch.float32: "f", torch.float64: "d"}
+MOST = 32
+"""Arguments of a kernel that runs on several threads, as in block.c."""
 
 _plain: ContextVar[bool] = ContextVar("handful_plain_kernels", default=False)
 
@@ -97,36 +99,39 @@ def call(name: str, dtype: torch.dtype, *arguments: Tensor | int | float | None)
     """A kernel of block.h on contiguous tensors (their addresses), whole numbers, numbers of `dtype` and null."""
     number = ctypes.c_float if dtype == torch.float32 else ctypes.c_double
     _function(name, dtype)(
-        *(
-            ctypes.c_void_p(value.data_ptr())
-            if isinstance(value, Tensor)
-            else number(value)
-            if isinstance(value, float)
-            else ctypes.c_void_p(None)
-            if value is None
-            else ctypes.c_long(value)
-            for value in arguments
-        )
+        *(number(value) if isinstance(value, float) else ctypes.c_long(_word(value)) for value in arguments)
     )
 
 
-def spread(count: int, run: Callable[[int, int, int], None]) -> int:
-    """`run(part, start, stop)` on equal parts of `count` examples, as many as torch has threads; how many."""
-    parts = min(torch.get_num_threads(), count)
+def spread(
+    name: str, dtype: torch.dtype, count: int, arguments: Callable[[int, int, int], Sequence[Tensor | int | None]]
+) -> None:
+    """A kernel on equal parts of `count` examples, as many as torch has threads: `arguments(part, start, stop)`.
+
+    By torch's own threads: others would find the processor taken, because idle ones spin for a while.
+    """
+    parts = min(torch.get_num_threads(), count) if _parallel() is not None else 1
     edges = [count * part // parts for part in range(parts + 1)]
-    others = [_pool(parts).submit(run, part, edges[part], edges[part + 1]) for part in range(1, parts)]
-    try:
-        run(0, edges[0], edges[1])
-    finally:
-        for other in others:
-            other.result()
-    return parts
+    lists = [arguments(part, edges[part], edges[part + 1]) for part in range(parts)]
+    if parts == 1:
+        call(name, dtype, *lists[0])
+        return
+    words = (ctypes.c_long * (MOST * parts))()
+    for part, values in enumerate(lists):
+        words[MOST * part : MOST * part + len(values)] = [_word(value) for value in values]
+    library = _load()[0]
+    assert library is not None
+    library.team(_parallel(), _function(name, dtype), words, ctypes.c_long(parts))
+
+
+def _word(value: Tensor | int | None) -> int:
+    return value.data_ptr() if isinstance(value, Tensor) else value or 0
 
 
 @cache
-def _pool(parts: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(parts - 1, thread_name_prefix="handful-kernel")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+def _parallel() -> Any:
+    """`GOMP_parallel` of the OpenMP runtime that torch uses; None where there is none."""
+    try:
+        return ctypes.CDLL(str(next(Path(torch.__file__).parent.glob("lib/libtorch_cpu.*")))).GOMP_parallel
+    except (StopIteration, OSError, AttributeError):
+        return None

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from .library import call, spread
 
+Arguments = tuple[Tensor | int | None, ...]
+
 __all__ = [
     "LEAST_REMADE",
     "Kept",
@@ -21,6 +23,7 @@ __all__ = [
     "block",
     "block_gradient",
     "convolve",
+    "embed",
     "is_kept",
     "unpool",
     "weight_gradient",
@@ -103,24 +106,39 @@ def block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tupl
     call("middle", dtype, x, packed, apart, middle, s.taps, s.tasks, s.each, s.height, s.width, s.inputs, s.outputs)
     sums = s.sums(2, s.outputs)
 
-    def convolve(part: int, start: int, stop: int) -> None:
+    def convolve(part: int, start: int, stop: int) -> Arguments:
         sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        call("conv", dtype, x, packed, None, None, apart, 0, y, 0, middle, sums[part], s.taps, *sizes)
+        return x, packed, None, None, apart, 0, y, 0, middle, sums[part], s.taps, *sizes
 
-    spread(s.examples, convolve)
+    spread("conv", dtype, s.examples, convolve)
     mean, variance, rstd = (torch.empty_like(middle) for _ in range(3))
     call("statistics", dtype, sums, len(sums), middle, eps, s.values, s.tasks, s.outputs, mean, variance, rstd)
     half = (s.tasks, s.each, s.height // 2, s.width // 2, s.outputs)
     z = x.new_empty(s.tasks, s.each, s.height // 2 + 2, s.width // 2 + 2, s.outputs)
     xs, index = x.new_empty(half), x.new_empty(half, dtype=torch.uint8)
 
-    def pool(part: int, start: int, stop: int) -> None:
+    def pool(part: int, start: int, stop: int) -> Arguments:
         sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        call("pool", dtype, y, x, packed, apart, mean, rstd, scale, offset, step, z, xs, index, *sizes)
+        return y, x, packed, apart, mean, rstd, scale, offset, step, z, xs, index, *sizes
 
-    spread(s.examples, pool)
+    spread("pool", dtype, s.examples, pool)
     stand_in = x.new_zeros(1).expand(whole) if y is None else y
     return z, Kept(stand_in, mean, variance, rstd, xs, index)
+
+
+def embed(x: Tensor, w: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """z = relu(maxpool(scale y + offset)) of y = x * w, which is never kept."""
+    s = _shape(x, w)
+    x, (packed, apart) = x.contiguous(), _pack("pack", w, s.taps)
+    scale, offset, step = _channels(scale, offset)
+    z = x.new_empty(s.tasks, s.each, s.height // 2 + 2, s.width // 2 + 2, s.outputs)
+
+    def run(part: int, start: int, stop: int) -> Arguments:
+        sizes = (s.taps, s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
+        return x, packed, apart, scale, offset, step, z, *sizes
+
+    spread("embed", x.dtype, s.examples, run)
+    return z
 
 
 def block_gradient(
@@ -136,15 +154,15 @@ def block_gradient(
     gx = torch.empty_like(x) if of_x else None
     sums = s.sums(s.weights, dtype=dtype)
 
-    def run(part: int, start: int, stop: int) -> None:
+    def run(part: int, start: int, stop: int) -> Arguments:
         scratch = x.new_empty(s.height + 2, s.width + 2, s.outputs)
         weights = (packed, apart, turned, turned_apart)
         statistics = (kept.mean, kept.rstd, scale, step, total, 1)
         sizes = (s.tasks, s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
         results = (sums[part], gx, scratch, s.taps)
-        call("block_backward", dtype, x, *weights, y, gz, kept.chosen, more, *statistics, *results, *sizes)
+        return x, *weights, y, gz, kept.chosen, more, *statistics, *results, *sizes
 
-    spread(s.examples, run)
+    spread("block_backward", dtype, s.examples, run)
     return gx, _unpack(_total(sums), s), _apart(total, 1, dtype), _apart(total, 0, dtype)
 
 
@@ -155,12 +173,12 @@ def unpool(gz: Tensor, gamma: Tensor, kept: Kept) -> tuple[Tensor, Tensor, Tenso
     total = _pooled_sums(gz, kept, s)
     gy = gz.new_empty(s.tasks, s.each, s.height + 2, s.width + 2, s.outputs)
 
-    def run(part: int, start: int, stop: int) -> None:
+    def run(part: int, start: int, stop: int) -> Arguments:
         statistics = (kept.mean, kept.rstd, scale, step, total, 1)
         sizes = (s.tasks, s.each, start, stop, s.height, s.width, s.outputs)
-        call("unpool", dtype, kept.y, gz, kept.chosen, *statistics, gy, *sizes)
+        return kept.y, gz, kept.chosen, *statistics, gy, *sizes
 
-    spread(s.examples, run)
+    spread("unpool", dtype, s.examples, run)
     return gy, _apart(total, 1, dtype), _apart(total, 0, dtype)
 
 
@@ -174,28 +192,28 @@ def along(
     gz, (scale, step) = gz.contiguous(), _channels(gamma)
     sums = s.sums(2, s.outputs)
 
-    def moments(part: int, start: int, stop: int) -> None:
-        call("direction_sums", dtype, y, yd, mean, sums[part], s.each, start, stop, s.height, s.width, s.outputs)
+    def moments(part: int, start: int, stop: int) -> Arguments:
+        return y, yd, mean, sums[part], s.each, start, stop, s.height, s.width, s.outputs
 
-    spread(s.examples, moments)
+    spread("direction_sums", dtype, s.examples, moments)
     means = _total(sums) / s.values
     m1, m2 = _apart(means, 0, dtype), (means[:, 1] * rstd).to(dtype)
     zd, crossed = torch.empty_like(gz), s.sums(s.outputs)
 
-    def pool(part: int, start: int, stop: int) -> None:
+    def pool(part: int, start: int, stop: int) -> Arguments:
         sizes = (s.each, start, stop, s.height, s.width, s.outputs)
         scales = (rstd, scale, gamma_d, beta_d, step)
-        call("direction_pool", dtype, yd, gz, m1, m2, *scales, xs, index, zd, crossed[part], *sizes)
+        return yd, gz, m1, m2, *scales, xs, index, zd, crossed[part], *sizes
 
-    spread(s.examples, pool)
+    spread("direction_pool", dtype, s.examples, pool)
     gd, out = _total(crossed).to(dtype), torch.empty_like(y)
 
-    def unpool(part: int, start: int, stop: int) -> None:
+    def unpool(part: int, start: int, stop: int) -> Arguments:
         sizes = (s.each, start, stop, s.height, s.width, s.outputs)
         statistics = (mean, rstd, scale, gamma_d, step, m1, m2, ggamma, gbeta, gd)
-        call("direction_unpool", dtype, y, yd, gz, index, *statistics, out, *sizes)
+        return y, yd, gz, index, *statistics, out, *sizes
 
-    spread(s.examples, unpool)
+    spread("direction_unpool", dtype, s.examples, unpool)
     return zd, out, gd
 
 
@@ -210,11 +228,11 @@ def convolve(x: Tensor, w: Tensor, *other: Tensor, turned: bool = False, border:
     x1, (packed1, apart1) = (other[0].contiguous(), _pack(name, other[1], s.taps)) if other else (None, (None, 0))
     y = x.new_empty(s.tasks, s.each, s.height + 2 * border, s.width + 2 * border, s.outputs)
 
-    def run(part: int, start: int, stop: int) -> None:
+    def run(part: int, start: int, stop: int) -> Arguments:
         sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        call("conv", x.dtype, x, packed, x1, packed1, apart, apart1, y, border, None, None, s.taps, *sizes)
+        return x, packed, x1, packed1, apart, apart1, y, border, None, None, s.taps, *sizes
 
-    spread(s.examples, run)
+    spread("conv", x.dtype, s.examples, run)
     return y
 
 
@@ -224,11 +242,11 @@ def weight_gradient(x: Tensor, gy: Tensor, w: Tensor) -> Tensor:
     x, gy = x.contiguous(), gy.contiguous()
     sums = s.sums(s.weights, dtype=x.dtype)
 
-    def run(part: int, start: int, stop: int) -> None:
+    def run(part: int, start: int, stop: int) -> Arguments:
         sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        call("conv_weights", x.dtype, x, gy, sums[part], s.taps, *sizes)
+        return x, gy, sums[part], s.taps, *sizes
 
-    spread(s.examples, run)
+    spread("conv_weights", x.dtype, s.examples, run)
     return _unpack(_total(sums), s)
 
 
@@ -258,11 +276,11 @@ def _pooled_sums(gz: Tensor, kept: Kept, s: _Shape) -> Tensor:
     """Sums over the task of gz and gz·x̂ where ReLU let them through: [B, 2, O]."""
     sums = s.sums(2, s.outputs)
 
-    def run(part: int, start: int, stop: int) -> None:
+    def run(part: int, start: int, stop: int) -> Arguments:
         sizes = (s.each, start, stop, s.height // 2, s.width // 2, s.outputs)
-        call("pool_sums", gz.dtype, gz, kept.xs, kept.chosen, sums[part], *sizes)
+        return gz, kept.xs, kept.chosen, sums[part], *sizes
 
-    spread(s.examples, run)
+    spread("pool_sums", gz.dtype, s.examples, run)
     return _total(sums)
 
 
