@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handful import MAML, Conv4, Episode, PrototypicalNetwork, Query, Support
-from handful.encoders.normalization import BatchNorm, adapting
+from handful.encoders.normalization import BatchNorm, Policy, adapting
 from handful.kernels import available, framed, passes, plain, pooled_block, reason, unframed
 
 pytestmark = pytest.mark.skipif(not available(), reason=f"no compiled kernels here: {reason()}")
@@ -45,7 +45,7 @@ def inputs(n: int, channels: int, height: int, width: int, filters: int, dtype: 
     return [x, w, gamma, beta]
 
 
-@pytest.mark.parametrize(("height", "width"), [(2, 2), (3, 5), (4, 33), (7, 14), (29, 2)])
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (3, 5), (4, 33), (13, 12), (12, 15), (21, 40)])
 @pytest.mark.parametrize(("channels", "filters"), [(1, 64), (3, 32), (2, 96), (32, 64), (64, 32), (96, 128)])
 def test_values(channels: int, filters: int, height: int, width: int, y_is: None) -> None:
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-4)):
@@ -59,10 +59,13 @@ def test_values(channels: int, filters: int, height: int, width: int, y_is: None
         assert not border.any(), "a convolution reads zeros around a map"
 
 
+@pytest.mark.parametrize(("height", "width"), [(7, 6), (12, 13)])
 @pytest.mark.parametrize(("channels", "filters"), [(3, 32), (32, 64), (64, 32)])
-def test_first_and_second_derivatives(channels: int, filters: int, threads: int, y_is: None) -> None:
+def test_first_and_second_derivatives(
+    channels: int, filters: int, height: int, width: int, threads: int, y_is: None
+) -> None:
     """The gradient of a function of the gradient, along random directions."""
-    values = inputs(4, channels, 7, 6, filters, torch.float64)
+    values = inputs(4, channels, height, width, filters, torch.float64)
     wanted = values if channels % 32 == 0 else values[1:]  # pictures have no gradient
     for value in wanted:
         value.requires_grad_()
@@ -88,6 +91,29 @@ def test_finite_differences() -> None:
 
     assert torch.autograd.gradcheck(run, (w, gamma, beta), fast_mode=True)
     assert torch.autograd.gradgradcheck(run, (w, gamma, beta), fast_mode=True)
+
+
+@pytest.mark.parametrize(("shape", "filters"), [((1, 28, 28), 64), ((3, 53, 42), 32), ((2, 17, 30), 96)])
+@pytest.mark.parametrize("policy", ["running", "per_step", "frozen"])
+def test_evaluation_keeps_no_maps_and_says_the_same(
+    shape: tuple[int, ...], filters: int, policy: Policy, threads: int
+) -> None:
+    torch.manual_seed(0)
+    encoder = Conv4(shape=shape, filters=filters, normalization=policy, steps=2).double().eval()
+    with torch.no_grad():
+        for leaf in [*encoder.parameters(), *encoder.buffers()]:
+            leaf += 0.3 * torch.rand_like(leaf)
+        x = torch.randn(2, 5, *shape, dtype=torch.float64)
+        x[1, 2, 0, 3, 4] = torch.nan
+        with plain():
+            expected = encoder(x.flatten(0, 1))
+        assert bool((expected[:7] != 0).any(1).all())
+        torch.testing.assert_close(encoder(x.flatten(0, 1)), expected, atol=1e-12, rtol=1e-12, equal_nan=True)
+        mapped = torch.func.vmap(encoder)(x).flatten(0, 1)
+        torch.testing.assert_close(mapped, expected, atol=1e-12, rtol=1e-12, equal_nan=True)
+        many = encoder(x.expand(40, 2, 5, *shape).flatten(0, 2))
+        torch.testing.assert_close(many[-10:], expected, atol=1e-12, rtol=1e-12, equal_nan=True)
+    assert encoder(x[0]).requires_grad, "not where somebody may ask for a derivative"
 
 
 def test_third_derivatives_are_refused() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from handful.encoders import Conv4
 from handful.kernels import available, library, plain, reason
 
 PROGRAM = """
@@ -52,51 +52,41 @@ def test_plain_is_for_a_while() -> None:
     assert available() == before
 
 
+@pytest.mark.skipif(not available(), reason=f"no compiled kernels here: {reason()}")
+@pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_parts_cover_everything_once(count: int) -> None:
+def test_parts_cover_everything_once(count: int, threads: int) -> None:
+    """Sums of pooled gradients, by every part into room of its own."""
+    ones = torch.ones(count, 4, 4, 32)
+    chosen = torch.zeros(count, 2, 2, 32, dtype=torch.uint8)
+    sums = torch.zeros(threads, 1, 2, 32, dtype=torch.float64)
+    parts = []
+
+    def arguments(part: int, start: int, stop: int) -> tuple[torch.Tensor | int, ...]:
+        parts.append(stop - start)
+        return ones, ones, chosen, sums[part], count, start, stop, 2, 2, 32
+
     before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    seen: list[int] = []
+    torch.set_num_threads(threads)
     try:
-        parts = library.spread(count, lambda part, start, stop: seen.extend(range(start, stop)))
+        library.spread("pool_sums", torch.float32, count, arguments)
     finally:
         torch.set_num_threads(before)
-    assert sorted(seen) == list(range(count))
-    assert parts == min(3, count)
+    assert sum(parts) == count
+    assert max(parts) - min(parts) <= 1
+    assert bool((sums.sum(0) == 4 * count).all())
 
 
-def test_a_failing_part_is_heard() -> None:
+@pytest.mark.skipif(not available(), reason=f"no compiled kernels here: {reason()}")
+def test_without_torch_s_threads_one_does_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_parallel", lambda: None)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-
-    def run(part: int, start: int, stop: int) -> None:
-        if part == 1:
-            raise ValueError("part 1")
-
+    x, encoder = torch.rand(3, 1, 28, 28), Conv4(filters=32).eval()
     try:
-        with pytest.raises(ValueError, match="part 1"):
-            library.spread(4, run)
-    finally:
-        torch.set_num_threads(before)
-
-
-def _in_child(results: object) -> None:
-    torch.set_num_threads(2)
-    results.put(library.spread(4, lambda part, start, stop: None))  # type: ignore[attr-defined]
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_a_forked_process_has_threads_of_its_own() -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        library.spread(4, lambda part, start, stop: None)
-        context = multiprocessing.get_context("fork")
-        results = context.Queue()
-        child = context.Process(target=_in_child, args=(results,))
-        child.start()
-        assert results.get(timeout=30) == 2
-        child.join()
+        with torch.no_grad():
+            alone = encoder(x)
+            monkeypatch.undo()
+            torch.testing.assert_close(encoder(x), alone, rtol=0, atol=0)
     finally:
         torch.set_num_threads(before)

@@ -94,7 +94,7 @@ class Conv4(nn.Module):
                 z = layer.pooled_block(z, convolution.weight)
             return unframed(z)
         parts = []
-        for part in x.split(max(1, AT_ONCE // x[0].numel())):
+        for part in torch.split(x, max(1, AT_ONCE // x[0].numel())):
             z = framed(part)
             for convolution, layer in self._layers():
                 z = layer.embedded_block(z, convolution.weight)
