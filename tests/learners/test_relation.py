@@ -24,8 +24,8 @@ def test_the_relation_module_is_the_published_one() -> None:
     linear = [layer for layer in learner.relation.modules() if isinstance(layer, nn.Linear)]
     assert [(layer.in_features, layer.out_features) for layer in linear] == [(64, 8), (8, 1)]
     for layer in convolutions:
-        assert float(layer.weight.std()) == pytest.approx(math.sqrt(2 / (9 * 64)), rel=0.02)
-    assert float(linear[0].weight.std()) == pytest.approx(0.01, rel=0.1)
+        assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 64)), rel=0.02)
+    assert linear[0].weight.std().item() == pytest.approx(0.01, rel=0.1)
     assert all(bool((layer.bias == 1).all()) for layer in linear)
     mini = RelationNetwork(RelationEncoder(shape=(3, 84, 84)), padding=0)
     assert mini.shape == (64, 19, 19)
