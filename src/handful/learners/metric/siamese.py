@@ -102,7 +102,7 @@ class SiameseNetwork(EmbeddingLearner):
             gap = (self.margin - distances(h, h)).clamp(min=0)
             each = torch.where(same, squared_distances(h, h), gap.square()) / 2
         pair = torch.ones_like(same).triu(1)  # each pair once
-        return sum((_mean(each, pair & kind) / 2 for kind in (same, ~same)), torch.zeros_like(each[:, 0, 0])).mean()
+        return (_mean(each, pair & same) + _mean(each, pair & ~same)).mean() / 2
 
     def _same(self, a: Tensor, b: Tensor) -> Tensor:
         """Σ_j α_j |a_j − b_j| + bias: [B, Q, F], [B, S, F] -> [B, Q, S]."""
