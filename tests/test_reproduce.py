@@ -26,6 +26,13 @@ PUBLISHED = {
     "omniglot-maml-5w1s": 0.987,
     "omniglot-maml-5w1s-inductive": None,
     "sinusoid-maml-5shot": 0.67,
+    "omniglot-matching-5w1s": 0.981,
+    "omniglot-matching-5w5s": 0.989,
+    "omniglot-matching-20w1s": 0.938,
+    "omniglot-matching-20w5s": 0.985,
+    "omniglot-relation-5w1s": 0.996,
+    "omniglot-relation-5w5s": 0.998,
+    "omniglot-relation-20w1s": 0.976,
 }
 """As the papers print them: Snell et al. 2017, table 1; Finn et al. 2017, table 1 and appendix C."""
 
@@ -152,6 +159,7 @@ def test_the_sinusoid_learns_from_five_points() -> None:
 def test_figures_of_one_model_share_its_training() -> None:
     digests = {name: load_recipe(name).spec.digest for name in recipe_names()}
     assert len({digest for name, digest in digests.items() if "prototypical" in name}) == 1
+    assert len({digest for name, digest in digests.items() if "matching" in name}) == 1
     assert len({digest for name, digest in digests.items() if name.startswith("omniglot-maml-5w1s")}) == 1
 
 

@@ -19,6 +19,7 @@ SMALL: dict[str, Callable[..., tuple[nn.Module, tuple[int, ...]]]] = {
         ENCODERS["resnet12"](shape=(2, 17, 20), widths=(8, 8, 16, 16), **options),
         (2, 17, 20),
     ),
+    "relation": lambda **options: (ENCODERS["relation"](shape=(2, 17, 20), filters=8, **options), (2, 17, 20)),
     "mlp": lambda **options: (ENCODERS["mlp"](shape=(3, 2), hidden=(8, 16), **options), (3, 2)),
     "identity": lambda **options: (ENCODERS["identity"](shape=(3, 2)), (3, 2)),
 }

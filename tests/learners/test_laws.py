@@ -81,7 +81,8 @@ def everything(module: nn.Module) -> dict[str, Any]:
     held: dict[str, Any] = {}
     for name, part in module.named_modules():
         for key, value in vars(part).items():
-            held[f"{name}.{key}"] = copy.deepcopy(value) if key not in ("_modules", "_parameters", "_buffers") else None
+            tensors_apart = ("_modules", "_parameters", "_buffers", "_flat_weights")
+            held[f"{name}.{key}"] = copy.deepcopy(value) if key not in tensors_apart else None
         held[f"{name} parts"] = list(part._modules)
         for key, leaf in [*part._parameters.items(), *part._buffers.items()]:
             grad = None if leaf is None or leaf.grad is None else leaf.grad.clone()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from handful.ops.distances import squared_distances
+from handful.ops.distances import cosine_similarities, distances, squared_distances
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -13,8 +13,8 @@ def test_by_hand() -> None:
 
 def test_against_the_definition_for_every_task_with_gradients() -> None:
     a, b = torch.randn(3, 5, 7, requires_grad=True), torch.randn(3, 4, 7, requires_grad=True)
-    distances = (a[:, :, None] - b[:, None]).square().sum(-1)
-    assert torch.allclose(squared_distances(a, b), distances)
+    expected = (a[:, :, None] - b[:, None]).square().sum(-1)
+    assert torch.allclose(squared_distances(a, b), expected)
     assert torch.autograd.gradcheck(squared_distances, (a, b))
     assert torch.autograd.gradgradcheck(squared_distances, (a, b))
 
@@ -42,3 +42,23 @@ def test_mixed_precision_stays_outside() -> None:
         assert squared_distances(a, b).dtype == torch.float32
         assert squared_distances(a.bfloat16(), b.bfloat16()).dtype == torch.float32
     assert torch.allclose(squared_distances(a, b), torch.cdist(a, b).square(), rtol=1e-3, atol=1e-2)
+
+
+def test_distances_have_a_gradient_of_zero_where_they_are_zero() -> None:
+    a = torch.randn(1, 3, 4, requires_grad=True)
+    found = distances(a, a)
+    assert torch.allclose(found, torch.cdist(a, a), atol=1e-7)
+    (slope,) = torch.autograd.grad(distances(a, a.detach()).sum(), a)
+    assert bool(slope.isfinite().all())
+
+
+def test_cosines_are_torchs_and_0_for_a_vector_of_zeros() -> None:
+    a, b = torch.randn(2, 3, 4, requires_grad=True), torch.randn(2, 5, 4, requires_grad=True)
+    expected = torch.nn.functional.cosine_similarity(a[:, :, None], b[:, None], dim=-1)
+    assert torch.allclose(cosine_similarities(a, b), expected)
+    assert torch.autograd.gradcheck(cosine_similarities, (a, b))
+    nothing = torch.zeros(1, 1, 4, requires_grad=True)
+    cosines = cosine_similarities(nothing, b[:1])
+    assert not cosines.any()
+    (slope,) = torch.autograd.grad(cosines.sum(), nothing)
+    assert bool(slope.isfinite().all())

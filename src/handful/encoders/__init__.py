@@ -6,9 +6,16 @@ from .conv4 import Conv4
 from .identity import Identity
 from .mlp import MLP
 from .normalization import BatchNorm, shares_statistics
+from .relation import RelationEncoder
 from .resnet12 import ResNet12
 
-__all__ = ["ENCODERS", "MLP", "BatchNorm", "Conv4", "Identity", "ResNet12", "shares_statistics"]
+__all__ = ["ENCODERS", "MLP", "BatchNorm", "Conv4", "Identity", "RelationEncoder", "ResNet12", "shares_statistics"]
 
-ENCODERS: dict[str, type[nn.Module]] = {"conv4": Conv4, "resnet12": ResNet12, "mlp": MLP, "identity": Identity}
+ENCODERS: dict[str, type[nn.Module]] = {
+    "conv4": Conv4,
+    "resnet12": ResNet12,
+    "relation": RelationEncoder,
+    "mlp": MLP,
+    "identity": Identity,
+}
 """Every encoder by the name a spec gives it. Keyword arguments of the class are its configuration."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, final
 
@@ -80,7 +81,8 @@ class Conv4(nn.Module):
         self.average = average
         self.pools = pool and halvings == 4
         self.shape = tuple(shape)
-        self.out_features = filters if average else filters * height * width
+        self.out_maps = (filters, 1, 1) if average else (filters, height, width)
+        self.out_features = math.prod(self.out_maps)
 
     def forward(self, x: Tensor) -> Tensor:
         """[examples, channels, height, width] -> [examples, out_features]."""

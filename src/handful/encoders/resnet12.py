@@ -13,6 +13,7 @@ Departures:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import final
 
@@ -93,7 +94,8 @@ class ResNet12(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="leaky_relu")
         self.average = average
         self.shape = tuple(shape)
-        self.out_features = widths[3] if average else widths[3] * height * width
+        self.out_maps = (widths[3], 1, 1) if average else (widths[3], height, width)
+        self.out_features = math.prod(self.out_maps)
 
     def forward(self, x: Tensor) -> Tensor:
         """[examples, channels, height, width] -> [examples, out_features]."""

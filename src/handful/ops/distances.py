@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["squared_distances"]
+__all__ = ["cosine_similarities", "distances", "squared_distances"]
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
@@ -23,3 +24,17 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
     squares = a.square().sum(-1).unsqueeze(-1) + b.square().sum(-1).unsqueeze(-2)  # [B, Q, N]
     return torch.baddbmm(squares, a, b.transpose(-1, -2), alpha=-2)
+
+
+def distances(a: Tensor, b: Tensor) -> Tensor:
+    """‖a_i − b_j‖: [B, Q, F], [B, N, F] -> [B, Q, N]. Where it is 0 its gradient is 0, not infinite as the root's."""
+    square = squared_distances(a, b)
+    apart = square > 0
+    return torch.where(apart, torch.where(apart, square, 1.0).sqrt(), 0.0)
+
+
+def cosine_similarities(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine of the angle between a_i and b_j: [..., Q, F], [..., N, F] -> [..., Q, N]. 0 for a vector of zeros."""
+    with torch.autocast(a.device.type, enabled=False):
+        precise = torch.promote_types(a.dtype, torch.float32)
+        return F.normalize(a.to(precise), dim=-1) @ F.normalize(b.to(precise), dim=-1).mT
