@@ -1,13 +1,53 @@
 """Every method of the field that is here, by the name a spec gives it."""
 
 from ..learner import Learner
+from .baseline.baseline import Baseline
+from .baseline.baseline_plus import BaselinePlus
+from .baseline.frozen import Frozen
+from .baseline.nearest import NearestNeighbor
+from .baseline.simpleshot import SimpleShot
+from .closed_form.metaoptnet import MetaOptNet
+from .closed_form.ridge import R2D2
 from .gradient.maml import MAML
 from .metric.prototypical import PrototypicalNetwork
+from .transductive.bd_cspn import BDCSPN
+from .transductive.laplacianshot import LaplacianShot
+from .transductive.pt_map import PTMAP
+from .transductive.soft_kmeans import SoftKMeans
+from .transductive.tim import TIM
 
-__all__ = ["LEARNERS", "MAML", "PrototypicalNetwork"]
+__all__ = [
+    "BDCSPN",
+    "LEARNERS",
+    "MAML",
+    "PTMAP",
+    "R2D2",
+    "TIM",
+    "Baseline",
+    "BaselinePlus",
+    "Frozen",
+    "LaplacianShot",
+    "MetaOptNet",
+    "NearestNeighbor",
+    "PrototypicalNetwork",
+    "SimpleShot",
+    "SoftKMeans",
+]
 
 LEARNERS: dict[str, type[Learner]] = {
     "prototypical": PrototypicalNetwork,
     "maml": MAML,
+    "r2d2": R2D2,
+    "metaoptnet": MetaOptNet,
+    "nearest": NearestNeighbor,
+    "frozen": Frozen,
+    "baseline": Baseline,
+    "baseline_plus": BaselinePlus,
+    "simpleshot": SimpleShot,
+    "soft_kmeans": SoftKMeans,
+    "tim": TIM,
+    "laplacianshot": LaplacianShot,
+    "pt_map": PTMAP,
+    "bd_cspn": BDCSPN,
 }
 """Keyword arguments of the class are its configuration; the encoder comes first."""

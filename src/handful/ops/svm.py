@@ -1,0 +1,94 @@
+"""The multi-class support vector machine of Crammer & Singer (2001), in batches of tasks, by its dual.
+
+With kernel K [S, S], one-hot labels Y [S, N] and box C_i the dual problem is (Lee et al. 2019, arXiv:1904.03758, eq. 8)
+
+    minimize  ½ tr αᵀ(K + δI)α − tr αᵀY     subject to  α_i ≤ C_i Y_i,  Σ_k α_ik = 0.
+
+With α = C Y − p each row of p lies in a simplex of size C_i, so that projecting onto all constraints is a sort: the
+problem is solved by accelerated projected gradients, started again where they overshoot (Beck & Teboulle 2009,
+doi:10.1137/080716542; O'Donoghue & Candès 2015, arXiv:1204.3982). On the face where the solution lies it is a linear
+system; one Newton step there, by conjugate gradients, takes away what is left of the error and gives the derivative.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .implicit import conjugate_gradients, implicit
+
+__all__ = ["crammer_singer", "onto_simplex"]
+
+
+def crammer_singer(
+    kernel: Tensor, member: Tensor, *, box: float, damping: float = 1.0, steps: int = 3000, tolerance: float = 1e-8
+) -> Tensor:
+    """α [B, S, N] of the problem above; class k then scores Σ_i α_ik K(x_i, ·). Differentiable in the kernel, once.
+
+    Args:
+        kernel: [B, S, S] inner products of the examples.
+        member: [B, S, N] one-hot labels, each times the weight of its example.
+        box: C; C_i is C times the weight.
+        damping: δ > 0 makes the solution unique. The same as examples with one more feature each, of size √δ. For an
+            example of weight w it is δ / w, as for w examples.
+        steps: projected gradients at most.
+        tolerance: how wrong α may be before the Newton step, as a share of C; rounding permitting.
+    """
+    with torch.autocast(kernel.device.type, enabled=False):
+        precise = torch.promote_types(kernel.dtype, torch.float32)
+        kernel, upper = kernel.to(precise), box * member.to(precise)  # upper: C_i Y_i
+        label = (member > 0).to(precise)
+        weight = member.sum(-1).to(precise)
+        kernel = kernel + torch.diag_embed(damping / torch.where(weight > 0, weight, 1))
+        fixed = kernel.detach()
+        rate = 1 / fixed.abs().sum(-1).amax(-1).view(-1, 1, 1)  # rows bound the largest eigenvalue
+        enough = (tolerance * damping * rate).clamp_min(2 * torch.finfo(precise).eps) * box
+        p = _projected_gradients(fixed, upper, label, rate, steps, enough)
+        free = p > 0
+
+        def onto_face(v: Tensor) -> Tensor:
+            v = torch.where(free, v, 0)
+            count = free.sum(-1, keepdim=True).clamp_min(1)
+            return torch.where(free, v - v.sum(-1, keepdim=True) / count, 0)
+
+        def solve(v: Tensor) -> Tensor:
+            digits = 1e-13 if precise == torch.float64 else 1e-6
+            return conjugate_gradients(lambda w: onto_face(fixed @ w), onto_face(v), steps=steps, tolerance=digits)
+
+        alpha = upper - p
+        return implicit(alpha, kernel @ alpha - label, solve)
+
+
+def onto_simplex(v: Tensor, size: Tensor) -> Tensor:
+    """The nearest p ≥ 0 with Σ p = size, along the last axis: [..., N], [..., 1] -> [..., N].
+
+    Held, Wolfe & Crowder 1974, doi:10.1007/BF01580223.
+    """
+    ordered = v.sort(-1, descending=True).values
+    excess = ordered.cumsum(-1) - size
+    count = torch.arange(1, v.shape[-1] + 1, dtype=v.dtype, device=v.device)
+    used = (ordered * count > excess).sum(-1, keepdim=True).clamp_min(1)
+    return (v - excess.gather(-1, used - 1) / used).clamp_min(0)
+
+
+@torch.no_grad()
+def _projected_gradients(
+    kernel: Tensor, upper: Tensor, label: Tensor, rate: Tensor, steps: int, enough: Tensor
+) -> Tensor:
+    size = upper.sum(-1, keepdim=True)  # [B, S, 1]
+    p = onto_simplex(upper, size)
+    ahead, momentum = p, torch.ones_like(rate)
+    done = torch.zeros_like(rate, dtype=torch.bool)
+    for _ in range(steps):
+        slope = label - kernel @ (upper - ahead)
+        new = onto_simplex(ahead - rate * slope, size)
+        moved = (new - ahead).abs().flatten(1).amax(1).view(-1, 1, 1)
+        back = ((ahead - new) * (new - p)).flatten(1).sum(1).view(-1, 1, 1) > 0  # overshot: momentum starts again
+        following = torch.where(back, 1, (1 + (1 + 4 * momentum.square()).sqrt()) / 2)
+        ahead_next = new + torch.where(back, 0, (momentum - 1) / following) * (new - p)
+        p = torch.where(done, p, new)
+        ahead, momentum = torch.where(done, ahead, ahead_next), following
+        done = done | (moved <= enough)
+        if bool(done.all()):
+            break
+    return p
