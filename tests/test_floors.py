@@ -40,7 +40,13 @@ FLOORS = {
     "cli": 10,
     "__main__": 11,
 }
-SAME_FLOOR = {("gradient_learner", "learner"), ("pretrained_learner", "learner"), ("files", "errors"), ("recipes", "errors"), ("checkpoint", "spec")}
+SAME_FLOOR = {
+    ("gradient_learner", "learner"),
+    ("pretrained_learner", "learner"),
+    ("files", "errors"),
+    ("recipes", "errors"),
+    ("checkpoint", "spec"),
+}
 """The only imports between two modules of one floor."""
 
 

@@ -95,18 +95,8 @@ class Tasks(_Table):
         if isinstance(data, ClassPool):
             if self.ways is None:
                 raise SpecError("tasks of classes need `ways`, the number of classes in each")
-            return Episodes(
-                data.split(self.split),
-                ways=self.ways,
-                shots=self.shots,
-                queries=self.queries,
-                batch=self.batch,
-                seed=self.seed,
-                ragged=self.ragged,
-                families=self.families,
-                query_balance=self.query_balance,
-                label_noise=self.label_noise,
-            )
+            options = {name: getattr(self, name) for name in Tasks.model_fields if name != "split"}
+            return Episodes(data.split(self.split), **options)
         if any((self.ways, self.ragged, self.families, self.query_balance, self.label_noise)):
             names = "`ways`, `ragged`, `families`, `query_balance` or `label_noise`"
             raise SpecError(f"regression tasks have no {names}: leave them out")
@@ -178,9 +168,8 @@ class Spec(_Table):
     def digest(self) -> str:
         """A short hash of everything in it: equal specs train equal weights."""
         table = self.table()
-        for tasks in filter(None, (table["train"], table["validation"])):
-            for key in [key for key, usual in LATER.items() if tasks[key] == usual]:
-                del tasks[key]
+        for name in {"train", "validation"} - {key for key, value in table.items() if value is None}:
+            table[name] = {key: v for key, v in table[name].items() if key not in LATER or v != LATER[key]}
         return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]
 
 

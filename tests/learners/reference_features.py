@@ -227,7 +227,7 @@ def tim(learner: Any) -> Head:
                 own = sum((y[i] == k).to(z.dtype) * z[i] + ps[i, k] * (w[k] - z[i]) for i in range(len(z)))
                 asked = sum(q[i, k] * zq[i] + p[i, k] * (w[k] - zq[i]) for i in range(len(zq)))
                 a, b = lam / (1 + alpha), len(z) / len(zq)
-                rows.append((a * own + b * asked) / (a * (y == k).sum() + b * q[:, k].sum()))
+                rows.append((a * own + b * asked) / (a * int((y == k).sum()) + b * q[:, k].sum()))
             w = torch.stack(rows)
         return -tau / 2 * distances(zq, w)
 
@@ -286,7 +286,9 @@ def pt_map(learner: Any) -> Head:
         c = means(z, y, ways)
         for _ in range(learner.steps):
             p = plan(zq, c)
-            best = torch.stack([(z[y == k].sum(0) + p[:, k] @ zq) / ((y == k).sum() + p[:, k].sum()) for k in range(ways)])
+            best = torch.stack(
+                [(z[y == k].sum(0) + p[:, k] @ zq) / ((y == k).sum() + p[:, k].sum()) for k in range(ways)]
+            )
             c = c + learner.rate * (best - c)
         return plan(zq, c).log()
 
@@ -299,4 +301,3 @@ def bd_cspn(learner: Any) -> Head:
         return learner.scale * unit(moved) @ unit(c).T
 
     return head
-

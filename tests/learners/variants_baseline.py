@@ -21,6 +21,9 @@ BASELINE = {
         pretrained("frozen"),
     ],
     "baseline": [Variant("baseline", by_tasks(baseline), options={"steps": 5}), pretrained("baseline")],
-    "baseline_plus": [Variant("baseline_plus", by_tasks(baseline_plus), options={"steps": 5}), pretrained("baseline_plus")],
+    "baseline_plus": [
+        Variant("baseline_plus", by_tasks(baseline_plus), options={"steps": 5}),
+        pretrained("baseline_plus"),
+    ],
     "simpleshot": [Variant("simpleshot", by_tasks(simpleshot)), pretrained("simpleshot")],
 }

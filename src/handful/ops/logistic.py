@@ -46,7 +46,8 @@ def logistic(x: Tensor, member: Tensor, strength: float, *, steps: int = 50) -> 
                 moved = weight * p * (seen @ direction)
                 return seen.mT @ (moved - p * moved.sum(-1, keepdim=True)) + penalty * direction
 
-            return conjugate_gradients(curvature, v, steps=4 * w[0].numel(), tolerance=100 * digits)
+            centered = v - (penalty == 0) * v.mean(-1, keepdim=True)  # a b for all classes alike has no curvature
+            return conjugate_gradients(curvature, centered, steps=4 * w[0].numel(), tolerance=100 * digits)
 
         seen = x.detach()
         w = x.new_zeros(len(x), x.shape[2], member.shape[2])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
@@ -23,14 +22,14 @@ class Labeled(NamedTuple):
         return self.member.mT @ self.z / self.member.sum(1).unsqueeze(-1)
 
     @property
-    def count(self) -> Tensor:
-        """[B, 1, 1] examples of a task, by their weights."""
+    def examples(self) -> Tensor:
+        """[B, 1, 1] how many there are, by their weights."""
         return self.member.sum((1, 2)).view(-1, 1, 1)
 
     @property
     def mean(self) -> Tensor:
         """[B, 1, F] of all examples."""
-        return self.member.sum(-1).unsqueeze(1) @ self.z / self.count
+        return self.member.sum(-1).unsqueeze(1) @ self.z / self.examples
 
 
 def shifted(support: Labeled, z: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ With kernel K [S, S], one-hot labels Y [S, N] and box C_i the dual problem is (L
 With α = C Y − p each row of p lies in a simplex of size C_i, so that projecting onto all constraints is a sort: the
 problem is solved by accelerated projected gradients, started again where they overshoot (Beck & Teboulle 2009,
 doi:10.1137/080716542; O'Donoghue & Candès 2015, arXiv:1204.3982). On the face where the solution lies it is a linear
-system; one Newton step there, by conjugate gradients, takes away what is left of the error and gives the derivative.
+system: a Newton step there, by conjugate gradients, takes away what is left of the error, and another one gives the
+derivative.
 """
 
 from __future__ import annotations
@@ -53,9 +54,12 @@ def crammer_singer(
 
         def solve(v: Tensor) -> Tensor:
             digits = 1e-13 if precise == torch.float64 else 1e-6
-            return conjugate_gradients(lambda w: onto_face(fixed @ w), onto_face(v), steps=steps, tolerance=digits)
+            v = onto_face(onto_face(v))  # twice: what the first takes away may be large, and its rounding with it
+            return conjugate_gradients(lambda w: onto_face(fixed @ w), v, steps=steps, tolerance=digits)
 
-        alpha = upper - p
+        with torch.no_grad():
+            alpha = upper - p
+            alpha = alpha - solve(fixed @ alpha - label)
         return implicit(alpha, kernel @ alpha - label, solve)
 
 

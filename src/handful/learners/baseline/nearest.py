@@ -58,7 +58,7 @@ class NearestNeighbor(EmbeddingLearner):
         """Votes − d / (1 + d), d the squared distance to the nearest example of the class."""
         distance = squared_distances(z, state.z)  # [B, Q, S]
         member = state.member.unsqueeze(1)  # [B, 1, S, N]
-        order = distance.argsort(-1, stable=True)
+        order = distance.argsort(dim=-1, stable=True)
         voices = state.member.sum(-1).unsqueeze(1).expand_as(distance).gather(2, order)  # [B, Q, S] nearest first
         heard = (self.k - (voices.cumsum(-1) - voices)).clamp_min(0).minimum(voices)
         share = torch.zeros_like(distance).scatter(2, order, heard).unsqueeze(-1)  # [B, Q, S, 1]

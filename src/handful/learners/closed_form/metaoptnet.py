@@ -55,7 +55,7 @@ class MetaOptNet(EmbeddingLearner):
         self.scale = nn.Parameter(torch.tensor(scale))
 
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Machine:
-        """The machine with the widest margins (eq. 6); an example of weight w misses its margin at w times the price."""
+        """The machine with the widest margins (eq. 6); a missed margin costs as much as the example weighs."""
         member = membership(y, ways, weight, dtype=z.dtype)
         return Machine(z.mT @ crammer_singer(z @ z.mT, member, box=self.box, damping=self.damping).to(z.dtype))
 

@@ -61,10 +61,11 @@ class R2D2(EmbeddingLearner):
         if ways:
             w, b = ridge(z, membership(y, ways, dtype=z.dtype), strength, weight=weight)
             return RidgeTask(10**self.log_scale * w, b)  # b is zero
-        w, b = ridge(z, y.flatten(2), strength, weight=weight, intercept=True)
-        return RidgeTask(w.unflatten(2, y.shape[2:]), b.unflatten(1, y.shape[2:]))
+        out = y.shape[2:]
+        w, b = ridge(z, y.reshape(*y.shape[:2], -1), strength, weight=weight, intercept=True)
+        return RidgeTask(w.reshape(*w.shape[:2], *out), b.reshape(len(b), *out))
 
     def predict_features(self, state: RidgeTask, z: Tensor) -> Tensor:
         """Logits αXW (eq. 7) [B, Q, N], or outputs XW + b [B, Q, *out]."""
-        flat = torch.baddbmm(state.b.flatten(1).unsqueeze(1), z.to(state.w.dtype), state.w.flatten(2))
-        return flat.unflatten(2, state.w.shape[2:])
+        w, b = state.w.reshape(*state.w.shape[:2], -1), state.b.reshape(len(z), 1, -1)
+        return (z.to(w.dtype) @ w + b).reshape(*z.shape[:2], *state.w.shape[2:])

@@ -65,7 +65,7 @@ class PTMAP(PretrainedLearner):
         super().__init__(encoder, classes=classes)
         if steps < 1 or power <= 0 or regularity <= 0:
             raise SpecError(
-                f"PT-MAP: expected steps of at least 1, power and regularity above 0; got {steps}, {power}, {regularity}"
+                f"PT-MAP: expected at least 1 step, power and regularity above 0; got {steps}, {power}, {regularity}"
             )
         self.power, self.regularity, self.rate = power, regularity, rate
         self.steps, self.tolerance = steps, tolerance

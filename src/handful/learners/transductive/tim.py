@@ -88,7 +88,7 @@ class TIM(PretrainedLearner):
         """w − rate · ∇ of eq. 4; ∂logit_ik/∂w_k = τ (z_i − w_k)."""
         counted = support.member.sum(-1, keepdim=True)
         wrong = counted * self._logits(support.z, w).softmax(-1) - support.member
-        wrong = self.supervised / support.count * wrong  # [B, S, N] ∂/∂logits of the supervised part
+        wrong = self.supervised / support.examples * wrong  # [B, S, N] ∂/∂logits of the supervised part
         log_p = self._logits(z, w).log_softmax(-1)
         p = log_p.exp()
         marginal = p.mean(1, keepdim=True).clamp_min(torch.finfo(p.dtype).tiny).log()
@@ -103,7 +103,7 @@ class TIM(PretrainedLearner):
         power = (1 + self.conditional) * log_p
         q = (power - power.logsumexp(1, keepdim=True) / 2).softmax(-1)  # [B, Q, N]
         p, own = log_p.exp(), support.member.sum(-1, keepdim=True) * p_support
-        a, b = self.supervised / (1 + self.conditional), support.count / z.shape[1]
+        a, b = self.supervised / (1 + self.conditional), support.examples / z.shape[1]
         up = a * ((support.member - own).mT @ support.z + own.sum(1).unsqueeze(-1) * w)
         up = up + b * ((q - p).mT @ z + p.sum(1).unsqueeze(-1) * w)
         return up / (a * support.member.sum(1).unsqueeze(-1) + b * q.sum(1).unsqueeze(-1))
