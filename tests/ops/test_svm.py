@@ -73,6 +73,18 @@ def test_conditions_of_the_optimum(examples: int, ways: int, features: int, box:
     assert float((scores - exact).abs().max() / exact.abs().max()) < 2e-4
 
 
+def test_long_features_in_single_precision() -> None:
+    """As an encoder without a last normalization gives them: all positive, and a hundred times as long as δ."""
+    z, y = problem(25, 5, 64, tasks=20)
+    z = (2 * z + 1).relu()
+    label = one_hot(y, 5).double()
+    exact = crammer_singer(z @ z.mT, label, box=0.1, tolerance=1e-11, steps=20000)
+    rounded = crammer_singer(z.float() @ z.mT.float(), label.float(), box=0.1).double()
+    scores = z @ (z.mT @ exact)
+    assert float((z @ (z.mT @ rounded) - scores).abs().max() / scores.abs().max()) < 1e-3
+    assert bool((scores.argmax(-1) == y).all())
+
+
 def test_it_is_liblinears_machine() -> None:
     """Damping δ is one more feature for each example, of size √δ."""
     z, y = problem(12, 3, 4, tasks=1)

@@ -26,6 +26,9 @@ def crammer_singer(
 ) -> Tensor:
     """α [B, S, N] of the problem above; class k then scores Σ_i α_ik K(x_i, ·). Differentiable in the kernel, once.
 
+    Found in double precision whatever is asked: the kernel of long features is too ill-conditioned for less. Where the
+    steps do not suffice to tell on which face the solution lies, what they found is the answer, without a gradient.
+
     Args:
         kernel: [B, S, S] inner products of the examples.
         member: [B, S, N] one-hot labels, each times the weight of its example.
@@ -36,14 +39,13 @@ def crammer_singer(
         tolerance: how wrong α may be before the Newton step, as a share of C; rounding permitting.
     """
     with torch.autocast(kernel.device.type, enabled=False):
-        precise = torch.promote_types(kernel.dtype, torch.float32)
-        kernel, upper = kernel.to(precise), box * member.to(precise)  # upper: C_i Y_i
-        label = (member > 0).to(precise)
-        weight = member.sum(-1).to(precise)
+        asked = torch.promote_types(kernel.dtype, torch.float32)
+        kernel, upper = kernel.double(), box * member.double()  # upper: C_i Y_i
+        label, weight = (member > 0).double(), member.sum(-1).double()
         kernel = kernel + torch.diag_embed(damping / torch.where(weight > 0, weight, 1))
         fixed = kernel.detach()
         rate = 1 / fixed.abs().sum(-1).amax(-1).view(-1, 1, 1)  # rows bound the largest eigenvalue
-        enough = (tolerance * damping * rate).clamp_min(2 * torch.finfo(precise).eps) * box
+        enough = (tolerance * damping * rate).clamp_min(1e-15) * box
         p = _projected_gradients(fixed, upper, label, rate, steps, enough)
         free = p > 0
 
@@ -53,14 +55,16 @@ def crammer_singer(
             return torch.where(free, v - v.sum(-1, keepdim=True) / count, 0)
 
         def solve(v: Tensor) -> Tensor:
-            digits = 1e-13 if precise == torch.float64 else 1e-6
             v = onto_face(onto_face(v))  # twice: what the first takes away may be large, and its rounding with it
-            return conjugate_gradients(lambda w: onto_face(fixed @ w), v, steps=steps, tolerance=digits)
+            return conjugate_gradients(lambda w: onto_face(fixed @ w), v, steps=steps, tolerance=1e-13)
 
         with torch.no_grad():
             alpha = upper - p
-            alpha = alpha - solve(fixed @ alpha - label)
-        return implicit(alpha, kernel @ alpha - label, solve)
+            better = alpha - solve(fixed @ alpha - label)
+            inside = (better - upper).flatten(1).amax(1).view(-1, 1, 1) <= 1e-6 * box  # the face was the right one
+            alpha = torch.where(inside, better, alpha)
+        solution = implicit(alpha, torch.where(inside, kernel @ alpha - label, 0), solve)
+        return solution.to(asked)
 
 
 def onto_simplex(v: Tensor, size: Tensor) -> Tensor:
