@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .encoders.normalization import adapting, policies_of
 from .episode import Data, Episode, Query, Support, join_data, leading
 from .errors import LabelError, ShapeError, SpecError
-from .learner import Learner, task_losses
+from .learner import Learner, features_of, task_losses
 from .ops.engine import Engine
 from .ops.tasks import Named, call_each, map_tasks
 
@@ -155,7 +155,7 @@ class GradientLearner(Learner):
         """Mean over tasks of `meta_loss`. Running statistics, where a layer keeps them, see every task."""
 
         track = torch.is_grad_enabled()
-        usable = Episode(_usable(episode.support), _usable(episode.query))
+        usable = replace(episode, support=_usable(episode.support), query=_usable(episode.query))
 
         def part(own: GradientLearner, start: int, stop: int) -> tuple[Tensor, Named]:
             with torch.inference_mode(False), torch.set_grad_enabled(track):
@@ -192,13 +192,7 @@ def with_head(encoder: nn.Module, outputs: int | None) -> nn.Module:
     """
     if outputs is None:
         return encoder
-    features = getattr(encoder, "out_features", None)
-    if not isinstance(features, int):
-        raise ShapeError(
-            f"{type(encoder).__name__} does not say its out_features, which a head of {outputs} outputs needs; "
-            "give it that attribute, or leave `outputs` out if it ends in logits already"
-        )
-    return nn.Sequential(encoder, nn.Linear(features, outputs))
+    return nn.Sequential(encoder, nn.Linear(features_of(encoder, f"a head of {outputs} outputs"), outputs))
 
 
 def numbers_in(x: Data) -> int:

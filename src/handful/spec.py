@@ -40,6 +40,8 @@ __all__ = ["Part", "Spec", "Tasks", "Training", "Validation", "build", "load_dat
 M = TypeVar("M", bound=BaseModel)
 Count = Annotated[int, Field(ge=1)]
 Counts = Count | tuple[Count, Count]
+LATER = {"query_balance": None, "label_noise": 0.0}
+"""Keys of tasks that came after the first runs, and their usual values: then they do not count in a digest."""
 
 
 class _Table(BaseModel):
@@ -75,7 +77,7 @@ class Part(BaseModel):
 
 
 class Tasks(_Table):
-    """Which tasks: as the arguments of `Episodes`; `ways`, `ragged` and `families` are for classes only."""
+    """Which tasks: as the arguments of `Episodes`; all but shots, queries, batch and seed are for classes only."""
 
     split: str
     ways: Counts | None = None
@@ -84,6 +86,8 @@ class Tasks(_Table):
     batch: Count = 1
     ragged: bool = False
     families: bool = False
+    query_balance: Annotated[float, Field(gt=0)] | None = None
+    label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
     seed: int = 0
 
     def draw_from(self, data: Any) -> EpisodeSource:
@@ -91,18 +95,11 @@ class Tasks(_Table):
         if isinstance(data, ClassPool):
             if self.ways is None:
                 raise SpecError("tasks of classes need `ways`, the number of classes in each")
-            return Episodes(
-                data.split(self.split),
-                ways=self.ways,
-                shots=self.shots,
-                queries=self.queries,
-                batch=self.batch,
-                seed=self.seed,
-                ragged=self.ragged,
-                families=self.families,
-            )
-        if self.ways is not None or self.ragged or self.families:
-            raise SpecError("regression tasks have no `ways`, `ragged` or `families`: leave them out")
+            options = {name: getattr(self, name) for name in Tasks.model_fields if name != "split"}
+            return Episodes(data.split(self.split), **options)
+        if any((self.ways, self.ragged, self.families, self.query_balance, self.label_noise)):
+            names = "`ways`, `ragged`, `families`, `query_balance` or `label_noise`"
+            raise SpecError(f"regression tasks have no {names}: leave them out")
         return FunctionEpisodes(
             data, shots=self.shots, queries=self.queries, batch=self.batch, seed=self.seed, split=self.split
         )
@@ -170,7 +167,10 @@ class Spec(_Table):
     @property
     def digest(self) -> str:
         """A short hash of everything in it: equal specs train equal weights."""
-        return hashlib.sha256(json.dumps(self.table(), sort_keys=True).encode()).hexdigest()[:12]
+        table = self.table()
+        for name in {"train", "validation"} - {key for key, value in table.items() if value is None}:
+            table[name] = {key: v for key, v in table[name].items() if key not in LATER or v != LATER[key]}
+        return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def read_table(path: str | Path) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """Every learner of the catalog, in every way that the laws try it. Every entry of LEARNERS needs at least one."""
 
 from factories import Variant
+from variants_baseline import BASELINE
+from variants_closed_form import CLOSED_FORM
 from variants_gradient import GRADIENT
 from variants_metric import METRIC
+from variants_transductive import TRANSDUCTIVE
 
-VARIANTS: dict[str, list[Variant]] = {**METRIC, **GRADIENT}
+VARIANTS: dict[str, list[Variant]] = {**METRIC, **GRADIENT, **CLOSED_FORM, **BASELINE, **TRANSDUCTIVE}
 ALL = [variant for variants in VARIANTS.values() for variant in variants]

@@ -15,6 +15,8 @@ from handful.learner import Learner
 from handful.learners import LEARNERS
 
 WAYS = 3
+CLASSES = 6
+"""Classes in the pool that tasks are drawn from."""
 SHAPE = (1, 6, 6)
 
 
@@ -86,7 +88,8 @@ def tasks(batch: int = 3, *, ragged: bool = False, queries: int = 6, seed: int =
     qy = torch.randint(WAYS, (batch, queries), generator=random)
     every = torch.arange(batch)[:, None]
     x, qx = centers[every, y] + 0.5 * noise(batch, 6, *SHAPE), centers[every, qy] + 0.5 * noise(batch, queries, *SHAPE)
-    return Episode(Support(x, y, WAYS), Query(qx, qy))
+    classes = (every + torch.arange(WAYS)) % CLASSES
+    return Episode(Support(x, y, WAYS), Query(qx, qy), classes)
 
 
 def answers(learner: Learner, episode: Episode) -> Tensor:

@@ -328,7 +328,7 @@ def test_sixty_toy_steps_beat_chance(variant: Variant) -> None:
         means = torch.stack([torch.randperm(WAYS, generator=random) for _ in range(batch)]).double() - 1  # [B, N]
         x = 3 * torch.randn(2, batch, 6, *SHAPE, generator=random, dtype=torch.float64)
         x[:, :, :, 0, :3, :3] = 0.1 * x[:, :, :, 0, :3, :3] + 0.5 * means.gather(1, y)[None, :, :, None, None]
-        return Episode(Support(x[0], y, WAYS), Query(x[1], y))
+        return Episode(Support(x[0], y, WAYS), Query(x[1], y), (means + 1).long())
 
     learner = variant.make(steps=3)
     optimizer = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=variant.toy_rate)

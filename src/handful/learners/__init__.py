@@ -1,6 +1,13 @@
 """Every method of the field that is here, by the name a spec gives it."""
 
 from ..learner import Learner
+from .baseline.baseline import Baseline
+from .baseline.baseline_plus import BaselinePlus
+from .baseline.frozen import Frozen
+from .baseline.nearest import NearestNeighbor
+from .baseline.simpleshot import SimpleShot
+from .closed_form.metaoptnet import MetaOptNet
+from .closed_form.ridge import R2D2
 from .gradient.maml import MAML
 from .metric.deepemd import DeepEMD
 from .metric.feat import FEAT
@@ -10,18 +17,35 @@ from .metric.relation import RelationNetwork
 from .metric.rnnp import RNNP
 from .metric.robust import RobustPrototypes
 from .metric.siamese import SiameseNetwork
+from .transductive.bd_cspn import BDCSPN
+from .transductive.laplacianshot import LaplacianShot
+from .transductive.pt_map import PTMAP
+from .transductive.soft_kmeans import SoftKMeans
+from .transductive.tim import TIM
 
 __all__ = [
-    "FEAT",
-    "LEARNERS",
-    "MAML",
-    "RNNP",
+    "BDCSPN",
+    "Baseline",
+    "BaselinePlus",
     "DeepEMD",
+    "FEAT",
+    "Frozen",
+    "LEARNERS",
+    "LaplacianShot",
+    "MAML",
     "MatchingNetwork",
+    "MetaOptNet",
+    "NearestNeighbor",
+    "PTMAP",
     "PrototypicalNetwork",
+    "R2D2",
+    "RNNP",
     "RelationNetwork",
     "RobustPrototypes",
     "SiameseNetwork",
+    "SimpleShot",
+    "SoftKMeans",
+    "TIM",
 ]
 
 LEARNERS: dict[str, type[Learner]] = {
@@ -34,5 +58,17 @@ LEARNERS: dict[str, type[Learner]] = {
     "rnnp": RNNP,
     "robust_prototypes": RobustPrototypes,
     "maml": MAML,
+    "r2d2": R2D2,
+    "metaoptnet": MetaOptNet,
+    "nearest": NearestNeighbor,
+    "frozen": Frozen,
+    "baseline": Baseline,
+    "baseline_plus": BaselinePlus,
+    "simpleshot": SimpleShot,
+    "soft_kmeans": SoftKMeans,
+    "tim": TIM,
+    "laplacianshot": LaplacianShot,
+    "pt_map": PTMAP,
+    "bd_cspn": BDCSPN,
 }
 """Keyword arguments of the class are its configuration; the encoder comes first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .classes import members
+from .classes import membership
 
 __all__ = ["class_medians", "class_trimmed_means"]
 
@@ -38,7 +38,7 @@ def class_trimmed_means(z: Tensor, y: Tensor, ways: int, trim: float, weight: Te
 def _ascending(z: Tensor, y: Tensor, ways: int, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     """The values of each feature in order [B, S, F], and the weight of each class up to there [B, N, F, S]."""
     order = z.argsort(1)
-    counts = members(z, y, ways, weight).mT  # [B, N, S]
+    counts = membership(y, ways, weight, dtype=z.dtype).mT  # [B, N, S]
     tasks, examples, features = z.shape
     index = order.mT.reshape(tasks, 1, features * examples).expand(-1, ways, -1)
     passed = counts.gather(2, index).view(tasks, ways, features, examples).cumsum(-1)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ...errors import SpecError, unknown_name
 from ...learner import EmbeddingLearner, features_of
 from ...ops.attention import attend, class_evidence
-from ...ops.classes import members
+from ...ops.classes import membership
 from ...ops.distances import cosine_similarities
 
 __all__ = ["Attended", "MatchingNetwork"]
@@ -78,7 +78,7 @@ class MatchingNetwork(EmbeddingLearner):
         if self.support_lstm is not None:
             forward, backward = self.support_lstm(z)[0].chunk(2, -1)
             z = forward + backward + z
-        return Attended(z, members(z, y, ways, weight))
+        return Attended(z, membership(y, ways, weight, dtype=z.dtype))
 
     def predict_features(self, state: Attended, z: Tensor) -> Tensor:
         """Logits: log of the sum of a(x̂, x_i) over the examples of each class, up to a constant."""

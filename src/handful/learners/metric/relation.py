@@ -26,7 +26,7 @@ from ...episode import Episode
 from ...errors import ShapeError, unknown_name
 from ...learner import EmbeddingLearner, embedded, task_losses
 from ...ops.attention import attend
-from ...ops.classes import members
+from ...ops.classes import membership
 
 __all__ = ["Related", "RelationNetwork"]
 
@@ -98,7 +98,7 @@ class RelationNetwork(EmbeddingLearner):
         """The sum of each class's support maps (section 3.2); in regression every map by itself."""
         if ways == 0:
             return Related(z, y, weight)
-        return Related(members(z, y, ways, weight).mT @ z, None, None)
+        return Related(membership(y, ways, weight, dtype=z.dtype).mT @ z, None, None)
 
     def predict_features(self, state: Related, z: Tensor) -> Tensor:
         """Logits of the relations r [B, Q, N]; in regression outputs [B, Q, *out]."""

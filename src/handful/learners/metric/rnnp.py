@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ...errors import SpecError
 from ...learner import EmbeddingLearner
-from ...ops.classes import class_means, members
+from ...ops.classes import class_means, membership
 from ...ops.distances import squared_distances
 
 __all__ = ["RNNP", "Refined"]
@@ -60,7 +60,7 @@ class RNNP(EmbeddingLearner):
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Refined:
         """Soft k-means over the hybrids of all classes, from the class means."""
         hybrids = (self.mix * z.unsqueeze(2) + (1 - self.mix) * z.unsqueeze(1)).flatten(1, 2)  # [B, S·S, F]
-        member = members(z, y, ways, weight)
+        member = membership(y, ways, weight, dtype=z.dtype)
         count = (member @ member.mT).flatten(1).unsqueeze(-1).log()  # [B, S·S, 1] −∞ for pairs of two classes
         c = class_means(z, y, ways, weight)  # [B, N, F]
         for _ in range(self.refinements):

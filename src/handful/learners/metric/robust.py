@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...errors import SpecError, unknown_name
 from ...learner import EmbeddingLearner
-from ...ops.classes import members
+from ...ops.classes import membership
 from ...ops.distances import squared_distances
 from ...ops.robust import class_medians, class_trimmed_means
 
@@ -72,7 +72,7 @@ class RobustPrototypes(EmbeddingLearner):
             return Centers(class_medians(z, y, ways, weight))
         if self.center == "trimmed":
             return Centers(class_trimmed_means(z, y, ways, self.trim, weight))
-        member = members(z, y, ways, weight)  # [B, S, N]
+        member = membership(y, ways, weight, dtype=z.dtype)  # [B, S, N]
         apart = squared_distances(z, z) @ (member / member.sum(1, keepdim=True))  # [B, S, N] mean over the class
         return Centers(torch.softmax(member.log() - apart / self.temperature, 1).mT @ z)
 

@@ -25,7 +25,7 @@ from ...episode import Episode
 from ...errors import unknown_name
 from ...learner import EmbeddingLearner, features_of
 from ...ops.attention import class_evidence
-from ...ops.classes import members
+from ...ops.classes import membership
 from ...ops.distances import distances, squared_distances
 
 __all__ = ["Examples", "SiameseNetwork"]
@@ -79,7 +79,7 @@ class SiameseNetwork(EmbeddingLearner):
 
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Examples:
         """Keeps the embedded support."""
-        return Examples(z, members(z, y, ways, weight))
+        return Examples(z, membership(y, ways, weight, dtype=z.dtype))
 
     def predict_features(self, state: Examples, z: Tensor) -> Tensor:
         """Logits: log of the mean or greatest p of each class's examples; contrastive, the mean or greatest −d."""

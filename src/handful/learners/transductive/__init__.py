@@ -1,0 +1,1 @@
+"""Learners that look at all queries of a task together."""
