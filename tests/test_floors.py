@@ -26,6 +26,7 @@ FLOORS = {
     "encoders": 3,
     "learner": 4,
     "gradient_learner": 4,
+    "adaptable": 4,
     "learners": 5,
     "data": 5,
     "training": 6,
