@@ -36,9 +36,8 @@ def test_infinite_strength_is_plain_training() -> None:
     """φ* = θ, so that the meta-gradient is that of the queries at θ."""
     model = nn.Linear(2, 1)
     learner = IMAML(model, strength=1e9, inner_rate=1e-10)
-    episode = Episode(
-        Support(torch.randn(2, 3, 2), torch.randn(2, 3, 1)), Query(torch.randn(2, 3, 2), torch.randn(2, 3, 1))
-    )
+    x, y = torch.randn(2, 6, 2), torch.randn(2, 6, 1)
+    episode = Episode(Support(x[:, :3], y[:, :3]), Query(x[:, 3:], y[:, 3:]))
     plain = torch.autograd.grad((model(x[:, 3:]) - y[:, 3:]).square().mean(), list(model.parameters()))
     mine = torch.autograd.grad(learner.loss(episode), list(model.parameters()))
     for one, other in zip(mine, plain, strict=True):

@@ -60,10 +60,7 @@ def test_the_second_moment_goes_on_from_task_to_task() -> None:
         episode = tasks(1, seed=seed)
         learner.loss(episode)
         model.load_state_dict(start)
-        x, y = (
-            torch.cat([episode.support.x[0], episode.query.x[0]]),
-            torch.cat([episode.support.y[0], episode.query.y[0]]),
-        )  # type: ignore[index]
+        both = _both(episode)
         for _ in range(3):
             adam.zero_grad()
             task_loss(model(both.x[0]), both.y[0]).backward()  # type: ignore[no-untyped-call]
@@ -90,9 +87,7 @@ def test_mini_batches_go_through_all_examples() -> None:
     learner.slopes = noted  # type: ignore[method-assign]
     learner.loss(episode)
     assert [part.shape for part in seen] == [(3, 4)] * 3
-    assert all(sorted(row) == list(range(12)) for row in torch.cat(seen, 1).tolist()), (
-        "each example once in three steps"
-    )
+    assert all(sorted(row) == list(range(12)) for row in torch.cat(seen, 1).tolist()), "each once"
     torch.manual_seed(5)
     one = learner.loss(episode)
     torch.manual_seed(5)
