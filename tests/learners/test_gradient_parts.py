@@ -1,5 +1,7 @@
 """What a task adapts: the head (ANIL), the body (BOIL), a context (CAVIA), at learned rates (Meta-SGD, MAML++)."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,12 +10,15 @@ from factories import WAYS, Smooth, answers, shaken, slopes, tasks
 from reference_gradient import moved
 from torch import Tensor, nn
 
+from handful.checkpoint import load_checkpoint
 from handful.encoders import MLP, Conv4
 from handful.encoders.context import CONTEXT, conditioned
 from handful.episode import Episode, Query, Support
 from handful.errors import ShapeError, SpecError
 from handful.learners import ANIL, BOIL, CAVIA, MAML, MAMLPlusPlus, MetaCurvature, MetaSGD, ProtoMAML
 from handful.learners.gradient.maml_plus_plus import step_weights
+from handful.run import fit
+from handful.spec import Spec
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -186,3 +191,32 @@ def test_while_it_warms_up_second_derivatives_are_left_out() -> None:
     assert all(torch.allclose(a, b) for a, b in zip(then, exact, strict=True))
     with pytest.raises(SpecError, match="warm_up"):
         plus_plus(warm_up=-1)
+
+
+@pytest.mark.parametrize(
+    ("learner", "normalization"),
+    [
+        ({"name": "maml_plus_plus", "outputs": 5, "inner_steps": 2, "annealing": 6, "warm_up": 3}, "per_step"),
+        ({"name": "reptile", "outputs": 5, "inner_steps": 3, "inner_batch": 4}, "running"),
+    ],
+    ids=["maml_plus_plus", "reptile"],
+)
+def test_what_training_counts_survives_an_interruption(
+    learner: dict[str, Any], normalization: str, digits_table: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """A run that is stopped within the annealing, or between two mini-batches, goes on bit for bit."""
+    torch.set_default_dtype(torch.float32)
+    table = digits_table(steps=8) | {"learner": learner}
+    table["encoder"] |= {"normalization": normalization, "steps": 3}
+    spec = Spec.of(table)
+    for _ in fit(spec, tmp_path / "whole"):
+        pass
+    turns = iter([False, False, False, True])
+    for _ in fit(spec, tmp_path / "parts", stop=lambda: next(turns)):
+        pass
+    assert load_checkpoint(tmp_path / "parts" / "last").step == 4
+    for _ in fit(spec, tmp_path / "parts", resume=True):
+        pass
+    whole, parts = (load_checkpoint(tmp_path / name / "last").learner.state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(leaf, parts[name]) for name, leaf in whole.items())
+    assert [int(leaf) for name, leaf in whole.items() if name == "trained"] in ([], [8])

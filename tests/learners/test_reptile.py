@@ -36,7 +36,7 @@ def test_one_step_of_gradient_descent_is_joint_training() -> None:
 
 def test_a_step_of_sgd_moves_toward_the_mean_of_the_tasks() -> None:
     learner, episode = learner_of(), tasks()
-    examples = learner.path(_both(episode), None)[-1][0].parameters
+    examples = learner.adapt(_both(episode)).parameters
     theta = {name: leaf.detach().clone() for name, leaf in learner.model.named_parameters()}
     optimizer = torch.optim.SGD(learner.parameters(), lr=0.25)
     learner.loss(episode).backward()  # type: ignore[no-untyped-call]

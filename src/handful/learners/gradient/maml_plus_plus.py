@@ -15,6 +15,7 @@ Departures:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import final
 
@@ -91,7 +92,7 @@ class MAMLPlusPlus(GradientLearner):
 
     def descend(self, support: Support) -> Adapted:
         """The last state of `path`."""
-        *_, last = self.path(support, first_order=False)
+        (last,) = deque(self.path(support, first_order=False), maxlen=1)
         return last
 
     def path(self, support: Support, *, first_order: bool) -> Iterator[Adapted]:

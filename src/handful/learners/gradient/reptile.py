@@ -11,7 +11,8 @@ Departures:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from typing import Any, final
 
 import torch
@@ -81,20 +82,20 @@ class Reptile(GradientLearner):
 
     def descend(self, support: Support) -> Adapted:
         """φ̃ = U^k(φ) on all examples."""
-        return self.path(support, None)[-1][0]
+        ((state, _),) = deque(self.path(support, None), maxlen=1)
+        return state
 
-    def path(self, support: Support, order: Tensor | None) -> list[tuple[Adapted, dict[str, Any]]]:
-        """States and memories before the first step and after each; `order` [B, S] shuffles mini-batches."""
+    def path(self, support: Support, order: Tensor | None) -> Iterator[tuple[Adapted, dict[str, Any]]]:
+        """State and memory before the first step and after each; `order` [B, S] shuffles mini-batches."""
         state = self.begin(support)
         memory: dict[str, Any] = {name: self._remembered(slots, len(support.y)) for name, slots in self.slots.items()}
-        found = [(state, memory)]
+        yield state, memory
         for step in range(self.steps):
             rows = None if order is None else _columns(order, step, self.inner_batch or order.shape[1])
             g = self.slopes(state.parameters, state.buffers, support, step, first_order=True, rows=rows)
             theta, memory = self.optimizer.step(state.parameters, g, memory, task_axes=1)
             state = state._replace(parameters=theta)
-            found.append((state, memory))
-        return found
+            yield state, memory
 
     def meta_loss(self, episode: Episode) -> tuple[Tensor, Named]:
         """½·mean‖θ − sg(φ̃)‖², or with the last step alone in the place of φ̃ − θ."""
@@ -102,8 +103,8 @@ class Reptile(GradientLearner):
         order = None
         if self.inner_batch is not None:
             order = torch.rand(examples.y.shape[:2], device=examples.y.device).argsort(1)
-        path = self.path(examples, order)
-        (first, _), (before, _), (last, memory) = path[0], path[-2], path[-1]
+        first = self.begin(examples)
+        (before, _), (last, memory) = deque(self.path(examples, order), maxlen=2)
         start = before if self.last_step else first
         squares = []
         for name in self.adapted:
