@@ -27,6 +27,7 @@ FLOORS = {
     "learner": 4,
     "gradient_learner": 4,
     "pretrained_learner": 4,
+    "adaptable": 4,
     "learners": 5,
     "data": 5,
     "training": 6,

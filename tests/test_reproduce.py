@@ -25,6 +25,10 @@ PUBLISHED = {
     "omniglot-prototypical-20w5s": 0.989,
     "omniglot-maml-5w1s": 0.987,
     "omniglot-maml-5w1s-inductive": None,
+    "omniglot-anil-20w1s": 0.962,
+    "omniglot-maml-plus-plus-5w1s": 0.9947,
+    "omniglot-meta-sgd-5w1s": 0.9953,
+    "omniglot-reptile-5w1s": 0.9768,
     "sinusoid-maml-5shot": 0.67,
     "omniglot-matching-5w1s": 0.981,
     "omniglot-matching-5w5s": 0.989,
@@ -33,8 +37,12 @@ PUBLISHED = {
     "omniglot-relation-5w1s": 0.996,
     "omniglot-relation-5w5s": 0.998,
     "omniglot-relation-20w1s": 0.976,
+    "sinusoid-fomaml-5shot": None,
+    "sinusoid-meta-sgd-5shot": None,
+    "sinusoid-cavia-10shot": None,
+    "sinusoid-reptile-10shot": None,
 }
-"""As the papers print them: Snell et al. 2017, table 1; Finn et al. 2017, table 1 and appendix C."""
+"""As the papers print them, in their tables of Omniglot; MAML's sinusoid: appendix C."""
 
 TOML = """
 title = "A small test"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .adaptable import Adaptable
     from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from .data import (
         DATASETS,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .training import Step, train
 
 _HOMES = {
+    "adaptable": ("Adaptable",),
     "checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
     "data": (
         *("DATASETS", "ClassPool", "Episodes", "FunctionEpisodes", "Line", "Sinusoid"),
@@ -63,6 +65,7 @@ __all__ = [
     "LEARNERS",
     "MAML",
     "MLP",
+    "Adaptable",
     "Checkpoint",
     "ClassPool",
     "Conv4",

@@ -12,6 +12,16 @@ from .gradient.maml import MAML
 from .metric.deepemd import DeepEMD
 from .metric.feat import FEAT
 from .metric.matching import MatchingNetwork
+from .gradient.anil import ANIL
+from .gradient.boil import BOIL
+from .gradient.cavia import CAVIA
+from .gradient.imaml import IMAML
+from .gradient.maml import MAML
+from .gradient.maml_plus_plus import MAMLPlusPlus
+from .gradient.meta_curvature import MetaCurvature
+from .gradient.meta_sgd import MetaSGD
+from .gradient.proto_maml import ProtoMAML
+from .gradient.reptile import Reptile
 from .metric.prototypical import PrototypicalNetwork
 from .metric.relation import RelationNetwork
 from .metric.rnnp import RNNP
@@ -46,6 +56,18 @@ __all__ = [
     "SimpleShot",
     "SoftKMeans",
     "TIM",
+    "ANIL",
+    "BOIL",
+    "CAVIA",
+    "IMAML",
+    "LEARNERS",
+    "MAML",
+    "MAMLPlusPlus",
+    "MetaCurvature",
+    "MetaSGD",
+    "ProtoMAML",
+    "PrototypicalNetwork",
+    "Reptile",
 ]
 
 LEARNERS: dict[str, type[Learner]] = {
@@ -70,5 +92,14 @@ LEARNERS: dict[str, type[Learner]] = {
     "laplacianshot": LaplacianShot,
     "pt_map": PTMAP,
     "bd_cspn": BDCSPN,
+    "anil": ANIL,
+    "boil": BOIL,
+    "meta_sgd": MetaSGD,
+    "maml_plus_plus": MAMLPlusPlus,
+    "meta_curvature": MetaCurvature,
+    "proto_maml": ProtoMAML,
+    "cavia": CAVIA,
+    "imaml": IMAML,
+    "reptile": Reptile,
 }
 """Keyword arguments of the class are its configuration; the encoder comes first."""

@@ -7,12 +7,13 @@ Departures:
     1. The inner loss is the mean over examples. The authors sum and divide by shots, which is N times as large:
        their α = 0.4 for 5 ways is 2.0 here.
     2. `rates="learned"` learns one rate for each parameter tensor (Antoniou et al. 2019, without the step axis).
+    3. `optimizer` puts another update rule in the place of gradient descent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from ...episode import Support
 from ...errors import unknown_name
 from ...gradient_learner import Adapted, GradientLearner, with_head
 from ...ops.engine import Engine
+from ...ops.optimizers import InnerOptimizer, Memory
 
 __all__ = ["MAML"]
 
@@ -37,12 +39,13 @@ class MAML(GradientLearner):
         evaluation_steps: steps in evaluation mode; None for the same.
         first_order: leave out second derivatives (FOMAML).
         rates: "fixed", or "learned": one rate for each parameter tensor, starting from `inner_rate`.
+        optimizer: of the inner loop, a table such as {"name": "adam", "betas": [0.9, 0.99]}; None: gradient descent.
         engine: how gradients are computed, as an Engine or a table; None: chosen by device and size.
 
     Parameters that do not require gradients when it is made stay as they are.
 
     Raises:
-        SpecError: a number of steps below one; an embedding with max_norm.
+        SpecError: a number of steps below one; an optimizer's option out of range; an embedding with max_norm.
         ShapeError: nothing to adapt, or `outputs` for an encoder that does not say its `out_features`.
     """
 
@@ -59,6 +62,7 @@ class MAML(GradientLearner):
         evaluation_steps: int | None = None,
         first_order: bool = False,
         rates: Literal["fixed", "learned"] = "fixed",
+        optimizer: Mapping[str, Any] | None = None,
         engine: Engine | None = None,
     ) -> None:
         model = with_head(encoder, outputs)
@@ -67,6 +71,7 @@ class MAML(GradientLearner):
         if rates not in ("fixed", "learned"):
             raise unknown_name("kind of rates", rates, ("fixed", "learned"))
         self.inner_rate = inner_rate
+        self.optimizer = InnerOptimizer.of(optimizer or {"name": "sgd"}, lr=inner_rate)
         learned = nn.Parameter(torch.full((len(self.adapted),), inner_rate)) if rates == "learned" else None
         self.register_parameter("rates", learned)
 
@@ -74,9 +79,10 @@ class MAML(GradientLearner):
         """θ' = θ − α·∇L(θ) on the support, `inner_steps` times (eq. 1)."""
         state, rate = self.begin(support), self._rates()
         theta = state.parameters
+        memory: Memory = self.optimizer.init(theta)
         for step in range(self.steps):
             g = self.slopes(theta, state.buffers, support, step, first_order=self.first_order)
-            theta = theta | {name: theta[name] - rate[name] * g[name] for name in g}
+            theta, memory = self.optimizer.step(theta, g, memory, lr=rate, task_axes=1)
         return state._replace(parameters=theta)
 
     def _rates(self) -> Mapping[str, float | Tensor]:

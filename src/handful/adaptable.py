@@ -1,0 +1,91 @@
+"""For one's own inner loop: a module with tensors of its own, moved by gradients that can themselves be differentiated.
+
+own = Adaptable(module, SGD(lr=0.4))
+for _ in range(5):
+    own = own.adapt(loss_of(own(x), y))
+loss_of(own(queries), targets).backward()  # into the module's parameters
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from .encoders.normalization import adapting
+from .errors import ShapeError
+from .ops.optimizers import SGD, InnerOptimizer, Memory
+from .ops.tasks import plain_attention
+
+__all__ = ["Adaptable"]
+
+
+@final
+class Adaptable:
+    """A module called with tensors of its own. `adapt` gives the next one; this one and the module stay as they are.
+
+    Buffers are its own too: what batch norm notes while it adapts to a task reaches neither the module nor other tasks,
+    but goes on to what `adapt` gives. Layers with statistics for each inner step see how many steps were taken.
+
+    Args:
+        module: what to start from.
+        optimizer: the update rule; its numbers may be tensors that get gradients. None: SGD at rate 0.01.
+        adapted: names of the parameters to move; None for all that require gradients now.
+
+    Raises:
+        ShapeError: there is no parameter to adapt, or a name that no parameter has.
+    """
+
+    def __init__(
+        self, module: nn.Module, optimizer: InnerOptimizer | None = None, *, adapted: Sequence[str] | None = None
+    ) -> None:
+        self.module, self.optimizer = module, optimizer or SGD(lr=0.01)
+        self.parameters: dict[str, Tensor] = dict(module.named_parameters())
+        self.buffers = {name: leaf.clone() for name, leaf in module.named_buffers()}
+        self.adapted = [name for name, leaf in self.parameters.items() if leaf.requires_grad]
+        if adapted is not None:
+            unknown = sorted(set(adapted) - set(self.parameters))
+            if unknown:
+                raise ShapeError(
+                    f"Adaptable: no parameter {unknown[0]!r}; expected some of {', '.join(self.parameters)}"
+                )
+            self.adapted = list(adapted)
+        if not self.adapted:
+            raise ShapeError("Adaptable: no parameter requires a gradient, so there is nothing to adapt; unfreeze some")
+        self.memory: Memory = self.optimizer.init({name: self.parameters[name] for name in self.adapted})
+        self.steps = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module gives with these tensors."""
+        with adapting(self.steps), plain_attention():
+            return functional_call(self.module, {**self.parameters, **self.buffers}, args, kwargs)
+
+    def adapt(self, loss: Tensor, *, first_order: bool = False) -> Adaptable:
+        """This module after one step of the optimizer down a loss that was computed with it.
+
+        Args:
+            loss: a scalar.
+            first_order: leave out second derivatives.
+
+        Raises:
+            ShapeError: the loss is no scalar, or was computed without this module's tensors.
+        """
+        if loss.ndim or not loss.requires_grad:
+            raise ShapeError(
+                f"Adaptable: expected a scalar loss of what this module gave, got shape {tuple(loss.shape)}, "
+                f"requires_grad={loss.requires_grad}; call the one that the last `adapt` gave"
+            )
+        inputs = [self.parameters[name] for name in self.adapted]
+        found = torch.autograd.grad(loss, inputs, create_graph=not first_order, allow_unused=True)
+        gradients = {name: g for name, g in zip(self.adapted, found, strict=True) if g is not None}
+        if not gradients:
+            raise ShapeError("Adaptable: the loss depends on no adapted tensor; was it computed by an earlier one?")
+        after = object.__new__(Adaptable)
+        after.__dict__.update(self.__dict__)
+        after.parameters, after.memory = self.optimizer.step(self.parameters, gradients, self.memory)
+        after.buffers = {name: leaf.clone() for name, leaf in self.buffers.items()}
+        after.steps = self.steps + 1
+        return after

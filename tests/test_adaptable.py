@@ -1,0 +1,90 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from handful import Adaptable
+from handful.encoders import MLP, Conv4
+from handful.episode import Episode, Query, Support
+from handful.errors import ShapeError
+from handful.learners import MAML
+from handful.ops.optimizers import SGD, Adam
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def data(*shape: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    y = torch.arange(6).remainder(3)
+    return torch.rand(6, *shape), y, torch.rand(6, *shape), y
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_a_loop_of_ones_own_is_maml(first_order: bool) -> None:
+    model = nn.Sequential(Conv4(shape=(1, 16, 16), filters=4, normalization="running"), nn.Linear(4, 3))
+    maml = MAML(model, inner_rate=0.2, inner_steps=3, first_order=first_order)
+    x, y, qx, qy = data(1, 16, 16)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    own = Adaptable(model, SGD(lr=0.2))
+    for _ in range(3):
+        own = own.adapt(F.cross_entropy(own(x), y), first_order=first_order)
+    loss = F.cross_entropy(own(qx), qy)
+    assert all(torch.equal(before[name], buffer) for name, buffer in model.named_buffers())
+    wanted = maml.loss(Episode(Support(x[None], y[None], 3), Query(qx[None], qy[None])))
+    assert torch.allclose(loss, wanted)
+    parameters = list(model.parameters())
+    for mine, want in zip(torch.autograd.grad(loss, parameters), torch.autograd.grad(wanted, parameters), strict=True):
+        assert torch.allclose(mine, want, atol=1e-12)
+
+
+def test_adapting_leaves_the_earlier_one_and_the_module() -> None:
+    model = MLP(shape=(2,), hidden=(4,), outputs=3, normalization="running")
+    x, y, *_ = data(2)
+    before = {name: leaf.clone() for name, leaf in model.state_dict().items()}
+    first = Adaptable(model, Adam(lr=0.1))
+    expected = first(x)
+    loss = F.cross_entropy(expected, y)
+    second = first.adapt(loss)
+    assert not torch.allclose(second(x), expected)
+    assert torch.allclose(first(x), expected)
+    assert (first.steps, second.steps) == (0, 1)
+    assert all(torch.equal(before[name], leaf) for name, leaf in model.state_dict().items())
+
+
+def test_the_optimizers_numbers_are_learned_too() -> None:
+    rate = torch.tensor(0.1, requires_grad=True)
+    model = MLP(shape=(2,), hidden=(4,), outputs=3)
+    x, y, qx, qy = data(2)
+
+    def loss(rate: Tensor) -> Tensor:
+        own = Adaptable(model, SGD(lr=rate, momentum=0.5))
+        for _ in range(2):
+            own = own.adapt(F.cross_entropy(own(x), y))
+        return F.cross_entropy(own(qx), qy)
+
+    assert torch.autograd.gradcheck(loss, (rate,))
+
+
+def test_some_parameters_only() -> None:
+    model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3))
+    x, y, *_ = data(2)
+    own = Adaptable(model, adapted=["2.weight", "2.bias"])
+    own = own.adapt(F.cross_entropy(own(x), y))
+    assert own.parameters["0.weight"] is model[0].weight
+    assert not torch.equal(own.parameters["2.weight"], model[2].weight)
+
+
+def test_mistakes_are_told() -> None:
+    model = nn.Linear(2, 3)
+    x, y, *_ = data(2)
+    own = Adaptable(model)
+    after = own.adapt(F.cross_entropy(own(x), y))
+    with pytest.raises(ShapeError, match="scalar loss"):
+        own.adapt(own(x))
+    with pytest.raises(ShapeError, match="scalar loss"):
+        own.adapt(torch.zeros(()))
+    with pytest.raises(ShapeError, match="by an earlier one"):
+        after.adapt(F.cross_entropy(own(x), y))
+    with pytest.raises(ShapeError, match="no parameter 'head'"):
+        Adaptable(model, adapted=["head"])
+    with pytest.raises(ShapeError, match="unfreeze"):
+        Adaptable(model.requires_grad_(False))
