@@ -8,10 +8,6 @@ from .baseline.nearest import NearestNeighbor
 from .baseline.simpleshot import SimpleShot
 from .closed_form.metaoptnet import MetaOptNet
 from .closed_form.ridge import R2D2
-from .gradient.maml import MAML
-from .metric.deepemd import DeepEMD
-from .metric.feat import FEAT
-from .metric.matching import MatchingNetwork
 from .gradient.anil import ANIL
 from .gradient.boil import BOIL
 from .gradient.cavia import CAVIA
@@ -22,6 +18,9 @@ from .gradient.meta_curvature import MetaCurvature
 from .gradient.meta_sgd import MetaSGD
 from .gradient.proto_maml import ProtoMAML
 from .gradient.reptile import Reptile
+from .metric.deepemd import DeepEMD
+from .metric.feat import FEAT
+from .metric.matching import MatchingNetwork
 from .metric.prototypical import PrototypicalNetwork
 from .metric.relation import RelationNetwork
 from .metric.rnnp import RNNP
@@ -34,40 +33,37 @@ from .transductive.soft_kmeans import SoftKMeans
 from .transductive.tim import TIM
 
 __all__ = [
+    "ANIL",
     "BDCSPN",
+    "BOIL",
+    "CAVIA",
+    "FEAT",
+    "IMAML",
+    "LEARNERS",
+    "MAML",
+    "PTMAP",
+    "R2D2",
+    "RNNP",
+    "TIM",
     "Baseline",
     "BaselinePlus",
     "DeepEMD",
-    "FEAT",
     "Frozen",
-    "LEARNERS",
     "LaplacianShot",
-    "MAML",
+    "MAMLPlusPlus",
     "MatchingNetwork",
+    "MetaCurvature",
     "MetaOptNet",
+    "MetaSGD",
     "NearestNeighbor",
-    "PTMAP",
+    "ProtoMAML",
     "PrototypicalNetwork",
-    "R2D2",
-    "RNNP",
     "RelationNetwork",
+    "Reptile",
     "RobustPrototypes",
     "SiameseNetwork",
     "SimpleShot",
     "SoftKMeans",
-    "TIM",
-    "ANIL",
-    "BOIL",
-    "CAVIA",
-    "IMAML",
-    "LEARNERS",
-    "MAML",
-    "MAMLPlusPlus",
-    "MetaCurvature",
-    "MetaSGD",
-    "ProtoMAML",
-    "PrototypicalNetwork",
-    "Reptile",
 ]
 
 LEARNERS: dict[str, type[Learner]] = {
@@ -80,6 +76,15 @@ LEARNERS: dict[str, type[Learner]] = {
     "rnnp": RNNP,
     "robust_prototypes": RobustPrototypes,
     "maml": MAML,
+    "anil": ANIL,
+    "boil": BOIL,
+    "meta_sgd": MetaSGD,
+    "maml_plus_plus": MAMLPlusPlus,
+    "meta_curvature": MetaCurvature,
+    "proto_maml": ProtoMAML,
+    "cavia": CAVIA,
+    "imaml": IMAML,
+    "reptile": Reptile,
     "r2d2": R2D2,
     "metaoptnet": MetaOptNet,
     "nearest": NearestNeighbor,
@@ -92,14 +97,5 @@ LEARNERS: dict[str, type[Learner]] = {
     "laplacianshot": LaplacianShot,
     "pt_map": PTMAP,
     "bd_cspn": BDCSPN,
-    "anil": ANIL,
-    "boil": BOIL,
-    "meta_sgd": MetaSGD,
-    "maml_plus_plus": MAMLPlusPlus,
-    "meta_curvature": MetaCurvature,
-    "proto_maml": ProtoMAML,
-    "cavia": CAVIA,
-    "imaml": IMAML,
-    "reptile": Reptile,
 }
 """Keyword arguments of the class are its configuration; the encoder comes first."""
