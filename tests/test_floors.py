@@ -26,6 +26,7 @@ FLOORS = {
     "encoders": 3,
     "learner": 4,
     "gradient_learner": 4,
+    "sequence_learner": 4,
     "learners": 5,
     "data": 5,
     "training": 6,
@@ -39,7 +40,13 @@ FLOORS = {
     "cli": 10,
     "__main__": 11,
 }
-SAME_FLOOR = {("gradient_learner", "learner"), ("files", "errors"), ("recipes", "errors"), ("checkpoint", "spec")}
+SAME_FLOOR = {
+    ("gradient_learner", "learner"),
+    ("sequence_learner", "learner"),
+    ("files", "errors"),
+    ("recipes", "errors"),
+    ("checkpoint", "spec"),
+}
 """The only imports between two modules of one floor."""
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .encoders.normalization import adapting, policies_of
 from .episode import Data, Episode, Query, Support, join_data, leading
 from .errors import LabelError, ShapeError, SpecError
-from .learner import Learner, task_losses
+from .learner import Learner, features_of, task_losses
 from .ops.engine import Engine
 from .ops.tasks import Named, call_each, map_tasks
 
@@ -107,18 +107,22 @@ class GradientLearner(Learner):
         """∇L(θ) of each task's support loss in the adapted tensors that take part: [B, ...] by name."""
 
         def losses(state: Named) -> Tensor:
-            with adapting(step):
-                output = call_each(self.model, state, support.x)
-            self._check(output, support)
-            return task_losses(output, support.y, support.weight)  # [B]
+            return self.support_losses(state, support, step)
 
         return self.engine.gradients(losses, theta, buffers, self.adapted, first_order=first_order)
+
+    def support_losses(self, state: Named, support: Support, step: int) -> Tensor:
+        """L(θ) of each task's model on its support: [B]. Writes into the buffers of the state."""
+        with adapting(step):
+            output = call_each(self.model, state, support.x)
+        self._check(output, support)
+        return task_losses(output, support.y, support.weight)
 
     def answer(self, state: Adapted, x: Data) -> Tensor:
         """Outputs of each task's model after all steps: [B, Q, *out]. Writes into the state's buffers in training."""
         model = {**state.parameters, **state.buffers}
         if state.support is None:
-            with adapting(self.steps):
+            with adapting(self.steps, 0):
                 return call_each(self.model, model, x)
         _, kept = leading(state.support)
         with adapting(self.steps, kept):
@@ -192,13 +196,7 @@ def with_head(encoder: nn.Module, outputs: int | None) -> nn.Module:
     """
     if outputs is None:
         return encoder
-    features = getattr(encoder, "out_features", None)
-    if not isinstance(features, int):
-        raise ShapeError(
-            f"{type(encoder).__name__} does not say its out_features, which a head of {outputs} outputs needs; "
-            "give it that attribute, or leave `outputs` out if it ends in logits already"
-        )
-    return nn.Sequential(encoder, nn.Linear(features, outputs))
+    return nn.Sequential(encoder, nn.Linear(features_of(encoder, f"a head of {outputs} outputs"), outputs))
 
 
 def numbers_in(x: Data) -> int:

@@ -2,7 +2,8 @@
 
 from factories import Variant
 from variants_gradient import GRADIENT
+from variants_memory import MEMORY
 from variants_metric import METRIC
 
-VARIANTS: dict[str, list[Variant]] = {**METRIC, **GRADIENT}
+VARIANTS: dict[str, list[Variant]] = {**METRIC, **GRADIENT, **MEMORY}
 ALL = [variant for variants in VARIANTS.values() for variant in variants]

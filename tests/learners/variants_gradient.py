@@ -4,6 +4,7 @@ from typing import Any
 
 from factories import WAYS, Variant
 from reference import maml, rates_of
+from reference_memory import lstm_meta_learner
 from torch import Tensor
 
 from handful.encoders.normalization import Policy
@@ -30,6 +31,15 @@ def _maml(policy: Policy = "none", **options: Any) -> Variant:
     return Variant("maml", reference, policy, options, exempt=exempt)
 
 
+def _lstm_meta_learner(policy: Policy = "none", **options: Any) -> Variant:
+    exempt = {"test_meta_gradients_match_finite_differences": "gradients and losses are constants to the meta-gradient"}
+    if "support_batch" in options:
+        in_turn = "mini-batches are taken in the order given"
+        exempt |= dict.fromkeys(("test_permuting_supports_changes_nothing", "test_weights_count_examples"), in_turn)
+    options = {"outputs": WAYS, "inner_rate": 0.4, "inner_steps": 3, "hidden": 5, **options}
+    return Variant("lstm_meta_learner", lstm_meta_learner, policy, options, exempt=exempt)
+
+
 GRADIENT = {
     "maml": [
         _maml(),
@@ -43,5 +53,11 @@ GRADIENT = {
         _maml("batch", engine={"workers": 2}),
         _maml("running", rates="learned", engine={"workers": 2, "gradient": "recompute"}),
         _maml("per_step", engine={"gradient": "hvp"}),
+    ],
+    "lstm_meta_learner": [
+        _lstm_meta_learner(),
+        _lstm_meta_learner("episode", engine={"tasks_at_once": 2}),
+        _lstm_meta_learner("episode", engine={"tasks_at_once": 1}),
+        _lstm_meta_learner(support_batch=4, evaluation_steps=5),
     ],
 }

@@ -1,13 +1,21 @@
 """Every method of the field that is here, by the name a spec gives it."""
 
 from ..learner import Learner
+from .gradient.lstm_meta_learner import LSTMMetaLearner
 from .gradient.maml import MAML
+from .memory.mann import MANN
+from .memory.meta_lstm import MetaLSTM
+from .memory.snail import SNAIL
 from .metric.prototypical import PrototypicalNetwork
 
-__all__ = ["LEARNERS", "MAML", "PrototypicalNetwork"]
+__all__ = ["LEARNERS", "MAML", "MANN", "SNAIL", "LSTMMetaLearner", "MetaLSTM", "PrototypicalNetwork"]
 
 LEARNERS: dict[str, type[Learner]] = {
     "prototypical": PrototypicalNetwork,
     "maml": MAML,
+    "lstm_meta_learner": LSTMMetaLearner,
+    "mann": MANN,
+    "snail": SNAIL,
+    "meta_lstm": MetaLSTM,
 }
 """Keyword arguments of the class are its configuration; the encoder comes first."""

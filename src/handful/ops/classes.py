@@ -1,11 +1,13 @@
-"""Sums over the examples of each class, for classes of any sizes."""
+"""Labels as vectors, and sums over the examples of each class, for classes of any sizes."""
 
 from __future__ import annotations
 
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-__all__ = ["class_means"]
+from ..errors import LabelError, ShapeError
+
+__all__ = ["class_means", "label_vectors"]
 
 
 def class_means(z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Tensor:
@@ -14,3 +16,24 @@ def class_means(z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -
     if weight is not None:
         member = member * weight.to(z.dtype).unsqueeze(-1)
     return member.transpose(1, 2) @ z / member.sum(1).unsqueeze(-1)
+
+
+def label_vectors(y: Tensor, ways: int, outputs: int) -> Tensor:
+    """Labels for a learner that takes them as input: [B, S] in [0, ways) as one-hot rows, [B, S, outputs] floats as is.
+
+    Raises:
+        LabelError: another number of ways than outputs.
+        ShapeError: another number of targets than outputs.
+    """
+    if y.is_floating_point():
+        if y.shape[2:] != (outputs,):
+            raise ShapeError(
+                f"expected targets [B, S, {outputs}], got {tuple(y.shape)}; set outputs= to the number of targets"
+            )
+        return y
+    if ways != outputs:
+        raise LabelError(
+            f"this learner's labels are {outputs} wide, and a task of {ways} ways came; "
+            f"train and use it with as many ways as outputs (outputs={ways})"
+        )
+    return one_hot(y, ways)
