@@ -64,7 +64,7 @@ def mann_task(learner: MANN, z: Tensor, y: Tensor, zq: Tensor, qy: Tensor) -> Te
         rows, usage, read, r, h, c = state
         h, c = cell(learner.controller, torch.cat([x, label, *r]), h, c)
         keys = [torch.tanh(learner.key(h)[n * width : (n + 1) * width]) for n in range(heads)]
-        order = sorted(range(slots), key=lambda slot: float(usage[slot]))[:heads]
+        order = sorted(range(slots), key=lambda slot: float(usage[slot].detach()))[:heads]
         write = []
         for n in range(heads):
             alpha = torch.sigmoid(learner.gate(h)[n])

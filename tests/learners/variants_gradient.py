@@ -36,7 +36,7 @@ def _lstm_meta_learner(policy: Policy = "none", **options: Any) -> Variant:
     if "support_batch" in options:
         in_turn = "mini-batches are taken in the order given"
         exempt |= dict.fromkeys(("test_permuting_supports_changes_nothing", "test_weights_count_examples"), in_turn)
-    options = {"outputs": WAYS, "inner_rate": 0.4, "inner_steps": 3, "hidden": 5, **options}
+    options = {"outputs": WAYS, "inner_rate": 0.1, "inner_steps": 3, "hidden": 5, **options}
     return Variant("lstm_meta_learner", lstm_meta_learner, policy, options, exempt=exempt)
 
 
@@ -58,6 +58,6 @@ GRADIENT = {
         _lstm_meta_learner(),
         _lstm_meta_learner("episode", engine={"tasks_at_once": 2}),
         _lstm_meta_learner("episode", engine={"tasks_at_once": 1}),
-        _lstm_meta_learner(support_batch=4, evaluation_steps=5),
+        _lstm_meta_learner(support_batch=4, evaluation_steps=4),
     ],
 }

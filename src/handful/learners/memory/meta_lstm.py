@@ -158,7 +158,7 @@ class MetaLSTM(SequenceLearner):
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Remembered:
         """The states and the weights after all supports, each shown with the label before it."""
         labels = self.labels(y, ways, weight, z)
-        weights = self.weights.expand(len(z), -1, -1)
+        weights = self.weights.repeat(len(z), 1, 1)
         if isinstance(self.meta, Optimizer):
             weights = self._optimized(self.meta, weights, z, labels, y)
         return self.hear(weights, z, labels)
