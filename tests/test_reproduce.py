@@ -26,8 +26,12 @@ PUBLISHED = {
     "omniglot-maml-5w1s": 0.987,
     "omniglot-maml-5w1s-inductive": None,
     "sinusoid-maml-5shot": 0.67,
+    "omniglot-mann-5w1s": 0.828,
+    "omniglot-snail-5w1s": 0.9907,
+    "omniglot-lstm-meta-learner-5w1s": None,
 }
-"""As the papers print them: Snell et al. 2017, table 1; Finn et al. 2017, table 1 and appendix C."""
+"""As the papers print them: Snell et al. 2017, table 1; Finn et al. 2017, table 1 (MANN too) and appendix C; Mishra et al.
+2018."""
 
 TOML = """
 title = "A small test"

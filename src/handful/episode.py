@@ -105,7 +105,11 @@ class Support:
         """The examples of these numbers, the same in each task. Unlike a support it need not hold every class."""
         some = copy(self)
         weight = None if self.weight is None else self.weight[:, rows]
-        for name, value in (("x", map_data(lambda leaf: leaf[:, rows], self.x)), ("y", self.y[:, rows]), ("weight", weight)):
+        for name, value in (
+            ("x", map_data(lambda leaf: leaf[:, rows], self.x)),
+            ("y", self.y[:, rows]),
+            ("weight", weight),
+        ):
             object.__setattr__(some, name, value)
         return some
 

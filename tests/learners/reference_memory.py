@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from handful.encoders.normalization import adapting
 from handful.episode import Episode
-from handful.learners import MANN, SNAIL, LSTMMetaLearner, MetaLSTM
+from handful.learners import MANN, SNAIL, ConditionalNeuralProcess, LSTMMetaLearner, MetaLSTM
 from handful.learners.memory.meta_lstm import Hyper, Optimizer, Update
 
 Task = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -137,7 +137,9 @@ def meta_lstm_task(learner: MetaLSTM, z: Tensor, y: Tensor, zq: Tensor, qy: Tens
                 weights = rho * weights + (1 - rho) * first + change
             elif isinstance(meta, Hyper):
                 code = (meta.z.weight @ m[0]).view(3, 4, -1)
-                d_x, d_h, d_b = (torch.cat([codes[g] @ d[g] for g in range(4)]) for codes, d in zip(code, meta.d, strict=True))
+                d_x, d_h, d_b = (
+                    torch.cat([codes[g] @ d[g] for g in range(4)]) for codes, d in zip(code, meta.d, strict=True)
+                )
                 w_x, w_h, b = first[:, : -size - 1], first[:, -size - 1 : -1], first[:, -1]
                 rows = [torch.diag(1 + d_x) @ w_x, torch.diag(1 + d_h) @ w_h, (b + d_b)[:, None]]
                 weights = torch.cat(rows, 1)
@@ -161,10 +163,23 @@ def meta_lstm_task(learner: MetaLSTM, z: Tensor, y: Tensor, zq: Tensor, qy: Tens
 def preprocessed(x: Tensor) -> Tensor:
     """Two numbers of each, p = 10."""
     rows = [
-        [value.abs().log() / 10, value.sign()] if abs(float(value)) >= 2.718281828459045**-10 else [-1.0, 22026.465794806718 * value]
+        [value.abs().log() / 10, value.sign()]
+        if abs(float(value)) >= 2.718281828459045**-10
+        else [-1.0, 22026.465794806718 * value]
         for value in x
     ]
     return torch.tensor([[float(a), float(b)] for a, b in rows], dtype=x.dtype)
+
+
+def process_task(learner: ConditionalNeuralProcess, z: Tensor, y: Tensor, zq: Tensor, qy: Tensor) -> Tensor:
+    """Mean query loss: a support after the other, summed up class by class."""
+    r = []
+    for k in range(learner.outputs):
+        code = F.one_hot(torch.tensor(k), learner.outputs).to(z.dtype)
+        encoded = [learner.h(torch.cat([x, code])[None])[0] for x, label in zip(z, y, strict=True) if label == k]
+        r.append(sum(encoded) / len(encoded))
+    logits = [learner.g(torch.cat([query, *r])[None])[0, : learner.outputs] for query in zq]
+    return F.cross_entropy(torch.stack(logits), qy)
 
 
 @doubles()
@@ -182,12 +197,17 @@ def lstm_meta_learner(learner: LSTMMetaLearner, episode: Episode) -> tuple[Tenso
         h = c = torch.zeros(len(flat), learner.lstm.hidden_size)
         f = i = torch.zeros(len(flat))
         for number in range(learner.steps):
-            own = [part.view(shape).detach().requires_grad_() for part, shape in zip(flat.split(sizes), shapes, strict=True)]
+            own = [
+                part.view(shape).detach().requires_grad_()
+                for part, shape in zip(flat.split(sizes), shapes, strict=True)
+            ]
             rows = list(range(len(x)))
             if learner.support_batch:
                 rows = [(number * learner.support_batch + n) % len(x) for n in range(learner.support_batch)]
             with adapting(number):
-                output = torch.func.functional_call(learner.model, {**dict(zip(names, own, strict=True)), **buffers}, (x[rows],))
+                output = torch.func.functional_call(
+                    learner.model, {**dict(zip(names, own, strict=True)), **buffers}, (x[rows],)
+                )
             loss = F.cross_entropy(output, y[rows])
             g = torch.cat([leaf.flatten() for leaf in torch.autograd.grad(loss, own)])
             inputs = torch.cat([preprocessed(loss.detach().expand(len(g))), preprocessed(g)], 1)

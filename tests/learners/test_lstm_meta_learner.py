@@ -88,7 +88,8 @@ def test_mini_batches_take_supports_in_turn() -> None:
     learner.engine = type(learner.engine)(tasks_at_once=1, workers=1)
     learner.adapt(episode.part(0, 1).support)
     x = episode.support.x[0]  # type: ignore[index]
-    assert [torch.equal(part, x[rows]) for part, rows in zip(seen, ([0, 1, 2, 3], [4, 5, 0, 1], [2, 3, 4, 5]), strict=True)]
+    for part, rows in zip(seen, ([0, 1, 2, 3], [4, 5, 0, 1], [2, 3, 4, 5]), strict=True):
+        assert torch.equal(part, x[rows])
     whole = learner_of(support_batch=99)
     assert torch.allclose(answers(whole, episode), answers(learner_of(), episode)), "never twice in one batch"
 
@@ -116,7 +117,9 @@ def test_regression() -> None:
     assert all(bool(g.isfinite().all()) for g in slopes(learner.loss(episode), learner))
 
 
-@pytest.mark.parametrize(("options", "match"), [({"inner_rate": 1.5}, "between 0 and 1"), ({"support_batch": 0}, "at least 1")])
+@pytest.mark.parametrize(
+    ("options", "match"), [({"inner_rate": 1.5}, "between 0 and 1"), ({"support_batch": 0}, "at least 1")]
+)
 def test_settings_without_a_meaning_are_refused(options: dict[str, float], match: str) -> None:
     with pytest.raises(SpecError, match=match):
         learner_of(**options)

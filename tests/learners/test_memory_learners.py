@@ -10,7 +10,8 @@ from handful.data import FunctionEpisodes, Sinusoid
 from handful.encoders import MLP, Identity
 from handful.episode import Episode, Query, Support
 from handful.errors import DataError, ShapeError
-from handful.learners import MANN, SNAIL, MetaLSTM
+from handful.learner import Learner
+from handful.learners import MANN, SNAIL, ConditionalNeuralProcess, MetaLSTM
 from handful.sequence_learner import SequenceLearner
 
 Make = Callable[..., SequenceLearner]
@@ -50,8 +51,12 @@ def coins(seed: int, batch: int) -> Episode:
     return Episode(Support(side(y), y, 2), Query(side(qy), qy))
 
 
-@EVERY
-def test_it_learns_to_hear_which_label_means_what(make: Make) -> None:
+def process(encoder: nn.Module, **options: int) -> ConditionalNeuralProcess:
+    return ConditionalNeuralProcess(encoder, width=16, **options)
+
+
+@pytest.mark.parametrize("make", [mann, snail, meta_lstm("update"), meta_lstm("hyper"), meta_lstm("none"), process])
+def test_it_learns_to_hear_which_label_means_what(make: Callable[..., Learner]) -> None:
     learner = make(Identity(shape=(2,)), outputs=2)
     optimizer = torch.optim.Adam(learner.parameters(), 0.02)
     for step in range(100):

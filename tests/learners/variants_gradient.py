@@ -57,7 +57,6 @@ GRADIENT = {
     "lstm_meta_learner": [
         _lstm_meta_learner(),
         _lstm_meta_learner("episode", engine={"tasks_at_once": 2}),
-        _lstm_meta_learner("episode", engine={"tasks_at_once": 1}),
         _lstm_meta_learner(support_batch=4, evaluation_steps=4),
     ],
 }

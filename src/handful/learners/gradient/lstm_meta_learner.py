@@ -143,5 +143,5 @@ def _flat(leaves: Named, names: list[str]) -> Tensor:
 
 def _unflat(theta: Tensor, like: Named) -> dict[str, Tensor]:
     """[B, n] -> [B, ...] by name."""
-    parts = theta.split([leaf[0].numel() for leaf in like.values()], 1)
+    parts = torch.split(theta, [leaf[0].numel() for leaf in like.values()], 1)
     return {name: part.view_as(leaf) for (name, leaf), part in zip(like.items(), parts, strict=True)}

@@ -7,7 +7,7 @@ Papers, one for each form:
     "none"       a plain LSTM (Hochreiter & Schmidhuber 1997), the control
     h_t, c_t, W of the base -> h, c, weights [W_x W_h b]      u_t = [x_t; y_{t−1}; h_{t−1}; c_{t−1}] -> seen
     ĥ_t, ĉ_t of the meta-LSTM -> memory                       z_t = W_z ĥ_t -> z
-    update: W_t = ρ_t W_{t−1} + (1 − ρ_t) W_0 + P diag(z_t) Q      hyper: W_t = diag(1 + D z_t) W_0, b_t = b_0 + D_b z_t
+    update: W_t = W_0 + ρ_t (W_{t−1} − W_0) + P diag(z_t) Q      hyper: W_t = diag(1 + D z_t) W_0, b_t = b_0 + D_b z_t
     optimizer: W ← W + 0.1 · m(∇L), T times, L being the loss of the supports, asked again after the sequence
 In every form z = 0 (a step m = 0) is the plain LSTM exactly.
 Departures:
@@ -65,7 +65,7 @@ class Update(nn.Module):
         memory = self.cell(seen, memory)
         z, keep = self.z(memory[0]), self.keep(memory[0]).sigmoid().unsqueeze(-1)  # [B, rank], [B, 1, 1]
         change = torch.einsum("ghr,br,gru->bghu", self.p, z, self.q).flatten(1, 2)
-        return keep * weights + (1 - keep) * first + change, memory
+        return first + keep * (weights - first) + change, memory
 
 
 class Hyper(nn.Module):
@@ -83,7 +83,7 @@ class Hyper(nn.Module):
         memory = self.cell(seen, memory)
         z = self.z(memory[0]).unflatten(-1, self.d.shape[:3])  # [B, 3, 4, rank]
         x, h, bias = torch.einsum("bkgr,kgrh->kbgh", z, self.d).flatten(2).unsqueeze(-1)  # each [B, 4H, 1]
-        w_x, w_h, b = first.split(self.sizes, 1)
+        w_x, w_h, b = torch.split(first, self.sizes, 1)
         return torch.cat([(1 + x) * w_x, (1 + h) * w_h, b + bias], -1), memory
 
 
@@ -125,7 +125,10 @@ class MetaLSTM(SequenceLearner):
         UnknownNameError: no such form.
     """
 
-    paper = "Chen et al. 2018, arXiv:1802.08969; Ha et al. 2016, arXiv:1609.09106; Andrychowicz et al. 2016, arXiv:1606.04474"
+    paper = (
+        "Chen et al. 2018, arXiv:1802.08969; Ha et al. 2016, arXiv:1609.09106; "
+        "Andrychowicz et al. 2016, arXiv:1606.04474"
+    )
     meta: Update | Hyper | Optimizer | None
 
     def __init__(
@@ -190,7 +193,8 @@ class MetaLSTM(SequenceLearner):
         with torch.inference_mode(False), torch.set_grad_enabled(track):
             z, labels, y = (leaf.clone().detach() for leaf in (z, labels, y))
             losses = partial(self._support_losses, z, labels, y)
-            return meta(losses, weights.clone() if weights.is_inference() else weights, self.inner_steps)
+            optimized: Tensor = meta(losses, weights.clone() if weights.is_inference() else weights, self.inner_steps)
+        return optimized
 
     def _support_losses(self, z: Tensor, labels: Tensor, y: Tensor, weights: Tensor) -> Tensor:
         """L of each task [B]: after the sequence, its examples are asked as if they were queries."""

@@ -80,7 +80,7 @@ class SNAIL(SequenceLearner):
     Args:
         encoder: any module from [examples, *shape] to [examples, F].
         outputs: the ways of a task, or the targets of a regression.
-        length: T, supports and one query: how far back the convolutions must reach. Attention sees longer sequences too.
+        length: T, supports and one query: how far back convolutions must reach. Attention sees longer sequences too.
         filters: D, of each convolution.
         keys: width of the keys of each attention; a stack of convolutions stands between two of them.
         values: width of its values.
