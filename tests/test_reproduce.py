@@ -30,8 +30,8 @@ PUBLISHED = {
     "omniglot-snail-5w1s": 0.9907,
     "omniglot-lstm-meta-learner-5w1s": None,
 }
-"""As the papers print them: Snell et al. 2017, table 1; Finn et al. 2017, table 1 (MANN too) and appendix C; Mishra et al.
-2018."""
+"""As the papers print them: Snell et al. 2017, table 1; Finn et al. 2017, table 1 (MANN too) and appendix C; Mishra
+et al. 2018."""
 
 TOML = """
 title = "A small test"

@@ -84,7 +84,7 @@ class ConditionalNeuralProcess(EmbeddingLearner):
             return super().loss(episode)
         z, z_query = self.embed_episode(episode)
         state = self.adapt_features(z, episode.support.y, 0, episode.support.weight)
-        normal = Normal(*self.distribution(state, z_query))  # type: ignore[no-untyped-call]
+        normal = Normal(*self.distribution(state, z_query))
         density: Tensor = normal.log_prob(episode.query.y)  # type: ignore[no-untyped-call]
         return -density.mean()
 

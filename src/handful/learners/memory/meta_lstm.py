@@ -76,7 +76,7 @@ class Hyper(nn.Module):
         self.cell = nn.LSTMCell(width - 1 + hidden, meta_hidden)
         self.z = nn.Linear(meta_hidden, 12 * rank, bias=False)  # for x, h and bias of each gate
         self.d = nn.Parameter(torch.randn(3, 4, rank, hidden) / math.sqrt(rank))
-        self.sizes = width - 1 - hidden, hidden, 1
+        self.sizes = [width - 1 - hidden, hidden, 1]
 
     def forward(self, weights: Tensor, first: Tensor, seen: Tensor, memory: States | None) -> tuple[Tensor, States]:
         """As of Update."""
