@@ -8,7 +8,6 @@ differ inside a task (ragged shots).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from operator import index
 from typing import Protocol
@@ -100,18 +99,6 @@ class Support:
             return self
         weight = None if self.weight is None else self.weight[start:stop]
         return replace(self, x=map_data(lambda leaf: leaf[start:stop], self.x), y=self.y[start:stop], weight=weight)
-
-    def batch(self, rows: Tensor) -> Support:
-        """The examples of these numbers, the same in each task. Unlike a support it need not hold every class."""
-        some = copy(self)
-        weight = None if self.weight is None else self.weight[:, rows]
-        for name, value in (
-            ("x", map_data(lambda leaf: leaf[:, rows], self.x)),
-            ("y", self.y[:, rows]),
-            ("weight", weight),
-        ):
-            object.__setattr__(some, name, value)
-        return some
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Support:
         """The same support on another device."""

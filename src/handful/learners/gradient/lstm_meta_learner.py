@@ -20,12 +20,14 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor, nn
 
+from ...encoders.normalization import adapting
 from ...episode import Support
 from ...errors import SpecError
 from ...gradient_learner import Adapted, GradientLearner, with_head
+from ...learner import task_losses
 from ...ops.engine import Engine
 from ...ops.recurrent import log_and_sign
-from ...ops.tasks import Named
+from ...ops.tasks import Named, map_tasks
 
 __all__ = ["LSTMMetaLearner"]
 
@@ -115,14 +117,18 @@ class LSTMMetaLearner(GradientLearner):
 
     def _look(self, state: Adapted, support: Support, step: int) -> tuple[dict[str, Tensor], Tensor]:
         """∇L_t by name and L_t of each task [B], neither with a graph."""
+        x, y, weight = support.x, support.y, support.weight
         if self.support_batch is not None:
-            size = support.y.shape[1]
-            rows = torch.arange(step * self.support_batch, (step + 1) * self.support_batch) % size
-            support = support.batch(rows[:size].to(support.y.device))
+            size, first = y.shape[1], step * self.support_batch
+            rows = torch.arange(first, first + min(self.support_batch, size), device=y.device) % size
+            x, y, weight = map_tasks(lambda leaf: leaf[:, rows], (x, y, weight))
         seen: list[Tensor] = []
 
         def losses(own: Named) -> Tensor:
-            value = self.support_losses(own, support, step)
+            with adapting(step):
+                output = self.forward_each(own, x)
+            self._check(output, y, support.ways)
+            value = task_losses(output, y, weight)
             seen.append(value.detach())
             return value
 
