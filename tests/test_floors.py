@@ -28,6 +28,7 @@ FLOORS = {
     "gradient_learner": 4,
     "pretrained_learner": 4,
     "adaptable": 4,
+    "sequence_learner": 4,
     "learners": 5,
     "data": 5,
     "training": 6,
@@ -44,6 +45,7 @@ FLOORS = {
 SAME_FLOOR = {
     ("gradient_learner", "learner"),
     ("pretrained_learner", "learner"),
+    ("sequence_learner", "learner"),
     ("files", "errors"),
     ("recipes", "errors"),
     ("checkpoint", "spec"),

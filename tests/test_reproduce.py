@@ -41,6 +41,9 @@ PUBLISHED = {
     "sinusoid-meta-sgd-5shot": None,
     "sinusoid-cavia-10shot": None,
     "sinusoid-reptile-10shot": None,
+    "omniglot-mann-5w1s": 0.828,
+    "omniglot-snail-5w1s": 0.9907,
+    "omniglot-lstm-meta-learner-5w1s": None,
 }
 """As the papers print them, in their tables of Omniglot; MAML's sinusoid: appendix C."""
 

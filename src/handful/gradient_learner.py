@@ -146,7 +146,7 @@ class GradientLearner(Learner):
         """
         model, steps = {**state.parameters, **state.buffers}, self.steps if steps is None else steps
         if state.support is None:
-            with adapting(steps):
+            with adapting(steps, 0):
                 return self.forward_each(model, x)
         _, kept = leading(state.support)
         with adapting(steps, kept):

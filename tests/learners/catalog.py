@@ -4,8 +4,10 @@ from factories import Variant
 from variants_baseline import BASELINE
 from variants_closed_form import CLOSED_FORM
 from variants_gradient import GRADIENT
+from variants_memory import MEMORY
 from variants_metric import METRIC
 from variants_transductive import TRANSDUCTIVE
 
 VARIANTS: dict[str, list[Variant]] = {**METRIC, **GRADIENT, **CLOSED_FORM, **BASELINE, **TRANSDUCTIVE}
+VARIANTS: dict[str, list[Variant]] = {**METRIC, **GRADIENT, **MEMORY}
 ALL = [variant for variants in VARIANTS.values() for variant in variants]

@@ -62,7 +62,7 @@ def maml_task(
             if slope is not None:
                 own[name] = own[name] - rate * (slope.detach() if first_order else slope)
     both, kept = (_after(x, qx), len(y)) if support_policy else (qx, 0)
-    with adapting(steps, kept) if support_policy else adapting(steps):
+    with adapting(steps, kept) if support_policy else adapting(steps, 0):
         output = functional_call(model, {**own, **buffers}, (both,))[kept:]
     return task_loss(output, qy), output, buffers
 

@@ -44,7 +44,7 @@ def _exempt(request: pytest.FixtureRequest) -> None:
 @EVERY
 def test_a_learner_says_what_it_is(variant: Variant) -> None:
     learner = variant.make()
-    assert ("arXiv" in learner.paper) or ("doi" in learner.paper)
+    assert any(kind in learner.paper for kind in ("arXiv", "doi", "openreview"))
     assert learner.kind in KINDS
     assert type(learner).__module__.startswith(f"handful.learners.{learner.kind}.")
 

@@ -7,6 +7,7 @@ import reference_gradient as plain
 import torch
 from factories import WAYS, Smooth, Variant
 from reference import maml, rates_of
+from reference_memory import lstm_meta_learner
 from torch import Tensor, nn
 
 from handful.encoders.normalization import Policy
@@ -104,6 +105,15 @@ class Deep(Smooth):
         return torch.tanh(self.linear(super().forward(x)))
 
 
+def _lstm_meta_learner(policy: Policy = "none", **options: Any) -> Variant:
+    exempt = {"test_meta_gradients_match_finite_differences": "gradients and losses are constants to the meta-gradient"}
+    if "support_batch" in options:
+        in_turn = "mini-batches are taken in the order given"
+        exempt |= dict.fromkeys(("test_permuting_supports_changes_nothing", "test_weights_count_examples"), in_turn)
+    options = {"outputs": WAYS, "inner_rate": 0.1, "inner_steps": 3, "hidden": 5, **options}
+    return Variant("lstm_meta_learner", lstm_meta_learner, policy, options, exempt=exempt)
+
+
 GRADIENT = {
     "maml": [
         _maml(),
@@ -163,5 +173,10 @@ GRADIENT = {
             optimizer={"name": "sgd", "momentum": 0.5},
             engine={"tasks_at_once": 2},
         ),
+    ],
+    "lstm_meta_learner": [
+        _lstm_meta_learner(),
+        _lstm_meta_learner("episode", engine={"tasks_at_once": 2}),
+        _lstm_meta_learner(support_batch=4, evaluation_steps=4),
     ],
 }

@@ -6,6 +6,8 @@ It decides one to five points of accuracy, and whether a method is transductive:
     support    the support of the task, for its queries too: each query is answered by itself
     running    batch statistics while training, running estimates otherwise
     per_step   as running, with estimates, scale and shift of its own for each inner step (MAML++)
+    episode    as running, but a task forgets all others: its first inner step begins the estimates anew, and inner
+               steps normalize by their batch and write estimates in evaluation too (Ravi & Larochelle)
     frozen     running estimates at any time, never updated
     group, layer, instance    each example by itself
     none       no normalization
@@ -41,10 +43,10 @@ __all__ = [
     "shares_statistics",
 ]
 
-Policy = Literal["batch", "support", "running", "per_step", "frozen", "group", "layer", "instance", "none"]
+Policy = Literal["batch", "support", "running", "per_step", "episode", "frozen", "group", "layer", "instance", "none"]
 
 
-_BATCH_POLICIES = ("batch", "support", "running", "per_step", "frozen")
+_BATCH_POLICIES = ("batch", "support", "running", "per_step", "episode", "frozen")
 
 
 class _Moment(NamedTuple):
@@ -74,17 +76,17 @@ def called_plainly() -> bool:
 
 
 class BatchNorm(nn.Module):
-    """Batch normalization (Ioffe & Szegedy 2015) over all axes but the second, by one of the five batch policies.
+    """Batch normalization (Ioffe & Szegedy 2015) over all axes but the second, by one of the six batch policies.
 
     Args:
         features: channels C of [examples, C, ...].
-        policy: "batch", "support", "running", "per_step" or "frozen".
+        policy: "batch", "support", "running", "per_step", "episode" or "frozen".
         steps: with "per_step", how many inner steps have statistics of their own (later steps use the last).
         momentum: weight of a new batch in the running estimates.
         eps: added to the variance.
 
     Raises:
-        UnknownNameError: not one of the five policies.
+        UnknownNameError: not one of the six policies.
         ShapeError: fewer than one step; when called, batch statistics of one value a channel, which has no variance.
     """
 
@@ -103,7 +105,7 @@ class BatchNorm(nn.Module):
         self.steps = steps if policy == "per_step" else 1
         self.weight = nn.Parameter(torch.ones(self.steps, features))
         self.bias = nn.Parameter(torch.zeros(self.steps, features))
-        remembers = policy in ("running", "per_step", "frozen")
+        remembers = policy in ("running", "per_step", "episode", "frozen")
         self.register_buffer("running_mean", torch.zeros(self.steps, features) if remembers else None)
         self.register_buffer("running_var", torch.ones(self.steps, features) if remembers else None)
 
@@ -129,13 +131,19 @@ class BatchNorm(nn.Module):
         if self.running_mean is None or self.running_var is None:
             _check_variance(x)
             return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
-        training = self.training and self.policy != "frozen"
+        moment = _moment.get() if self.policy == "episode" else None
+        adapts = moment is not None and moment.support is None
+        training = (self.training and self.policy != "frozen") or adapts
         if training:
             _check_variance(x)
         mean, variance = self.running_mean[step], self.running_var[step]
-        if not training or self.steps == 1:
+        begins = adapts and moment is not None and moment.step == 0
+        if not training or (self.steps == 1 and not begins):
             return F.batch_norm(x, mean, variance, weight, bias, training, self.momentum, self.eps)
         now = mean.clone(), variance.clone()  # inside `vmap`, an update of a row of several is lost
+        if begins:
+            now[0].zero_()
+            now[1].fill_(1.0)
         normalized = F.batch_norm(x, *now, weight, bias, True, self.momentum, self.eps)
         mean.copy_(now[0])
         variance.copy_(now[1])
@@ -146,7 +154,7 @@ class BatchNorm(nn.Module):
         moment = _moment.get() or _Moment()
         if self.policy in ("batch", "support"):
             return self.policy == "batch" or moment.support is None
-        return self.training and self.policy != "frozen"
+        return self.training and self.policy not in ("episode", "frozen")
 
     def by_estimates(self) -> bool:
         """Whether the next examples are normalized by the running estimates."""
@@ -215,6 +223,8 @@ def normalization(policy: Policy, features: int, *, steps: int = 1, area: int | 
         return nn.GroupNorm(1, features)
     if policy == "instance":
         return nn.GroupNorm(features, features)
+    if policy == "episode":
+        return BatchNorm(features, policy=policy, momentum=0.95, eps=1e-3)
     return BatchNorm(features, policy=policy, steps=steps)
 
 
@@ -235,5 +245,5 @@ def policies_of(module: nn.Module) -> set[str]:
 
 def shares_statistics(module: nn.Module, *, training: bool = False) -> bool:
     """Whether, in evaluation or in training, the output for one example depends on those forwarded with it."""
-    coupling = {"batch", "running", "per_step"} if training else {"batch"}
+    coupling = {"batch", "running", "per_step", "episode"} if training else {"batch"}
     return not coupling.isdisjoint(policies_of(module))

@@ -12,12 +12,17 @@ from .gradient.anil import ANIL
 from .gradient.boil import BOIL
 from .gradient.cavia import CAVIA
 from .gradient.imaml import IMAML
+from .gradient.lstm_meta_learner import LSTMMetaLearner
 from .gradient.maml import MAML
 from .gradient.maml_plus_plus import MAMLPlusPlus
 from .gradient.meta_curvature import MetaCurvature
 from .gradient.meta_sgd import MetaSGD
 from .gradient.proto_maml import ProtoMAML
 from .gradient.reptile import Reptile
+from .memory.conditional_neural_process import ConditionalNeuralProcess
+from .memory.mann import MANN
+from .memory.meta_lstm import MetaLSTM
+from .memory.snail import SNAIL
 from .metric.deepemd import DeepEMD
 from .metric.feat import FEAT
 from .metric.matching import MatchingNetwork
@@ -41,18 +46,23 @@ __all__ = [
     "IMAML",
     "LEARNERS",
     "MAML",
+    "MANN",
     "PTMAP",
     "R2D2",
     "RNNP",
+    "SNAIL",
     "TIM",
     "Baseline",
     "BaselinePlus",
+    "ConditionalNeuralProcess",
     "DeepEMD",
     "Frozen",
+    "LSTMMetaLearner",
     "LaplacianShot",
     "MAMLPlusPlus",
     "MatchingNetwork",
     "MetaCurvature",
+    "MetaLSTM",
     "MetaOptNet",
     "MetaSGD",
     "NearestNeighbor",
@@ -85,6 +95,11 @@ LEARNERS: dict[str, type[Learner]] = {
     "cavia": CAVIA,
     "imaml": IMAML,
     "reptile": Reptile,
+    "lstm_meta_learner": LSTMMetaLearner,
+    "mann": MANN,
+    "snail": SNAIL,
+    "meta_lstm": MetaLSTM,
+    "conditional_neural_process": ConditionalNeuralProcess,
     "r2d2": R2D2,
     "metaoptnet": MetaOptNet,
     "nearest": NearestNeighbor,

@@ -1,4 +1,4 @@
-"""Sums over the examples of each class, for classes of any sizes."""
+"""Labels as vectors, and sums over the examples of each class, for classes of any sizes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-__all__ = ["class_means", "membership"]
+from ..errors import LabelError, ShapeError
+
+__all__ = ["class_means", "label_vectors", "membership"]
 
 
 def membership(y: Tensor, ways: int, weight: Tensor | None = None, *, dtype: torch.dtype) -> Tensor:
@@ -19,3 +21,24 @@ def class_means(z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -
     """Mean (weighted mean) of the examples of each class: [B, S, F], [B, S] in [0, ways) -> [B, ways, F]."""
     member = membership(y, ways, weight, dtype=z.dtype)  # [B, S, N]
     return member.transpose(1, 2) @ z / member.sum(1).unsqueeze(-1)
+
+
+def label_vectors(y: Tensor, ways: int, outputs: int) -> Tensor:
+    """Labels for a learner that takes them as input: [B, S] in [0, ways) as one-hot rows, [B, S, outputs] floats as is.
+
+    Raises:
+        LabelError: another number of ways than outputs.
+        ShapeError: another number of targets than outputs.
+    """
+    if y.is_floating_point():
+        if y.shape[2:] != (outputs,):
+            raise ShapeError(
+                f"expected targets [B, S, {outputs}], got {tuple(y.shape)}; set outputs= to the number of targets"
+            )
+        return y
+    if ways != outputs:
+        raise LabelError(
+            f"this learner's labels are {outputs} wide, and a task of {ways} ways came; "
+            f"train and use it with as many ways as outputs (outputs={ways})"
+        )
+    return one_hot(y, ways)
