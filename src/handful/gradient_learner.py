@@ -31,6 +31,7 @@ class Adapted(NamedTuple):
     parameters: dict[str, Tensor]  # [B, ...] by name
     buffers: dict[str, Tensor]  # [B, ...] by name
     support: Data | None  # [B, S, *shape], kept if its statistics normalize the queries
+    ways: Tensor | None = None  # [B] number of classes, kept where several members of a task answer together
 
 
 class GradientLearner(Learner):
@@ -150,7 +151,6 @@ class GradientLearner(Learner):
 
         return torch.cat(self.engine.map(self, part, leading(x)[0], numbers_in(x)))
 
-    @final
     def loss(self, episode: Episode) -> Tensor:
         """Mean over tasks of `meta_loss`. Running statistics, where a layer keeps them, see every task."""
 

@@ -23,7 +23,7 @@ from .errors import ShapeError
 from .ops.buffers import settle_
 from .ops.tasks import pure_call
 
-__all__ = ["EmbeddingLearner", "Learner", "query_loss", "task_losses"]
+__all__ = ["EmbeddingLearner", "Learner", "embedded", "query_loss", "task_losses"]
 
 
 class Learner(nn.Module, ABC):
@@ -99,7 +99,7 @@ class EmbeddingLearner(Learner):
     @final
     def embed(self, x: Data) -> Tensor:
         """Features of examples: [B, S, *shape] -> [B, S, F]. Buffers of the encoder stay as they are."""
-        return self._features(x, keep=False)
+        return embedded(self.encoder, x, keep=False)
 
     @final
     def adapt(self, support: Support) -> Any:
@@ -118,31 +118,40 @@ class EmbeddingLearner(Learner):
         support, query = episode.support, episode.query
         if support.ways is None:
             raise ShapeError(f"{type(self).__name__} learns classes; a regression task (ways=None) came")
-        sizes = [support.y.shape[1], query.y.shape[1]]
-        if shares_statistics(self.encoder):  # policy "batch": each set by itself, as in adapt and predict
-            z_support, z_query = self._features(support.x, keep=True), self._features(query.x, keep=True)
-        else:
-            features = self._features(join_data([support.x, query.x], 1), keep=True)
-            z_support, z_query = torch.split(features, sizes, 1)
+        z_support, z_query = self.embed_both(episode)
         state = self.adapt_features(z_support, support.y, support.ways, support.weight)
         return task_losses(self.predict_features(state, z_query), query.y).mean()
 
-    def _features(self, x: Data, *, keep: bool) -> Tensor:
-        """Features [B, S, F]. With `keep`, running statistics become the mean over tasks, each from the same start."""
-        tasks, examples = leading(x)
-        call: Callable[[Data], Tensor] = self.encoder if keep else partial(pure_call, self.encoder)
-        if not shares_statistics(self.encoder, training=self.encoder.training):
-            z = call(map_data(lambda leaf: leaf.flatten(0, 1), x))
-            return z.view(tasks, examples, *z.shape[1:])
-        parts = [map_data(itemgetter(task), x) for task in range(tasks)]  # in a task, never between tasks
-        if not keep or tasks == 1 or not self.encoder.training:
-            return torch.stack([call(part) for part in parts])
-        own = dict(self.encoder.named_buffers())
-        left = [{name: buffer.clone() for name, buffer in own.items()} for _ in parts]
-        features = [functional_call(self.encoder, *pair) for pair in zip(left, parts, strict=True)]
-        for name, buffer in own.items():
-            settle_(buffer, torch.stack([buffers[name] for buffers in left]))
-        return torch.stack(features)
+    @final
+    def embed_both(self, episode: Episode) -> tuple[Tensor, Tensor]:
+        """Features of support and queries for a loss: running statistics of the encoder move on in training mode."""
+        support, query = episode.support, episode.query
+        if shares_statistics(self.encoder):  # policy "batch": each set by itself, as in adapt and predict
+            return embedded(self.encoder, support.x, keep=True), embedded(self.encoder, query.x, keep=True)
+        features = embedded(self.encoder, join_data([support.x, query.x], 1), keep=True)
+        z_support, z_query = torch.split(features, [support.y.shape[1], query.y.shape[1]], 1)
+        return z_support, z_query
+
+
+def embedded(encoder: nn.Module, x: Data, *, keep: bool) -> Tensor:
+    """Features [B, S, F] of examples [B, S, *shape]. Statistics are shared in a task, never between tasks.
+
+    With `keep`, running statistics become the mean over tasks, each from the same start; without, buffers stay.
+    """
+    tasks, examples = leading(x)
+    call: Callable[[Data], Tensor] = encoder if keep else partial(pure_call, encoder)
+    if not shares_statistics(encoder, training=encoder.training):
+        z = call(map_data(lambda leaf: leaf.flatten(0, 1), x))
+        return z.view(tasks, examples, *z.shape[1:])
+    parts = [map_data(itemgetter(task), x) for task in range(tasks)]
+    if not keep or tasks == 1 or not encoder.training:
+        return torch.stack([call(part) for part in parts])
+    own = dict(encoder.named_buffers())
+    left = [{name: buffer.clone() for name, buffer in own.items()} for _ in parts]
+    features = [functional_call(encoder, *pair) for pair in zip(left, parts, strict=True)]
+    for name, buffer in own.items():
+        settle_(buffer, torch.stack([buffers[name] for buffers in left]))
+    return torch.stack(features)
 
 
 def task_losses(output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
