@@ -26,6 +26,7 @@ FLOORS = {
     "encoders": 3,
     "learner": 4,
     "gradient_learner": 4,
+    "zero_shot_learner": 4,
     "learners": 5,
     "data": 5,
     "training": 6,
@@ -33,13 +34,20 @@ FLOORS = {
     "log": 7,
     "spec": 7,
     "checkpoint": 7,
+    "generalized": 7,
     "run": 8,
     "reproduce": 9,
     "ledger": 9,
     "cli": 10,
     "__main__": 11,
 }
-SAME_FLOOR = {("gradient_learner", "learner"), ("files", "errors"), ("recipes", "errors"), ("checkpoint", "spec")}
+SAME_FLOOR = {
+    ("gradient_learner", "learner"),
+    ("zero_shot_learner", "learner"),
+    ("files", "errors"),
+    ("recipes", "errors"),
+    ("checkpoint", "spec"),
+}
 """The only imports between two modules of one floor."""
 
 

@@ -22,6 +22,7 @@ from pydantic_core import PydanticCustomError
 from torch import nn
 
 from .data import DATASETS
+from .data.descriptions import DescribedPool, ZeroShotEpisodes
 from .data.episodes import Episodes
 from .data.functions import FunctionEpisodes
 from .data.pool import ClassPool
@@ -88,19 +89,15 @@ class Tasks(_Table):
 
     def draw_from(self, data: Any) -> EpisodeSource:
         """The episodes of these tasks in a data set."""
-        if isinstance(data, ClassPool):
+        if isinstance(data, ClassPool | DescribedPool):
             if self.ways is None:
                 raise SpecError("tasks of classes need `ways`, the number of classes in each")
-            return Episodes(
-                data.split(self.split),
-                ways=self.ways,
-                shots=self.shots,
-                queries=self.queries,
-                batch=self.batch,
-                seed=self.seed,
-                ragged=self.ragged,
-                families=self.families,
-            )
+            options = {name: getattr(self, name) for name in ("ways", "shots", "queries", "batch", "seed")}
+            if isinstance(data, ClassPool):
+                return Episodes(data.split(self.split), **options, ragged=self.ragged, families=self.families)
+            if not (self.ragged or self.families):
+                return ZeroShotEpisodes(data.split(self.split), **options)
+            raise SpecError("zero-shot tasks have no `ragged` or `families`: leave them out")
         if self.ways is not None or self.ragged or self.families:
             raise SpecError("regression tasks have no `ways`, `ragged` or `families`: leave them out")
         return FunctionEpisodes(
@@ -217,7 +214,7 @@ def load_data(spec: Spec, *, ranks: Ranks = ALONE) -> Any:
         data = entry.load(**_options(entry.load, spec.data, "data"))
     shapes = inspect.signature(_entry("encoder", spec.encoder, ENCODERS)).parameters.get("shape")
     expected = spec.encoder.options.get("shape", shapes and shapes.default)
-    shape = data.shape if isinstance(data, ClassPool) else (1,)
+    shape = data.shape if isinstance(data, ClassPool | DescribedPool) else (1,)
     if expected is not None and tuple(expected) != shape:
         raise DataError(
             f"data {spec.data.name!r} holds examples of shape {list(shape)}, the encoder expects {list(expected)}: "

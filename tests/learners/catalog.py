@@ -4,6 +4,7 @@ from factories import Variant
 from variants_generative import GENERATIVE
 from variants_gradient import GRADIENT
 from variants_metric import METRIC
+from variants_zero_shot import ZERO_SHOT
 
-VARIANTS: dict[str, list[Variant]] = {**METRIC, **GRADIENT, **GENERATIVE}
+VARIANTS: dict[str, list[Variant]] = {**METRIC, **GRADIENT, **GENERATIVE, **ZERO_SHOT}
 ALL = [variant for variants in VARIANTS.values() for variant in variants]

@@ -6,23 +6,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .descriptions import DescribedPool, ZeroShotEpisodes
 from .digits import digits
 from .episodes import Draw, Episodes
 from .functions import FunctionEpisodes, Line, Sinusoid
 from .omniglot import add_omniglot, omniglot
 from .pool import ClassPool, rotations, symmetries
+from .printed_digits import printed_digits
 
 __all__ = [
     "DATASETS",
     "ClassPool",
     "DataSet",
+    "DescribedPool",
     "Draw",
     "Episodes",
     "FunctionEpisodes",
     "Line",
     "Sinusoid",
+    "ZeroShotEpisodes",
     "digits",
     "omniglot",
+    "printed_digits",
     "rotations",
     "symmetries",
 ]
@@ -50,6 +55,12 @@ DATASETS: dict[str, DataSet] = {
     "digits": DataSet(
         digits,
         "1,797 handwritten digits 8×8, split by digit, times the symmetries of the square",
+        "CC BY 4.0 (UCI), comes with scikit-learn",
+        "https://archive.ics.uci.edu/dataset/80",
+    ),
+    "printed_digits": DataSet(
+        printed_digits,
+        "zero-shot: the digits, each class described by a printed one",
         "CC BY 4.0 (UCI), comes with scikit-learn",
         "https://archive.ics.uci.edu/dataset/80",
     ),

@@ -9,9 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import ShapeError
-
-__all__ = ["ExampleGenerator", "InstanceEncoder", "shape_of"]
+__all__ = ["ExampleGenerator", "InstanceEncoder"]
 
 
 class InstanceEncoder(nn.Module):
@@ -80,18 +78,3 @@ class ExampleGenerator(nn.Module):
         x = F.silu(self.middle(F.interpolate(x, scale_factor=2)))
         x = self.last(F.interpolate(x, scale_factor=2))
         return torch.sigmoid(x[..., : self.shape[1], : self.shape[2]])
-
-
-def shape_of(encoder: nn.Module) -> tuple[int, ...]:
-    """The shape of the examples that an encoder takes.
-
-    Raises:
-        ShapeError: it does not say its `shape`.
-    """
-    shape = getattr(encoder, "shape", None)
-    if not isinstance(shape, Sequence):
-        raise ShapeError(
-            f"{type(encoder).__name__} does not say its shape, which is needed to make what it takes; "
-            "give it that attribute, the shape of an example"
-        )
-    return tuple(shape)

@@ -7,15 +7,21 @@ from .generative.metagan_relation import MetaGANRelation
 from .generative.platipus import PLATIPUS
 from .gradient.maml import MAML
 from .metric.prototypical import PrototypicalNetwork
+from .zero_shot.clip import CLIP
+from .zero_shot.devise import DeViSE
+from .zero_shot.zero_shot_prototypical import ZeroShotPrototypical
 
 __all__ = [
+    "CLIP",
     "LEARNERS",
     "MAML",
     "PLATIPUS",
     "BayesianMAML",
+    "DeViSE",
     "MetaGAN",
     "MetaGANRelation",
     "PrototypicalNetwork",
+    "ZeroShotPrototypical",
 ]
 
 LEARNERS: dict[str, type[Learner]] = {
@@ -25,5 +31,8 @@ LEARNERS: dict[str, type[Learner]] = {
     "bayesian_maml": BayesianMAML,
     "metagan": MetaGAN,
     "metagan_relation": MetaGANRelation,
+    "zero_shot_prototypical": ZeroShotPrototypical,
+    "devise": DeViSE,
+    "clip": CLIP,
 }
 """Keyword arguments of the class are its configuration; the encoder comes first."""

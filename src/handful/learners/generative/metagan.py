@@ -19,8 +19,9 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from ...encoders.generation import ExampleGenerator, InstanceEncoder, shape_of
+from ...encoders.generation import ExampleGenerator, InstanceEncoder
 from ...encoders.normalization import adapting
+from ...encoders.shapes import shape_of
 from ...episode import Episode, Support
 from ...errors import ShapeError, SpecError
 from ...gradient_learner import Adapted, GradientLearner, with_head

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ...encoders.generation import ExampleGenerator, InstanceEncoder, shape_of
+from ...encoders.generation import ExampleGenerator, InstanceEncoder
+from ...encoders.shapes import features_of, shape_of
 from ...episode import Episode, Support
 from ...errors import ShapeError, SpecError
 from ...learner import EmbeddingLearner, embedded, task_losses
@@ -76,10 +77,7 @@ class MetaGANRelation(EmbeddingLearner):
         for what, count in (("hidden", hidden), ("fakes", fakes), ("latent", latent), ("code", code)):
             if count < 1:
                 raise SpecError(f"MetaGANRelation: expected {what} of at least 1, got {count}")
-        features = getattr(encoder, "out_features", None)
-        if not isinstance(features, int):
-            raise ShapeError(f"{type(encoder).__name__} does not say its out_features; give it that attribute")
-        shape = shape_of(encoder)
+        features, shape = features_of(encoder), shape_of(encoder)
         self.fakes, self.latent = fakes, latent
         self.relation = nn.Sequential(nn.Linear(2 * features, hidden), nn.ReLU(), nn.Linear(hidden, 1, bias=False))
         self.instances = InstanceEncoder(shape, code=code) if generator else None
