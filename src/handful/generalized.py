@@ -57,7 +57,7 @@ def generalized(
     y = torch.arange(pool.classes).repeat_interleave(pool.counts)
     with evaluation_mode(learner):
         state = learner.adapt(support)
-        parts = pool.rows().split(at_once)
+        parts = torch.split(pool.rows(), at_once)
         logits = [learner.predict(state, pool.gather(part)[None].to(device))[0] for part in parts]
     answers = calibrated_stacking(torch.cat(logits), known, penalty).argmax(-1).cpu()
     hits = torch.zeros(pool.classes).index_add(0, y, (answers == y).float()) / pool.counts  # [N]

@@ -71,9 +71,8 @@ class ZeroShotLearner(Learner):
             raise ShapeError(f"{name} learns classes; a regression task (ways=None) came")
         if not isinstance(support.x, Tensor) or support.x.shape[2:] != self.description:
             came = tuple(support.x.shape[2:]) if isinstance(support.x, Tensor) else "tensors by name"
-            raise ShapeError(
-                f"{name}: expected descriptions of shape {self.description}, got {came}; set description= to their shape"
-            )
+            wanted = f"expected descriptions of shape {self.description}"
+            raise ShapeError(f"{name}: {wanted}, got {came}; set description= to their shape")
         return Described(self.codes(support.x, support.y, support.ways, support.weight))
 
     @final

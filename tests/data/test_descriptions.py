@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from handful.data import ClassPool, DescribedPool, ZeroShotEpisodes, digits, printed_digits
+from handful.data import ClassPool, DescribedPool, ZeroShotEpisodes, attributes
 from handful.errors import DataError, SpecError
 from handful.spec import Spec, Tasks, build, load_data
 
@@ -71,24 +71,25 @@ def test_tasks_that_cannot_be_drawn(animals: DescribedPool, options: dict[str, i
         ZeroShotEpisodes(animals, **options)  # type: ignore[arg-type]
 
 
-def test_printed_digits_describe_the_written_ones() -> None:
-    data = printed_digits()
-    assert data.examples.digest == digits().digest
-    assert data.descriptions.shape == (1, 8, 8)
-    assert data.descriptions.counts.tolist() == [1] * 80
-    plain = printed_digits(symmetries=False)
-    seven = plain.descriptions.gather(plain.descriptions.starts[7])[0]
-    assert seven[0].tolist() == [0, 1, 1, 1, 1, 1, 0, 0]
-    turned = data.descriptions.gather(data.descriptions.starts[data.descriptions.names.index("7/rot090")])
-    assert torch.equal(turned[0], seven.rot90(1))
+def test_made_up_classes_differ_in_their_attributes() -> None:
+    data = attributes(classes=20, number=5, features=7, examples=3)
+    assert data.examples.examples.shape == (60, 7)
+    rows = data.descriptions.gather(data.descriptions.rows())
+    assert len({tuple(row) for row in rows.tolist()}) == 20
+    assert ["".join(str(int(bit)) for bit in row) for row in rows] == list(data.examples.names)
+    assert [len(data.examples.splits[name]) for name in ("train", "val", "test")] == [12, 4, 4]
+    assert data.digest == attributes(classes=20, number=5, features=7, examples=3).digest
+    assert data.digest != attributes(classes=20, number=5, features=7, examples=3, seed=1).digest
+    with pytest.raises(DataError, match="expected 5 to 8 classes"):
+        attributes(classes=9, number=3)
 
 
 def test_a_spec_trains_on_described_classes() -> None:
     spec = Spec.of(
         {
-            "learner": {"name": "clip"},
-            "encoder": {"name": "mlp", "shape": [1, 8, 8]},
-            "data": {"name": "printed_digits"},
+            "learner": {"name": "clip", "description": [10]},
+            "encoder": {"name": "mlp", "shape": [32]},
+            "data": {"name": "attributes"},
             "train": {"ways": 5, "queries": 2, "steps": 1},
         }
     )

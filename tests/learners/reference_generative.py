@@ -181,9 +181,7 @@ def metagan(learner: MetaGAN, episode: Episode) -> tuple[Tensor, Tensor]:
         fakes = _fakes(learner, support[0], "outer", True)
         seen = output(model, theta, dict(own), fakes.detach(), learner.steps)
         held = output(model, {n: leaf.detach() for n, leaf in theta.items()}, dict(own), fakes, learner.steps)
-        losses.append(
-            task_loss(logits, query[1]) + judged(logits, True) + judged(seen, False) + judged(held, True)
-        )
+        losses.append(task_loss(logits, query[1]) + judged(logits, True) + judged(seen, False) + judged(held, True))
     return sum(losses) / len(losses), torch.stack(answers)
 
 

@@ -28,7 +28,7 @@ def each_task(
     assert episode.support.ways is not None
     losses = []
     for a, y, x, qy in zip(episode.support.x, episode.support.y, episode.query.x, episode.query.y, strict=True):
-        codes = [code([row for row, label in zip(a, y, strict=True) if label == k]) for k in range(episode.support.ways)]
+        codes = [code(list(a[y == k])) for k in range(episode.support.ways)]
         left = {name: leaf.clone() for name, leaf in learner.encoder.named_buffers()}
         z = functional_call(learner.encoder, left, (x,))
         losses.append(cost(torch.stack([torch.stack([score(row, c) for c in codes]) for row in z]), qy))

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from factories import WAYS, Smooth, answers, shaken, slopes, tasks
@@ -12,8 +14,9 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 def test_one_particle_is_maml() -> None:
     torch.manual_seed(1)
-    learner = BayesianMAML(shaken(Smooth()), outputs=WAYS, inner_rate=0.4, inner_steps=3, particles=1, objective="query")
-    maml, episode = MAML(learner.model, inner_rate=0.4, inner_steps=3), tasks()
+    options: dict[str, Any] = {"inner_rate": 0.4, "inner_steps": 3}
+    learner = BayesianMAML(shaken(Smooth()), outputs=WAYS, particles=1, objective="query", **options)
+    maml, episode = MAML(learner.model, **options), tasks()
     assert torch.allclose(answers(learner, episode), answers(maml, episode).log_softmax(-1), atol=1e-12)
     loss, expected = learner.loss(episode), maml.loss(episode)
     assert torch.allclose(loss, expected, rtol=1e-12)

@@ -23,6 +23,9 @@ HALVES = {
 }
 
 
+SMALL = {"fakes": 4, "code": 8, "latent": 4}
+
+
 class Shaped(Smooth):
     """A smooth encoder that says what it takes."""
 
@@ -41,13 +44,13 @@ def _bayesian(policy: Policy = "none", objective: str = "chaser", **options: Any
 
 
 def _metagan(policy: Policy = "none", *, generator: bool = True, **options: Any) -> Variant:
-    options = {"outputs": WAYS, "inner_rate": 0.8, "fakes": 4, "code": 8, "latent": 4, "generator": generator, **options}
+    options = {"outputs": WAYS, "inner_rate": 0.8, **SMALL, "generator": generator, **options}
     exempt = HALVES if generator else {}
     return Variant("metagan", metagan, policy, options, Shaped, exempt=exempt, toy_rate=0.05)
 
 
 def _relation(policy: Policy = "none", *, generator: bool = True) -> Variant:
-    options = {"hidden": 16, "fakes": 4, "code": 8, "latent": 4, "generator": generator}
+    options = {"hidden": 16, **SMALL, "generator": generator}
     return Variant("metagan_relation", metagan_relation, policy, options, Shaped, exempt=HALVES if generator else {})
 
 

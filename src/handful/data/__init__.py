@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .attributes import attributes
 from .descriptions import DescribedPool, ZeroShotEpisodes
 from .digits import digits
 from .episodes import Draw, Episodes
 from .functions import FunctionEpisodes, Line, Sinusoid
 from .omniglot import add_omniglot, omniglot
 from .pool import ClassPool, rotations, symmetries
-from .printed_digits import printed_digits
 
 __all__ = [
     "DATASETS",
@@ -25,9 +25,9 @@ __all__ = [
     "Line",
     "Sinusoid",
     "ZeroShotEpisodes",
+    "attributes",
     "digits",
     "omniglot",
-    "printed_digits",
     "rotations",
     "symmetries",
 ]
@@ -58,11 +58,8 @@ DATASETS: dict[str, DataSet] = {
         "CC BY 4.0 (UCI), comes with scikit-learn",
         "https://archive.ics.uci.edu/dataset/80",
     ),
-    "printed_digits": DataSet(
-        printed_digits,
-        "zero-shot: the digits, each class described by a printed one",
-        "CC BY 4.0 (UCI), comes with scikit-learn",
-        "https://archive.ics.uci.edu/dataset/80",
+    "attributes": DataSet(
+        attributes, "zero-shot: made-up classes, described by their attributes", "none needed", "made up from a seed"
     ),
     "sinusoid": DataSet(Sinusoid, "regression: A·sin(x − φ)", "none needed", "Finn et al. 2017, arXiv:1703.03400"),
     "line": DataSet(Line, "regression: a·x + b", "none needed", "Finn et al. 2018, arXiv:1806.02817"),

@@ -26,7 +26,7 @@ class InstanceEncoder(nn.Module):
     def __init__(self, shape: Sequence[int], *, code: int, width: int = 32) -> None:
         super().__init__()
         if len(shape) == 3:
-            channels, height, _ = shape
+            channels = shape[0]
             area = math.prod(-(-side // 4) for side in shape[1:])
             self.layers = nn.Sequential(
                 nn.Conv2d(channels, width, 3, stride=2, padding=1),
@@ -64,7 +64,7 @@ class ExampleGenerator(nn.Module):
         if len(shape) == 3:
             self.start = (width, *(-(-side // 4) for side in shape[1:]))
             self.first = nn.Linear(inputs, math.prod(self.start))
-            self.middle = nn.Conv2d(width, width, 3, padding=1)
+            self.middle: nn.Module = nn.Conv2d(width, width, 3, padding=1)
             self.last: nn.Module = nn.Conv2d(width, shape[0], 3, padding=1)
         else:
             self.first, self.middle = nn.Linear(inputs, width), nn.Identity()

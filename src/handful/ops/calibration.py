@@ -35,4 +35,5 @@ def interval_coverage(members: Tensor, y: Tensor, *, level: float = 0.9) -> Tens
     """
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=members.dtype, device=members.device)
     low, high = members.quantile(ends, dim=1)
-    return ((low <= y) & (y <= high)).to(members.dtype).mean()
+    inside: Tensor = (low <= y) & (y <= high)
+    return inside.to(members.dtype).mean()

@@ -1,4 +1,6 @@
-"""Stein variational gradient descent: particles that follow a density and keep apart (Liu & Wang 2016, arXiv:1608.04471).
+"""Stein variational gradient descent: particles that follow a density and keep apart.
+
+Liu & Wang 2016, arXiv:1608.04471.
 
 M particles of P numbers, for each of B tasks: [B, M, P].
 """

@@ -133,7 +133,7 @@ class BayesianMAML(GradientLearner):
             cloud = {name: state.parameters[name] for name in g}
             shapes = [leaf.shape for leaf in cloud.values()]
             scores = _vector({name: -unfolded(slope, self.particles) for name, slope in g.items()})
-            direction = stein_direction(_vector(cloud), scores).split([s[2:].numel() for s in shapes], 2)
+            direction = torch.split(stein_direction(_vector(cloud), scores), [s[2:].numel() for s in shapes], 2)
             moved = zip(cloud.items(), direction, shapes, strict=True)
             theta = {name: leaf + self.inner_rate * part.reshape(shape) for (name, leaf), part, shape in moved}
             buffers = unfolded(flat.buffers, self.particles)

@@ -8,8 +8,8 @@ Departures:
     1. A loss is the mean over examples, and the meta-loss the sum of both halves: each sees the other's network as a
        constant. Generated examples of the inner steps are constants too.
     2. Networks E and G are small: see `encoders/generation.py`.
-    3. Noise is a function of (seed, turn) and the same for all tasks of a batch, so that no task's answers depend on the
-       others. Adapting always uses the same.
+    3. Noise is a function of (seed, turn) and the same for all tasks of a batch, so that no task's answers depend on
+       the others. Adapting always uses the same.
 """
 
 from __future__ import annotations
@@ -164,10 +164,10 @@ class MetaGAN(GradientLearner):
             return None
         if not isinstance(support.x, Tensor):
             raise ShapeError("MetaGAN makes examples of one tensor; tensors by name came")
-        codes = self.instances(support.x.flatten(0, 1)).unflatten(0, support.y.shape[:2])  # [B, S, code]
+        codes = self.instances(support.x.flatten(0, 1)).view(*support.y.shape, -1)  # [B, S, code]
         weight = torch.ones_like(codes[..., 0]) if support.weight is None else support.weight.to(codes)
         h = (weight.unsqueeze(-1) * codes).sum(1) / weight.sum(1, keepdim=True)  # [B, code]
         z = self.noise.normal(purpose, shape=(self.fakes, self.latent), like=h, moving=moving)
         inputs = torch.cat([z.expand(len(h), -1, -1), h.unsqueeze(1).expand(-1, self.fakes, -1)], -1)
         made: Tensor = self.generator(inputs.flatten(0, 1))
-        return made.unflatten(0, (len(h), self.fakes))
+        return made.view(len(h), self.fakes, *made.shape[1:])

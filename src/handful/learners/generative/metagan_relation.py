@@ -133,13 +133,13 @@ class MetaGANRelation(EmbeddingLearner):
             return None
         if not isinstance(support.x, Tensor):
             raise ShapeError("MetaGANRelation makes examples of one tensor; tensors by name came")
-        codes = self.instances(support.x.flatten(0, 1)).unflatten(0, support.y.shape[:2])  # [B, S, code]
+        codes = self.instances(support.x.flatten(0, 1)).view(*support.y.shape, -1)  # [B, S, code]
         weight = torch.ones_like(codes[..., 0]) if support.weight is None else support.weight.to(codes)
         h = (weight.unsqueeze(-1) * codes).sum(1) / weight.sum(1, keepdim=True)  # [B, code]
         z = self.noise.normal("outer", shape=(self.fakes, self.latent), like=h, moving=True)
         inputs = torch.cat([z.expand(len(h), -1, -1), h.unsqueeze(1).expand(-1, self.fakes, -1)], -1)
         made: Tensor = self.generator(inputs.flatten(0, 1))
-        return made.unflatten(0, (len(h), self.fakes))
+        return made.view(len(h), self.fakes, *made.shape[1:])
 
 
 def _pairs(z: Tensor, c: Tensor) -> Tensor:

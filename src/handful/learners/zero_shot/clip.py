@@ -5,8 +5,8 @@ arXiv:2103.00020, figure 3.
     W_i -> projection of the encoder's features        W_t and the text encoder -> describer        t -> log_scale
     logits = exp(t) · cos -> similarity                loss_i, loss_t -> losses
 Departures:
-    1. A task is the batch. Of several queries of a class each is a right answer to its description: the target is spread
-       evenly over them. With one query a class it is the paper's loss.
+    1. A task is the batch. Of several queries of a class each is a right answer to its description: the target is
+       spread evenly over them. With one query a class it is the paper's loss.
     2. A class with several descriptions is the mean of their unit vectors, made a unit vector (the paper's prompts).
 """
 
@@ -64,7 +64,7 @@ class CLIP(ZeroShotLearner):
 
     def codes(self, a: Tensor, y: Tensor, ways: int, weight: Tensor | None) -> Tensor:
         """Unit vectors of the described classes."""
-        t = F.normalize(self.describer(a.flatten(0, 1)), dim=-1).unflatten(0, y.shape)  # [B, S, F]
+        t = F.normalize(self.describer(a.flatten(0, 1)), dim=-1).view(*y.shape, -1)  # [B, S, F]
         return F.normalize(class_means(t, y, ways, weight), dim=-1)  # [B, N, F]
 
     def similarity(self, z: Tensor, c: Tensor) -> Tensor:

@@ -42,9 +42,7 @@ class DeViSE(ZeroShotLearner):
 
     paper = "Frome, Corrado, Shlens, Bengio, Dean, Ranzato & Mikolov 2013, doi:10.5555/2999792.2999849"
 
-    def __init__(
-        self, encoder: nn.Module, *, description: Sequence[int] | None = None, margin: float = 0.1
-    ) -> None:
+    def __init__(self, encoder: nn.Module, *, description: Sequence[int] | None = None, margin: float = 0.1) -> None:
         super().__init__(encoder, description=description)
         if not margin > 0:
             raise SpecError(f"DeViSE: expected a margin above 0, got {margin}")

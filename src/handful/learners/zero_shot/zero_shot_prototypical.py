@@ -54,7 +54,7 @@ class ZeroShotPrototypical(ZeroShotLearner):
 
     def codes(self, a: Tensor, y: Tensor, ways: int, weight: Tensor | None) -> Tensor:
         """c_k, of unit length."""
-        g = self.describer(a.flatten(0, 1)).unflatten(0, y.shape)  # [B, S, F]
+        g = self.describer(a.flatten(0, 1)).view(*y.shape, -1)  # [B, S, F]
         return F.normalize(class_means(g, y, ways, weight), dim=-1)  # [B, N, F]
 
     def similarity(self, z: Tensor, c: Tensor) -> Tensor:
