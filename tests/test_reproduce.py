@@ -26,6 +26,9 @@ PUBLISHED = {
     "omniglot-maml-5w1s": 0.987,
     "omniglot-maml-5w1s-inductive": None,
     "sinusoid-maml-5shot": 0.67,
+    "sinusoid-platipus-5shot": None,
+    "sinusoid-bayesian-maml-5shot": None,
+    "omniglot-metagan-5w1s": None,
 }
 """As the papers print them: Snell et al. 2017, table 1; Finn et al. 2017, table 1 and appendix C."""
 

@@ -86,7 +86,10 @@ class GradientLearner(Learner):
         """What these tasks taught: from `begin`, by steps along `slopes`."""
 
     def meta_loss(self, episode: Episode) -> tuple[Tensor, Named]:
-        """What meta-training descends, the mean over these tasks, and each task's buffers afterward [B, ...]."""
+        """What meta-training descends, the mean over these tasks, and each task's buffers afterward [B, ...].
+
+        Buffers of the model by its names for them; of the learner itself by theirs after a dot (".count").
+        """
         state = self.descend(episode.support)
         return task_losses(self.answer(state, episode.query.x), episode.query.y).mean(), state.buffers
 
@@ -98,32 +101,57 @@ class GradientLearner(Learner):
     def begin(self, support: Support) -> Adapted:
         """Every task with the model's own tensors."""
         tasks = len(support.y)
-        theta = {name: leaf.expand(tasks, *leaf.shape) for name, leaf in self.model.named_parameters()}
+        own: dict[str, Tensor] = dict(self.model.named_parameters())
+        if not torch.is_grad_enabled():  # a view of a parameter would ask for gradients nevertheless
+            own = {name: leaf.detach() for name, leaf in own.items()}
+        theta = {name: leaf.expand(tasks, *leaf.shape) for name, leaf in own.items()}
         buffers = {name: leaf.expand(tasks, *leaf.shape).clone() for name, leaf in self.model.named_buffers()}
         return Adapted(theta, buffers, support.x if self.keeps_support else None)
 
     def slopes(
-        self, theta: Named, buffers: Named, support: Support, step: int, *, first_order: bool = False
+        self,
+        theta: Named,
+        buffers: Named,
+        support: Support,
+        step: int,
+        *,
+        first_order: bool = False,
+        rows: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """∇L(θ) of each task's support loss in the adapted tensors that take part: [B, ...] by name."""
+        """∇L(θ) of each task's support loss in the adapted tensors that take part: [B, ...] by name.
+
+        With `rows` [B, n] the loss is that of these examples of each task.
+        """
+        x, y, weight = support.x, support.y, support.weight
+        if rows is not None:
+            picked = torch.arange(len(rows), device=rows.device).unsqueeze(1), rows
+            x, y, weight = map_tasks(lambda leaf: leaf[picked], (x, y, weight))
 
         def losses(state: Named) -> Tensor:
             with adapting(step):
-                output = call_each(self.model, state, support.x)
-            self._check(output, support)
-            return task_losses(output, support.y, support.weight)  # [B]
+                output = self.forward_each(state, x)
+            self._check(output, y, support.ways)
+            return task_losses(output, y, weight)  # [B]
 
         return self.engine.gradients(losses, theta, buffers, self.adapted, first_order=first_order)
 
-    def answer(self, state: Adapted, x: Data) -> Tensor:
-        """Outputs of each task's model after all steps: [B, Q, *out]. Writes into the state's buffers in training."""
-        model = {**state.parameters, **state.buffers}
+    def forward_each(self, state: Named, x: Data) -> Tensor:
+        """Outputs of each task's model, whose parameters and buffers are [B, ...]: [B, S, *shape] -> [B, S, *out]."""
+        return call_each(self.model, state, x)
+
+    def answer(self, state: Adapted, x: Data, *, steps: int | None = None) -> Tensor:
+        """Outputs of each task's model: [B, Q, *out]. Writes into the state's buffers in training.
+
+        Args:
+            steps: how many its parameters have taken; None for all.
+        """
+        model, steps = {**state.parameters, **state.buffers}, self.steps if steps is None else steps
         if state.support is None:
-            with adapting(self.steps):
-                return call_each(self.model, model, x)
+            with adapting(steps):
+                return self.forward_each(model, x)
         _, kept = leading(state.support)
-        with adapting(self.steps, kept):
-            return call_each(self.model, model, join_data([state.support, x], 1))[:, kept:]
+        with adapting(steps, kept):
+            return self.forward_each(model, join_data([state.support, x], 1))[:, kept:]
 
     @final
     def adapt(self, support: Support) -> Adapted:
@@ -151,6 +179,7 @@ class GradientLearner(Learner):
 
         return torch.cat(self.engine.map(self, part, leading(x)[0], numbers_in(x)))
 
+    @final
     def loss(self, episode: Episode) -> Tensor:
         """Mean over tasks of `meta_loss`. Running statistics, where a layer keeps them, see every task."""
 
@@ -164,23 +193,24 @@ class GradientLearner(Learner):
 
         value, seen = self.engine.mean(self, part, episode.tasks, numbers_in(episode.support.x))
         if self.training:
-            for name, buffer in self.model.named_buffers():
+            own = {f".{name}": leaf for name, leaf in self.named_buffers() if f".{name}" in seen[0]}
+            for name, buffer in {**dict(self.model.named_buffers()), **own}.items():
                 every = torch.cat([buffers[name] for buffers in seen])
                 buffer.copy_(every.mean(0) if every.is_floating_point() else every[0])
         return value
 
-    def _check(self, output: Tensor, support: Support) -> None:
+    def _check(self, output: Tensor, y: Tensor, ways: int | None) -> None:
         name = type(self).__name__
-        if support.ways is None:
-            if output.shape != support.y.shape:
+        if ways is None:
+            if output.shape != y.shape:
                 raise ShapeError(
-                    f"{name}: the model gives {tuple(output.shape)} for targets {tuple(support.y.shape)}; "
+                    f"{name}: the model gives {tuple(output.shape)} for targets {tuple(y.shape)}; "
                     "expected the same shape [B, S, *out]: set outputs= to the number of targets"
                 )
-        elif output.ndim != 3 or output.shape[-1] != support.ways:
+        elif output.ndim != 3 or output.shape[-1] != ways:
             raise LabelError(
-                f"{name}: the model gives outputs {tuple(output.shape[2:])} for tasks of {support.ways} ways; its head "
-                f"is fixed, so train and use it with as many ways as outputs (outputs={support.ways})"
+                f"{name}: the model gives outputs {tuple(output.shape[2:])} for tasks of {ways} ways; its head "
+                f"is fixed, so train and use it with as many ways as outputs (outputs={ways})"
             )
 
 

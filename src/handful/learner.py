@@ -23,7 +23,7 @@ from .errors import ShapeError
 from .ops.buffers import settle_
 from .ops.tasks import pure_call
 
-__all__ = ["EmbeddingLearner", "Learner", "embedded", "query_loss", "task_losses"]
+__all__ = ["EmbeddingLearner", "Learner", "embedded", "features_of", "query_loss", "task_losses"]
 
 
 class Learner(nn.Module, ABC):
@@ -80,7 +80,7 @@ class EmbeddingLearner(Learner):
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
-        wrong = policies_of(encoder) & {"support", "per_step"}
+        wrong = policies_of(encoder) & {"support", "per_step", "episode"}
         if wrong:
             raise ShapeError(
                 f"normalization {wrong.pop()!r} is for learners that adapt their encoder; "
@@ -90,7 +90,7 @@ class EmbeddingLearner(Learner):
 
     @abstractmethod
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Any:
-        """What support features taught: z [B, S, F], y [B, S], weight [B, S] or None."""
+        """What support features taught: z [B, S, F], y [B, S], weight [B, S] or None; in a regression ways is 0."""
 
     @abstractmethod
     def predict_features(self, state: Any, z: Tensor) -> Tensor:
@@ -104,9 +104,8 @@ class EmbeddingLearner(Learner):
     @final
     def adapt(self, support: Support) -> Any:
         """As `Learner.adapt`."""
-        if support.ways is None:
-            raise ShapeError(f"{type(self).__name__} learns classes; a regression task (ways=None) came")
-        return self.adapt_features(self.embed(support.x), support.y, support.ways, support.weight)
+        ways = self._ways(support)
+        return self.adapt_features(self.embed(support.x), support.y, ways, support.weight)
 
     @final
     def predict(self, state: Any, x: Data) -> Tensor:
@@ -114,23 +113,30 @@ class EmbeddingLearner(Learner):
         return self.predict_features(state, self.embed(x))
 
     def loss(self, episode: Episode) -> Tensor:
-        """Cross-entropy of the queries. Support and queries of a task pass the encoder together, as one batch."""
+        """Cross-entropy (squared error) of the queries."""
         support, query = episode.support, episode.query
-        if support.ways is None:
-            raise ShapeError(f"{type(self).__name__} learns classes; a regression task (ways=None) came")
-        z_support, z_query = self.embed_both(episode)
-        state = self.adapt_features(z_support, support.y, support.ways, support.weight)
+        ways = self._ways(support)
+        z_support, z_query = self.embed_episode(episode)
+        state = self.adapt_features(z_support, support.y, ways, support.weight)
         return task_losses(self.predict_features(state, z_query), query.y).mean()
 
     @final
-    def embed_both(self, episode: Episode) -> tuple[Tensor, Tensor]:
-        """Features of support and queries for a loss: running statistics of the encoder move on in training mode."""
+    def embed_episode(self, episode: Episode) -> tuple[Tensor, Tensor]:
+        """Features [B, S, F] and [B, Q, F] for `loss`: support and queries of a task pass the encoder as one batch.
+
+        In training, running estimates of the encoder move on.
+        """
         support, query = episode.support, episode.query
         if shares_statistics(self.encoder):  # policy "batch": each set by itself, as in adapt and predict
             return embedded(self.encoder, support.x, keep=True), embedded(self.encoder, query.x, keep=True)
         features = embedded(self.encoder, join_data([support.x, query.x], 1), keep=True)
         z_support, z_query = torch.split(features, [support.y.shape[1], query.y.shape[1]], 1)
         return z_support, z_query
+
+    def _ways(self, support: Support) -> int:
+        if support.ways is None and not self.regression:
+            raise ShapeError(f"{type(self).__name__} learns classes; a regression task (ways=None) came")
+        return support.ways or 0
 
 
 def embedded(encoder: nn.Module, x: Data, *, keep: bool) -> Tensor:
@@ -152,6 +158,21 @@ def embedded(encoder: nn.Module, x: Data, *, keep: bool) -> Tensor:
     for name, buffer in own.items():
         settle_(buffer, torch.stack([buffers[name] for buffers in left]))
     return torch.stack(features)
+
+
+def features_of(encoder: nn.Module, what: str) -> int:
+    """How many features an encoder gives, which `what` needs.
+
+    Raises:
+        ShapeError: it does not say its `out_features`.
+    """
+    features = getattr(encoder, "out_features", None)
+    if not isinstance(features, int):
+        raise ShapeError(
+            f"{type(encoder).__name__} does not say its out_features, which {what} needs; "
+            "give it that attribute, or leave `outputs` out if it ends in logits already"
+        )
+    return features
 
 
 def task_losses(output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -12,10 +12,10 @@ from typing import NamedTuple, final
 from torch import Tensor, nn
 
 from .encoders.normalization import policies_of
-from .encoders.shapes import features_of, shape_of
+from .encoders.shapes import shape_of
 from .episode import Data, Episode, Support
 from .errors import ShapeError
-from .learner import Learner, embedded
+from .learner import Learner, embedded, features_of
 
 __all__ = ["Described", "ZeroShotLearner"]
 
@@ -41,7 +41,7 @@ class ZeroShotLearner(Learner):
 
     def __init__(self, encoder: nn.Module, *, description: Sequence[int] | None = None) -> None:
         super().__init__()
-        wrong = policies_of(encoder) & {"support", "per_step"}
+        wrong = policies_of(encoder) & {"support", "per_step", "episode"}
         if wrong:
             raise ShapeError(
                 f"normalization {wrong.pop()!r} is for learners that adapt their encoder; "
@@ -49,7 +49,7 @@ class ZeroShotLearner(Learner):
             )
         self.encoder = encoder
         self.description = shape_of(encoder) if description is None else tuple(description)
-        self.features = features_of(encoder)
+        self.features = features_of(encoder, "a map into the common space")
 
     @abstractmethod
     def codes(self, a: Tensor, y: Tensor, ways: int, weight: Tensor | None) -> Tensor:

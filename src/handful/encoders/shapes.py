@@ -1,4 +1,4 @@
-"""What an encoder takes and gives, as it says itself."""
+"""What an encoder takes, as it says itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from ..errors import ShapeError
 
-__all__ = ["features_of", "shape_of"]
+__all__ = ["shape_of"]
 
 
 def shape_of(encoder: nn.Module) -> tuple[int, ...]:
@@ -24,15 +24,3 @@ def shape_of(encoder: nn.Module) -> tuple[int, ...]:
             "give it that attribute, the shape of an example"
         )
     return tuple(shape)
-
-
-def features_of(encoder: nn.Module) -> int:
-    """How many features an encoder gives.
-
-    Raises:
-        ShapeError: it does not say its `out_features`.
-    """
-    features = getattr(encoder, "out_features", None)
-    if not isinstance(features, int):
-        raise ShapeError(f"{type(encoder).__name__} does not say its out_features; give it that attribute")
-    return features

@@ -42,6 +42,10 @@ class Noise(nn.Module):
         numbers = generator("normal", self.seed, *key, *turn).standard_normal(shape)
         return torch.from_numpy(numbers).to(like)
 
+    def next_turn(self, tasks: int) -> Tensor:
+        """What the turn becomes with a step of training: the same for each task, [B]."""
+        return (self.turn + 1).expand(tasks)
+
     @torch.no_grad()
     def advance_(self) -> None:
         """The next turn: a step of training is over."""

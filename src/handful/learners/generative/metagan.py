@@ -95,14 +95,7 @@ class MetaGAN(GradientLearner):
     def meta_loss(self, episode: Episode) -> tuple[Tensor, Named]:
         """L_D + L_G."""
         discriminator, generator, buffers = self.halves(episode)
-        return discriminator + generator, buffers
-
-    def loss(self, episode: Episode) -> Tensor:
-        """As `GradientLearner.loss`; in training mode the next call has other noise."""
-        value = super().loss(episode)
-        if self.training:
-            self.noise.advance_()
-        return value
+        return discriminator + generator, {**buffers, ".noise.turn": self.noise.next_turn(episode.tasks)}
 
     def halves(self, episode: Episode) -> tuple[Tensor, Tensor, Named]:
         """L_D at θ', which reaches θ only; L_G, which reaches E and G only; and each task's buffers afterward.
@@ -141,7 +134,7 @@ class MetaGAN(GradientLearner):
         def losses(state: Named) -> Tensor:
             with adapting(step):
                 logits = call_each(self.model, state, support.x)  # [B, S, N]
-            self._check(logits, support)
+            self._check(logits, support.y, support.ways)
             loss = task_losses(logits, support.y, support.weight)  # [B]
             if fakes is None:
                 return loss
@@ -164,7 +157,7 @@ class MetaGAN(GradientLearner):
             return None
         if not isinstance(support.x, Tensor):
             raise ShapeError("MetaGAN makes examples of one tensor; tensors by name came")
-        codes = self.instances(support.x.flatten(0, 1)).view(*support.y.shape, -1)  # [B, S, code]
+        codes = self.instances(support.x.flatten(0, 1)).view(*support.y.shape[:2], -1)  # [B, S, code]
         weight = torch.ones_like(codes[..., 0]) if support.weight is None else support.weight.to(codes)
         h = (weight.unsqueeze(-1) * codes).sum(1) / weight.sum(1, keepdim=True)  # [B, code]
         z = self.noise.normal(purpose, shape=(self.fakes, self.latent), like=h, moving=moving)

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ...encoders.generation import ExampleGenerator, InstanceEncoder
-from ...encoders.shapes import features_of, shape_of
+from ...encoders.shapes import shape_of
 from ...episode import Episode, Support
 from ...errors import ShapeError, SpecError
-from ...learner import EmbeddingLearner, embedded, task_losses
+from ...learner import EmbeddingLearner, embedded, features_of, task_losses
 from ...ops.adversarial import called_fake, called_real
 from ...ops.classes import class_means
 from ...ops.noise import Noise
@@ -77,7 +77,7 @@ class MetaGANRelation(EmbeddingLearner):
         for what, count in (("hidden", hidden), ("fakes", fakes), ("latent", latent), ("code", code)):
             if count < 1:
                 raise SpecError(f"MetaGANRelation: expected {what} of at least 1, got {count}")
-        features, shape = features_of(encoder), shape_of(encoder)
+        features, shape = features_of(encoder, "a relation module"), shape_of(encoder)
         self.fakes, self.latent = fakes, latent
         self.relation = nn.Sequential(nn.Linear(2 * features, hidden), nn.ReLU(), nn.Linear(hidden, 1, bias=False))
         self.instances = InstanceEncoder(shape, code=code) if generator else None
@@ -108,7 +108,7 @@ class MetaGANRelation(EmbeddingLearner):
         support, query = episode.support, episode.query
         if support.ways is None:
             raise ShapeError("MetaGANRelation learns classes; a regression task (ways=None) came")
-        z_support, z_query = self.embed_both(episode)
+        z_support, z_query = self.embed_episode(episode)
         state = self.adapt_features(z_support, support.y, support.ways, support.weight)
         logits = self.predict_features(state, z_query)  # [B, Q, N]
         loss = task_losses(logits, query.y).mean()
@@ -133,7 +133,7 @@ class MetaGANRelation(EmbeddingLearner):
             return None
         if not isinstance(support.x, Tensor):
             raise ShapeError("MetaGANRelation makes examples of one tensor; tensors by name came")
-        codes = self.instances(support.x.flatten(0, 1)).view(*support.y.shape, -1)  # [B, S, code]
+        codes = self.instances(support.x.flatten(0, 1)).view(*support.y.shape[:2], -1)  # [B, S, code]
         weight = torch.ones_like(codes[..., 0]) if support.weight is None else support.weight.to(codes)
         h = (weight.unsqueeze(-1) * codes).sum(1) / weight.sum(1, keepdim=True)  # [B, code]
         z = self.noise.normal("outer", shape=(self.fakes, self.latent), like=h, moving=True)

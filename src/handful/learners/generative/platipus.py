@@ -102,14 +102,8 @@ class PLATIPUS(GradientLearner):
         losses = task_losses(self.answer_each(state, query.x).flatten(0, 1), each_time(query.y, count))  # [B·L]
         divergence = self._divergence(mu_q, self._prior_mean(support))  # [B]
         loss = losses.mean() + self.kl_weight * divergence.mean()
-        return loss, {name: leaf[:, 0] for name, leaf in state.buffers.items()}
-
-    def loss(self, episode: Episode) -> Tensor:
-        """As `GradientLearner.loss`; in training mode the next call has other noise."""
-        value = super().loss(episode)
-        if self.training:
-            self.noise.advance_()
-        return value
+        buffers = {name: leaf[:, 0] for name, leaf in state.buffers.items()}
+        return loss, {**buffers, ".noise.turn": self.noise.next_turn(episode.tasks)}
 
     def answer(self, state: Adapted, x: Data) -> Tensor:
         """The logarithm of the mean probability of the samples, or the mean of their outputs: [B, Q, *out]."""
