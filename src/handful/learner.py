@@ -38,8 +38,8 @@ class Learner(nn.Module, ABC):
     paper: ClassVar[str] = ""
     """Author, year and identifier."""
     kind: ClassVar[str] = ""
-    """The field's family, and its package here: metric, gradient, memory, generative, closed_form, baseline, transductive or
-    zero_shot."""
+    """The field's family, and its package here: metric, gradient, memory, generative, closed_form, baseline,
+    transductive or zero_shot."""
     regression: ClassVar[bool] = False
     """Whether it learns regression tasks (ways=None)."""
     any_ways: ClassVar[bool] = True

@@ -108,13 +108,14 @@ class BayesianMAML(GradientLearner):
             loss = torch.stack(apart).sum(0)  # [B]
         return loss.mean(), {name: leaf[:, 0] for name, leaf in state.buffers.items()}
 
-    def answer(self, state: Adapted, x: Data) -> Tensor:
+    def answer(self, state: Adapted, x: Data, *, steps: int | None = None) -> Tensor:
         """The logarithm of the mean probability of the particles, or the mean of their outputs: [B, Q, *out]."""
-        return mixture(self.answer_each(state, x), classes=state.ways is not None)
+        return mixture(self.answer_each(state, x, steps=steps), classes=state.ways is not None)
 
-    def answer_each(self, state: Adapted, x: Data) -> Tensor:
+    def answer_each(self, state: Adapted, x: Data, *, steps: int | None = None) -> Tensor:
         """The predictive distribution by its particles: [B, M, Q, *out]."""
-        return unfolded(super().answer(self._flat(state), each_time(x, self.particles)), self.particles)  # type: ignore[no-any-return]
+        outputs = super().answer(self._flat(state), each_time(x, self.particles), steps=steps)  # [B·M, Q, *out]
+        return unfolded(outputs, self.particles)  # type: ignore[no-any-return]
 
     def _flat(self, state: Adapted) -> Adapted:
         """B·M tasks, with the parameters that all have in common: [B·M, ...]."""

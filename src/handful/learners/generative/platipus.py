@@ -105,15 +105,16 @@ class PLATIPUS(GradientLearner):
         buffers = {name: leaf[:, 0] for name, leaf in state.buffers.items()}
         return loss, {**buffers, ".noise.turn": self.noise.next_turn(episode.tasks)}
 
-    def answer(self, state: Adapted, x: Data) -> Tensor:
+    def answer(self, state: Adapted, x: Data, *, steps: int | None = None) -> Tensor:
         """The logarithm of the mean probability of the samples, or the mean of their outputs: [B, Q, *out]."""
-        return mixture(self.answer_each(state, x), classes=state.ways is not None)
+        return mixture(self.answer_each(state, x, steps=steps), classes=state.ways is not None)
 
-    def answer_each(self, state: Adapted, x: Data) -> Tensor:
+    def answer_each(self, state: Adapted, x: Data, *, steps: int | None = None) -> Tensor:
         """The predictive distribution by its samples: [B, L, Q, *out]."""
         members = next(iter(state.parameters.values())).shape[1]
         each = Adapted(folded(state.parameters), folded(state.buffers), each_time(state.support, members))
-        return unfolded(super().answer(each, each_time(x, members)), members)  # type: ignore[no-any-return]
+        outputs = super().answer(each, each_time(x, members), steps=steps)  # [B·L, Q, *out]
+        return unfolded(outputs, members)  # type: ignore[no-any-return]
 
     def _each(self, value: float) -> nn.ParameterList:
         """A parameter of this value for each adapted number."""
