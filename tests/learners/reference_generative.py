@@ -144,9 +144,9 @@ def judged(logits: Tensor, real: bool) -> Tensor:
 
 
 def _fakes(learner: MetaGAN | MetaGANRelation, x: Tensor, purpose: str, moving: bool) -> Tensor:
-    h = learner.instances(x).mean(0)
+    h = learner.generator.instances(x).mean(0)
     z = learner.noise.normal(purpose, shape=(learner.fakes, learner.latent), like=h, moving=moving)
-    return torch.cat([learner.generator(torch.cat([row, h])[None]) for row in z])
+    return torch.cat([learner.generator.examples(torch.cat([row, h])[None]) for row in z])
 
 
 def metagan(learner: MetaGAN, episode: Episode) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Networks that make examples, and that sum up examples for them. Smooth, and without normalization."""
+"""Networks that make examples like those of a task. Smooth, and without normalization."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ExampleGenerator", "InstanceEncoder"]
+from ..episode import Support
+from ..errors import ShapeError
+
+__all__ = ["ExampleGenerator", "InstanceEncoder", "TaskGenerator"]
 
 
 class InstanceEncoder(nn.Module):
@@ -78,3 +81,33 @@ class ExampleGenerator(nn.Module):
         x = F.silu(self.middle(F.interpolate(x, scale_factor=2)))
         x = self.last(F.interpolate(x, scale_factor=2))
         return torch.sigmoid(x[..., : self.shape[1], : self.shape[2]])
+
+
+class TaskGenerator(nn.Module):
+    """Examples like those of a task: from noise, and the mean code of the task's support.
+
+    Args:
+        shape: of an example.
+        latent: numbers of noise for each example.
+        code: numbers in the code.
+    """
+
+    def __init__(self, shape: Sequence[int], *, latent: int, code: int) -> None:
+        super().__init__()
+        self.instances = InstanceEncoder(shape, code=code)
+        self.examples = ExampleGenerator(latent + code, shape)
+
+    def forward(self, support: Support, z: Tensor) -> Tensor:
+        """n examples for each task, of the same noise [n, latent] for all: [B, n, *shape].
+
+        Raises:
+            ShapeError: examples of several tensors.
+        """
+        if not isinstance(support.x, Tensor):
+            raise ShapeError("expected examples of one tensor, to make others like them; got tensors by name")
+        codes = self.instances(support.x.flatten(0, 1)).view(*support.y.shape[:2], -1)  # [B, S, code]
+        weight = torch.ones_like(codes[..., 0]) if support.weight is None else support.weight.to(codes)
+        h = (weight.unsqueeze(-1) * codes).sum(1) / weight.sum(1, keepdim=True)  # [B, code]
+        inputs = torch.cat([z.expand(len(h), -1, -1), h.unsqueeze(1).expand(-1, len(z), -1)], -1)  # [B, n, ...]
+        made: Tensor = self.examples(inputs.flatten(0, 1))
+        return made.view(len(h), len(z), *made.shape[1:])

@@ -2,8 +2,8 @@
 
 Paper: Zhang, Che, Ghahramani, Bengio & Song 2018, "MetaGAN: An Adversarial Approach to Few-Shot Learning", NeurIPS 31,
 https://doi.org/10.5555/3327144.3327163.
-    D, logits l_1..l_N and 0 for "generated" -> model    E -> instances       G(z, h_T) -> generator
-    h_T, the mean of E over the support -> _code         L_D, L_G -> halves
+    D, logits l_1..l_N and 0 for "generated" -> model    E -> generator.instances
+    G(z, h_T), h_T the mean of E over the support -> generator         L_D, L_G -> halves
 Departures:
     1. A loss is the mean over examples, and the meta-loss the sum of both halves: each sees the other's network as a
        constant. Generated examples of the inner steps are constants too.
@@ -19,7 +19,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from ...encoders.generation import ExampleGenerator, InstanceEncoder
+from ...encoders.generation import TaskGenerator
 from ...encoders.normalization import adapting
 from ...encoders.shapes import shape_of
 from ...episode import Episode, Support
@@ -84,8 +84,7 @@ class MetaGAN(GradientLearner):
                 raise SpecError(f"MetaGAN: expected {what} of at least 1, got {count}")
         self.inner_rate, self.first_order, self.fakes, self.latent = inner_rate, first_order, fakes, latent
         shape = shape_of(encoder)
-        self.instances = InstanceEncoder(shape, code=code) if generator else None
-        self.generator = ExampleGenerator(latent + code, shape) if generator else None
+        self.generator = TaskGenerator(shape, latent=latent, code=code) if generator else None
         self.noise = Noise(seed)
 
     def descend(self, support: Support) -> Adapted:
@@ -153,14 +152,9 @@ class MetaGAN(GradientLearner):
 
     def _generated(self, support: Support, purpose: str, *, moving: bool) -> Tensor | None:
         """G(z, h_T): [B, n, *shape], with h_T the (weighted) mean of E(x) over the support."""
-        if self.instances is None or self.generator is None:
+        if self.generator is None:
             return None
-        if not isinstance(support.x, Tensor):
-            raise ShapeError("MetaGAN makes examples of one tensor; tensors by name came")
-        codes = self.instances(support.x.flatten(0, 1)).view(*support.y.shape[:2], -1)  # [B, S, code]
-        weight = torch.ones_like(codes[..., 0]) if support.weight is None else support.weight.to(codes)
-        h = (weight.unsqueeze(-1) * codes).sum(1) / weight.sum(1, keepdim=True)  # [B, code]
-        z = self.noise.normal(purpose, shape=(self.fakes, self.latent), like=h, moving=moving)
-        inputs = torch.cat([z.expand(len(h), -1, -1), h.unsqueeze(1).expand(-1, self.fakes, -1)], -1)
-        made: Tensor = self.generator(inputs.flatten(0, 1))
-        return made.view(len(h), self.fakes, *made.shape[1:])
+        like = next(self.generator.parameters())
+        shape = self.fakes, self.latent
+        made: Tensor = self.generator(support, self.noise.normal(purpose, shape=shape, like=like, moving=moving))
+        return made

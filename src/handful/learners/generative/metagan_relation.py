@@ -4,7 +4,7 @@ Paper: Zhang, Che, Ghahramani, Bengio & Song 2018, "MetaGAN: An Adversarial Appr
 https://doi.org/10.5555/3327144.3327163.
     f, the embedding -> encoder          g, the relation module -> relation      c_k, class features -> Classes.c
     l_k = g([f(x); c_k]) -> predict_features, and 0 for "generated"
-    E -> instances, G(z, h_T) -> generator, L_D and L_G -> halves
+    E -> generator.instances, G(z, h_T) -> generator, L_D and L_G -> halves
 Departures:
     1. Features are vectors, c_k the class mean of them and g has one hidden layer (Sung et al. 2018: maps, their sum,
        convolutions). The score has no sigmoid, as the paper's has none.
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ...encoders.generation import ExampleGenerator, InstanceEncoder
+from ...encoders.generation import TaskGenerator
 from ...encoders.shapes import shape_of
 from ...episode import Episode, Support
 from ...errors import ShapeError, SpecError
@@ -80,8 +80,7 @@ class MetaGANRelation(EmbeddingLearner):
         features, shape = features_of(encoder, "a relation module"), shape_of(encoder)
         self.fakes, self.latent = fakes, latent
         self.relation = nn.Sequential(nn.Linear(2 * features, hidden), nn.ReLU(), nn.Linear(hidden, 1, bias=False))
-        self.instances = InstanceEncoder(shape, code=code) if generator else None
-        self.generator = ExampleGenerator(latent + code, shape) if generator else None
+        self.generator = TaskGenerator(shape, latent=latent, code=code) if generator else None
         self.noise = Noise(seed)
 
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Classes:
@@ -129,17 +128,12 @@ class MetaGANRelation(EmbeddingLearner):
 
     def _generated(self, support: Support) -> Tensor | None:
         """G(z, h_T): [B, n, *shape], with h_T the (weighted) mean of E(x) over the support."""
-        if self.instances is None or self.generator is None:
+        if self.generator is None:
             return None
-        if not isinstance(support.x, Tensor):
-            raise ShapeError("MetaGANRelation makes examples of one tensor; tensors by name came")
-        codes = self.instances(support.x.flatten(0, 1)).view(*support.y.shape[:2], -1)  # [B, S, code]
-        weight = torch.ones_like(codes[..., 0]) if support.weight is None else support.weight.to(codes)
-        h = (weight.unsqueeze(-1) * codes).sum(1) / weight.sum(1, keepdim=True)  # [B, code]
-        z = self.noise.normal("outer", shape=(self.fakes, self.latent), like=h, moving=True)
-        inputs = torch.cat([z.expand(len(h), -1, -1), h.unsqueeze(1).expand(-1, self.fakes, -1)], -1)
-        made: Tensor = self.generator(inputs.flatten(0, 1))
-        return made.view(len(h), self.fakes, *made.shape[1:])
+        like = next(self.generator.parameters())
+        shape = self.fakes, self.latent
+        made: Tensor = self.generator(support, self.noise.normal("outer", shape=shape, like=like, moving=True))
+        return made
 
 
 def _pairs(z: Tensor, c: Tensor) -> Tensor:
