@@ -44,6 +44,9 @@ PUBLISHED = {
     "omniglot-mann-5w1s": 0.828,
     "omniglot-snail-5w1s": 0.9907,
     "omniglot-lstm-meta-learner-5w1s": None,
+    "sinusoid-platipus-5shot": None,
+    "sinusoid-bayesian-maml-5shot": None,
+    "omniglot-metagan-5w1s": None,
 }
 """As the papers print them, in their tables of Omniglot; MAML's sinusoid: appendix C."""
 

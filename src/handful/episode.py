@@ -54,6 +54,7 @@ class Support:
         y: [B, S] integers in [0, ways), every class at least once; for regression [B, S, *out] floats.
         ways: number of classes N, or None for regression.
         weight: [B, S] how much each example counts (1 if None); not negative.
+        described: x are descriptions of the classes (attributes, names), not examples: a zero-shot task.
 
     Raises:
         ShapeError: axes do not agree, or labels are of the wrong type.
@@ -67,6 +68,7 @@ class Support:
     y: Tensor
     ways: int | None = None
     weight: Tensor | None = None
+    described: bool = False
 
     def __post_init__(self) -> None:
         _check_set("support", self.x, self.y, classes=self.ways is not None)
@@ -145,7 +147,8 @@ class Episode:
 
     Raises:
         ShapeError: support and query do not agree: in tasks, in the kind and shape of their labels, in the shape
-            of an example (of examples by name: in names and axes, as padding may differ); or classes and ways.
+            of an example (of examples by name: in names and axes, as padding may differ; of descriptions: in nothing);
+            or classes and ways.
         LabelError: a query label that no class of the support has.
     """
 
@@ -169,7 +172,7 @@ class Episode:
                 "episode: targets of support and query must have one shape after [tasks, examples]; "
                 f"got {tuple(support.y.shape[2:])} and {tuple(query.y.shape[2:])}"
             )
-        if _form(support.x) != _form(query.x):
+        if not support.described and _form(support.x) != _form(query.x):
             raise ShapeError(
                 "episode: examples of support and query must have one shape after [tasks, examples], or the same "
                 f"names with as many axes; got {_form(support.x)} and {_form(query.x)}"

@@ -31,6 +31,7 @@ class Adapted(NamedTuple):
     parameters: dict[str, Tensor]  # [B, ...] by name
     buffers: dict[str, Tensor]  # [B, ...] by name
     support: Data | None  # [B, S, *shape], kept if its statistics normalize the queries
+    ways: Tensor | None = None  # [B] number of classes, kept where several members of a task answer together
 
 
 class GradientLearner(Learner):

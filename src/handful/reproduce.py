@@ -18,6 +18,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from .checkpoint import Checkpoint, load_checkpoint
+from .data.descriptions import DescribedPool
 from .data.pool import ClassPool
 from .distributed import ALONE, Ranks
 from .errors import SpecError, unknown_name
@@ -176,7 +177,7 @@ def reproduce(
         "runs": notes,
         "spec": recipe.spec.table(),
         "evaluation": recipe.evaluation.model_dump(mode="json"),
-        "data": data.digest if isinstance(data, ClassPool) else repr(data),
+        "data": data.digest if isinstance(data, ClassPool | DescribedPool) else repr(data),
         "versions": versions(),
         "machine": describe_machine(device) | ({"processes": ranks.size} if ranks.size > 1 else {}),
     }
@@ -194,7 +195,7 @@ def _check(recipe: Recipe, ranks: Ranks) -> None:
     data = load_data(recipe.spec, ranks=ranks)
     recipe.evaluation.draw_from(data)
     retuned(Checkpoint(recipe.spec, build(recipe.spec), 0), recipe.evaluation)
-    metric = "accuracy" if isinstance(data, ClassPool) else "mse"
+    metric = "accuracy" if isinstance(data, ClassPool | DescribedPool) else "mse"
     if recipe.metric != metric:
         raise SpecError(f"recipe {recipe.name}: its tasks are measured by {metric}, it says metric = {recipe.metric!r}")
 

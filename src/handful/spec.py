@@ -22,6 +22,7 @@ from pydantic_core import PydanticCustomError
 from torch import nn
 
 from .data import DATASETS
+from .data.descriptions import DescribedPool, ZeroShotEpisodes
 from .data.episodes import Episodes
 from .data.functions import FunctionEpisodes
 from .data.pool import ClassPool
@@ -92,11 +93,16 @@ class Tasks(_Table):
 
     def draw_from(self, data: Any) -> EpisodeSource:
         """The episodes of these tasks in a data set."""
-        if isinstance(data, ClassPool):
+        if isinstance(data, ClassPool | DescribedPool):
             if self.ways is None:
                 raise SpecError("tasks of classes need `ways`, the number of classes in each")
             options = {name: getattr(self, name) for name in Tasks.model_fields if name != "split"}
-            return Episodes(data.split(self.split), **options)
+            if isinstance(data, ClassPool):
+                return Episodes(data.split(self.split), **options)
+            only = ("ragged", "families", "query_balance", "label_noise")
+            if any(options.pop(name) for name in only):
+                raise SpecError("zero-shot tasks have no `ragged`, `families`, `query_balance` or `label_noise`: leave them out")
+            return ZeroShotEpisodes(data.split(self.split), **options)
         if any((self.ways, self.ragged, self.families, self.query_balance, self.label_noise)):
             names = "`ways`, `ragged`, `families`, `query_balance` or `label_noise`"
             raise SpecError(f"regression tasks have no {names}: leave them out")
@@ -217,7 +223,7 @@ def load_data(spec: Spec, *, ranks: Ranks = ALONE) -> Any:
         data = entry.load(**_options(entry.load, spec.data, "data"))
     shapes = inspect.signature(_entry("encoder", spec.encoder, ENCODERS)).parameters.get("shape")
     expected = spec.encoder.options.get("shape", shapes and shapes.default)
-    shape = data.shape if isinstance(data, ClassPool) else (1,)
+    shape = data.shape if isinstance(data, ClassPool | DescribedPool) else (1,)
     if expected is not None and tuple(expected) != shape:
         raise DataError(
             f"data {spec.data.name!r} holds examples of shape {list(shape)}, the encoder expects {list(expected)}: "

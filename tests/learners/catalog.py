@@ -3,6 +3,7 @@
 from factories import Variant
 from variants_baseline import BASELINE
 from variants_closed_form import CLOSED_FORM
+from variants_generative import GENERATIVE
 from variants_gradient import GRADIENT
 from variants_memory import MEMORY
 from variants_metric import METRIC
@@ -10,4 +11,7 @@ from variants_transductive import TRANSDUCTIVE
 
 VARIANTS: dict[str, list[Variant]] = {**METRIC, **GRADIENT, **CLOSED_FORM, **BASELINE, **TRANSDUCTIVE}
 VARIANTS: dict[str, list[Variant]] = {**METRIC, **GRADIENT, **MEMORY}
+from variants_zero_shot import ZERO_SHOT
+
+VARIANTS: dict[str, list[Variant]] = {**METRIC, **GRADIENT, **GENERATIVE, **ZERO_SHOT}
 ALL = [variant for variants in VARIANTS.values() for variant in variants]

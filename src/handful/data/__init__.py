@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .attributes import attributes
+from .descriptions import DescribedPool, ZeroShotEpisodes
 from .digits import digits
 from .episodes import Draw, Episodes
 from .functions import FunctionEpisodes, Line, Sinusoid
@@ -16,11 +18,14 @@ __all__ = [
     "DATASETS",
     "ClassPool",
     "DataSet",
+    "DescribedPool",
     "Draw",
     "Episodes",
     "FunctionEpisodes",
     "Line",
     "Sinusoid",
+    "ZeroShotEpisodes",
+    "attributes",
     "digits",
     "omniglot",
     "rotations",
@@ -52,6 +57,9 @@ DATASETS: dict[str, DataSet] = {
         "1,797 handwritten digits 8×8, split by digit, times the symmetries of the square",
         "CC BY 4.0 (UCI), comes with scikit-learn",
         "https://archive.ics.uci.edu/dataset/80",
+    ),
+    "attributes": DataSet(
+        attributes, "zero-shot: made-up classes, described by their attributes", "none needed", "made up from a seed"
     ),
     "sinusoid": DataSet(Sinusoid, "regression: A·sin(x − φ)", "none needed", "Finn et al. 2017, arXiv:1703.03400"),
     "line": DataSet(Line, "regression: a·x + b", "none needed", "Finn et al. 2018, arXiv:1806.02817"),

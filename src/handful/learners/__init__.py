@@ -8,6 +8,10 @@ from .baseline.nearest import NearestNeighbor
 from .baseline.simpleshot import SimpleShot
 from .closed_form.metaoptnet import MetaOptNet
 from .closed_form.ridge import R2D2
+from .generative.bayesian_maml import BayesianMAML
+from .generative.metagan import MetaGAN
+from .generative.metagan_relation import MetaGANRelation
+from .generative.platipus import PLATIPUS
 from .gradient.anil import ANIL
 from .gradient.boil import BOIL
 from .gradient.cavia import CAVIA
@@ -36,17 +40,22 @@ from .transductive.laplacianshot import LaplacianShot
 from .transductive.pt_map import PTMAP
 from .transductive.soft_kmeans import SoftKMeans
 from .transductive.tim import TIM
+from .zero_shot.clip import CLIP
+from .zero_shot.devise import DeViSE
+from .zero_shot.zero_shot_prototypical import ZeroShotPrototypical
 
 __all__ = [
     "ANIL",
     "BDCSPN",
     "BOIL",
     "CAVIA",
+    "CLIP",
     "FEAT",
     "IMAML",
     "LEARNERS",
     "MAML",
     "MANN",
+    "PLATIPUS",
     "PTMAP",
     "R2D2",
     "RNNP",
@@ -54,7 +63,9 @@ __all__ = [
     "TIM",
     "Baseline",
     "BaselinePlus",
+    "BayesianMAML",
     "ConditionalNeuralProcess",
+    "DeViSE",
     "DeepEMD",
     "Frozen",
     "LSTMMetaLearner",
@@ -62,6 +73,8 @@ __all__ = [
     "MAMLPlusPlus",
     "MatchingNetwork",
     "MetaCurvature",
+    "MetaGAN",
+    "MetaGANRelation",
     "MetaLSTM",
     "MetaOptNet",
     "MetaSGD",
@@ -74,6 +87,7 @@ __all__ = [
     "SiameseNetwork",
     "SimpleShot",
     "SoftKMeans",
+    "ZeroShotPrototypical",
 ]
 
 LEARNERS: dict[str, type[Learner]] = {
@@ -100,6 +114,10 @@ LEARNERS: dict[str, type[Learner]] = {
     "snail": SNAIL,
     "meta_lstm": MetaLSTM,
     "conditional_neural_process": ConditionalNeuralProcess,
+    "platipus": PLATIPUS,
+    "bayesian_maml": BayesianMAML,
+    "metagan": MetaGAN,
+    "metagan_relation": MetaGANRelation,
     "r2d2": R2D2,
     "metaoptnet": MetaOptNet,
     "nearest": NearestNeighbor,
@@ -112,5 +130,8 @@ LEARNERS: dict[str, type[Learner]] = {
     "laplacianshot": LaplacianShot,
     "pt_map": PTMAP,
     "bd_cspn": BDCSPN,
+    "zero_shot_prototypical": ZeroShotPrototypical,
+    "devise": DeViSE,
+    "clip": CLIP,
 }
 """Keyword arguments of the class are its configuration; the encoder comes first."""

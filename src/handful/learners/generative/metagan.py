@@ -1,0 +1,160 @@
+"""MetaGAN, MAML form: a task's classifier also learns to tell its examples from generated ones.
+
+Paper: Zhang, Che, Ghahramani, Bengio & Song 2018, "MetaGAN: An Adversarial Approach to Few-Shot Learning", NeurIPS 31,
+https://doi.org/10.5555/3327144.3327163.
+    D, logits l_1..l_N and 0 for "generated" -> model    E -> generator.instances
+    G(z, h_T), h_T the mean of E over the support -> generator         L_D, L_G -> halves
+Departures:
+    1. A loss is the mean over examples, and the meta-loss the sum of both halves: each sees the other's network as a
+       constant. Generated examples of the inner steps are constants too.
+    2. Networks E and G are small: see `encoders/generation.py`.
+    3. Noise is a function of (seed, turn) and the same for all tasks of a batch, so that no task's answers depend on
+       the others. Adapting always uses the same.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from ...encoders.generation import TaskGenerator
+from ...encoders.normalization import adapting
+from ...encoders.shapes import shape_of
+from ...episode import Episode, Support
+from ...errors import ShapeError, SpecError
+from ...gradient_learner import Adapted, GradientLearner, with_head
+from ...learner import task_losses
+from ...ops.adversarial import called_fake, called_real
+from ...ops.engine import Engine
+from ...ops.noise import Noise
+from ...ops.tasks import Named, call_each, map_tasks
+
+__all__ = ["MetaGAN"]
+
+
+@final
+class MetaGAN(GradientLearner):
+    """MAML whose discriminator has a class for generated examples, and a generator that knows the task.
+
+    Args:
+        encoder: any module from [examples, *shape] to features, or, without `outputs`, to logits; it says its `shape`.
+        outputs: adds a linear layer to so many outputs, the ways of a task.
+        inner_rate: α.
+        inner_steps: gradient steps on the support while training.
+        evaluation_steps: steps in evaluation mode; None for the same.
+        first_order: leave out second derivatives.
+        generator: False: MAML with the same initial weights and nothing else, to compare with.
+        fakes: generated examples a task, in every inner step and in the loss.
+        latent: numbers in z.
+        code: numbers in h_T.
+        seed: of z.
+        engine: how gradients are computed, as an Engine or a table; None: chosen by device and size.
+
+    Raises:
+        SpecError: a number below one; an embedding with max_norm.
+        ShapeError: nothing to adapt, or an encoder that does not say its `shape` or its `out_features`.
+    """
+
+    paper = "Zhang, Che, Ghahramani, Bengio & Song 2018, doi:10.5555/3327144.3327163"
+    kind = "generative"
+    regression = False
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        outputs: int | None = None,
+        inner_rate: float = 0.1,
+        inner_steps: int = 1,
+        evaluation_steps: int | None = None,
+        first_order: bool = False,
+        generator: bool = True,
+        fakes: int = 10,
+        latent: int = 32,
+        code: int = 64,
+        seed: int = 0,
+        engine: Engine | None = None,
+    ) -> None:
+        model = with_head(encoder, outputs)
+        super().__init__(model, inner_steps=inner_steps, evaluation_steps=evaluation_steps, engine=engine)
+        for what, count in (("fakes", fakes), ("latent", latent), ("code", code)):
+            if count < 1:
+                raise SpecError(f"MetaGAN: expected {what} of at least 1, got {count}")
+        self.inner_rate, self.first_order, self.fakes, self.latent = inner_rate, first_order, fakes, latent
+        shape = shape_of(encoder)
+        self.generator = TaskGenerator(shape, latent=latent, code=code) if generator else None
+        self.noise = Noise(seed)
+
+    def descend(self, support: Support) -> Adapted:
+        """θ' = θ − α·∇L_D(θ) on the support and generated examples."""
+        return self._descend(support, self._generated(support, "inner", moving=False))
+
+    def meta_loss(self, episode: Episode) -> tuple[Tensor, Named]:
+        """L_D + L_G."""
+        discriminator, generator, buffers = self.halves(episode)
+        return discriminator + generator, {**buffers, ".noise.turn": self.noise.next_turn(episode.tasks)}
+
+    def halves(self, episode: Episode) -> tuple[Tensor, Tensor, Named]:
+        """L_D at θ', which reaches θ only; L_G, which reaches E and G only; and each task's buffers afterward.
+
+        L_D = −log p(y | x, y ≤ N) − log p(y ≤ N | x) of the queries − log p(N+1 | x) of generated examples,
+        L_G = −log p(y ≤ N | x) of generated examples: means over each, and over tasks.
+        """
+        support, query = episode.support, episode.query
+        state = self._descend(support, self._generated(support, "inner", moving=True))
+        logits = self.answer(state, query.x)  # [B, Q, N]
+        loss = task_losses(logits, query.y).mean()
+        fakes = self._generated(support, "outer", moving=True)  # [B, n, *shape]
+        if fakes is None:
+            return loss, logits.new_zeros(()), state.buffers
+        seen = self._judged(state.parameters, state.buffers, fakes.detach(), self.steps)
+        held = map_tasks(torch.detach, state.parameters)
+        judged = self._judged(held, state.buffers, fakes, self.steps)
+        return loss + called_real(logits).mean() + called_fake(seen).mean(), called_real(judged).mean(), state.buffers
+
+    def _descend(self, support: Support, fakes: Tensor | None) -> Adapted:
+        if support.ways is None:
+            raise ShapeError("MetaGAN learns classes; a regression task (ways=None) came")
+        fakes = None if fakes is None else fakes.detach()
+        state = self.begin(support)
+        theta = state.parameters
+        for step in range(self.steps):
+            g = self._slopes(theta, state.buffers, support, fakes, step)
+            theta = theta | {name: theta[name] - self.inner_rate * g[name] for name in g}
+        return state._replace(parameters=theta)
+
+    def _slopes(
+        self, theta: Named, buffers: Named, support: Support, fakes: Tensor | None, step: int
+    ) -> dict[str, Tensor]:
+        """∇L_D(θ) of each task: [B, ...] by name."""
+
+        def losses(state: Named) -> Tensor:
+            with adapting(step):
+                logits = call_each(self.model, state, support.x)  # [B, S, N]
+            self._check(logits, support.y, support.ways)
+            loss = task_losses(logits, support.y, support.weight)  # [B]
+            if fakes is None:
+                return loss
+            real, weight = called_real(logits), support.weight  # [B, S]
+            real = real.mean(1) if weight is None else (real * weight).sum(1) / weight.sum(1)
+            own = {name: state[name] for name in buffers}
+            model = {name: state[name] for name in theta}
+            return loss + real + called_fake(self._judged(model, own, fakes, step)).mean(1)
+
+        return self.engine.gradients(losses, theta, buffers, self.adapted, first_order=self.first_order)
+
+    def _judged(self, theta: Named, buffers: Named, fakes: Tensor, step: int) -> Tensor:
+        """Logits of generated examples, which leave no trace in running statistics: [B, n, N]."""
+        with adapting(step):
+            return call_each(self.model, {**theta, **map_tasks(torch.clone, buffers)}, fakes)
+
+    def _generated(self, support: Support, purpose: str, *, moving: bool) -> Tensor | None:
+        """G(z, h_T): [B, n, *shape], with h_T the (weighted) mean of E(x) over the support."""
+        if self.generator is None:
+            return None
+        like = next(self.generator.parameters())
+        shape = self.fakes, self.latent
+        made: Tensor = self.generator(support, self.noise.normal(purpose, shape=shape, like=like, moving=moving))
+        return made

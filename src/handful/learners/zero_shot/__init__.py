@@ -1,0 +1,1 @@
+"""Learners that are told what a class is, not shown."""
