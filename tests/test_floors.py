@@ -19,6 +19,7 @@ FLOORS = {
     "machine": 0,
     "recipes": 0,
     "version": 0,
+    "tables": 1,
     "distributed": 1,
     "episode": 1,
     "ops": 2,
@@ -30,16 +31,21 @@ FLOORS = {
     "data": 5,
     "training": 6,
     "evaluation": 6,
+    "selection": 6,
     "log": 7,
     "spec": 7,
     "checkpoint": 7,
     "run": 8,
     "reproduce": 9,
+    "comparison": 9,
     "ledger": 9,
     "cli": 10,
     "__main__": 11,
 }
-SAME_FLOOR = {("gradient_learner", "learner"), ("files", "errors"), ("recipes", "errors"), ("checkpoint", "spec")}
+SAME_FLOOR = {
+    *(("gradient_learner", "learner"), ("files", "errors"), ("recipes", "errors"), ("checkpoint", "spec")),
+    *(("selection", "evaluation"), ("comparison", "reproduce"), ("comparison", "ledger")),
+}
 """The only imports between two modules of one floor."""
 
 

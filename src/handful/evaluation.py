@@ -21,7 +21,7 @@ from .errors import DataError, ShapeError
 from .learner import EmbeddingLearner, Learner
 from .ops.intervals import Mean, mean_interval, paired_difference
 
-__all__ = ["Evaluation", "Scored", "compare", "evaluate", "scores"]
+__all__ = ["Evaluation", "Scored", "compare", "evaluate", "evaluation_mode", "scores"]
 
 
 class Scored(NamedTuple):
@@ -113,7 +113,7 @@ def scores(learner: Learner, episodes: EpisodeSource, *, tasks: int, ranks: Rank
     if tasks < 1:
         raise DataError(f"evaluation: expected at least one task, got {tasks}")
     device = next((p.device for p in learner.parameters()), torch.device("cpu"))
-    with _evaluation_mode(learner):
+    with evaluation_mode(learner):
         if isinstance(learner, EmbeddingLearner) and isinstance(episodes, Episodes) and not learner.transductive:
             yield from _embedded(learner, episodes, tasks, device, ranks)
             return
@@ -236,7 +236,8 @@ def _by_class(scored: list[Scored], episodes: Episodes) -> dict[str, float]:
 
 
 @contextmanager
-def _evaluation_mode(learner: Learner) -> Iterator[None]:
+def evaluation_mode(learner: Learner) -> Iterator[None]:
+    """The learner in evaluation mode meanwhile, and each of its parts as it was afterward."""
     before = [(module, module.training) for module in learner.modules()]
     learner.eval()
     try:

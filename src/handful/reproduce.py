@@ -28,7 +28,8 @@ from .machine import commit, describe_machine, versions
 from .ops.intervals import mean_interval
 from .recipes import base_path, recipe_path
 from .run import Event, commits, fit
-from .spec import Count, Spec, Tasks, build, checked, load_data, read_table
+from .spec import Count, Spec, Tasks, build, load_data
+from .tables import checked, read_table
 
 __all__ = ["Outcome", "Published", "Recipe", "load_recipe", "reproduce", "retuned", "training_runs"]
 
