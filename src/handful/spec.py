@@ -235,7 +235,9 @@ def make_selection(spec: Spec, data: Any, learner: Learner) -> Selection | None:
         return None
     episodes = training.draw_from(data)
     if not isinstance(episodes, Episodes) or training.accumulate > 1:
-        raise SpecError("[train.selection] chooses among classes, a batch a step: not for functions, nor accumulate > 1")
+        raise SpecError(
+            "[train.selection] chooses among classes, a batch a step: not for functions, nor accumulate > 1"
+        )
     held_out = training.model_copy(update={"split": "val"}).draw_from(data) if "val" in data.splits else None
     cls = _entry("selection of tasks", training.selection, SELECTIONS)
     options = _options(cls, training.selection, "train.selection", skip=3)

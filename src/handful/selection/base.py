@@ -44,10 +44,11 @@ class Selection(ABC):
     def note(self, t: int, draw: Draw) -> None:
         """Change the state by what the learner makes of the tasks of step t."""
 
+    @abstractmethod
     def state(self) -> Mapping[str, Tensor]:
         """What it must remember to go on."""
-        return {}
 
+    @abstractmethod
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state."""
 

@@ -116,7 +116,7 @@ class TaskScheduler(Selection):
     def _scores(self) -> Tensor:
         """log p of each candidate, up to a constant: [M]."""
         first, bias, last = self.network
-        return (torch.tanh(self._features @ first + bias) @ last).squeeze(-1)
+        return torch.mv(torch.tanh(self._features @ first + bias), last[:, 0])
 
     def _seen(self, candidates: Draw) -> Tensor:
         """Query loss, and cosine of support and query gradients, of each candidate, standardized: [M, 2]."""
