@@ -151,3 +151,13 @@ def test_ways_of_any_kind_are_kept_as_an_integer() -> None:
 
 def test_queries_need_not_show_every_class() -> None:
     Episode(Support(X, Y, 2), Query(X, torch.zeros_like(Y)))
+
+
+def test_classes_behind_the_labels_stay_with_their_tasks() -> None:
+    x, y = torch.rand(3, 4, 2), torch.tensor([[0, 1, 0, 1]] * 3)
+    classes = torch.tensor([[7, 3], [0, 1], [5, 2]])
+    episode = Episode(Support(x, y, 2), Query(x, y), classes)
+    assert torch.equal(episode.part(1, 3).classes, classes[1:])  # type: ignore[arg-type]
+    assert torch.equal(episode.to("cpu").classes, classes)  # type: ignore[arg-type]
+    with pytest.raises(ShapeError, match=r"expected classes \[tasks, ways\] = \(3, 2\), got \(3, 3\)"):
+        Episode(Support(x, y, 2), Query(x, y), torch.zeros(3, 3).long())

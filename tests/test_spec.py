@@ -169,7 +169,7 @@ def test_frozen(full: Spec) -> None:
     [
         ("trian", {}, "unknown key 'trian'; did you mean 'train'? Valid: data, encoder, learner, train, validation."),
         ("train.setps", 3, "unknown key 'train.setps'; did you mean 'train.steps'?"),
-        ("train.setps", 3, "train.queries, train.ragged, train.rate"),
+        ("train.setps", 3, "train.queries, train.query_balance, train.ragged"),
         ("validation.evry", 3, "unknown key 'validation.evry'; did you mean 'validation.every'?"),
         ("validation.evry", 3, "validation.patience, validation.queries"),
         ("learner.outputs", 5, "[learner] prototypical: unknown key 'outputs'. Valid: none."),
@@ -396,10 +396,10 @@ def test_regression_tasks() -> None:
     assert {ranged[t].support.y.shape[1] for t in range(50)} == {5, 6, 7, 8, 9, 10}
 
 
-@pytest.mark.parametrize(("key", "value"), [("ways", 5), ("ragged", True), ("families", True)])
+@pytest.mark.parametrize(("key", "value"), [("ways", 5), ("ragged", True), ("label_noise", 0.2)])
 def test_regression_has_no_classes(key: str, value: object) -> None:
     spec = Spec.of(changed(SINUSOID, f"train.{key}", value))
-    with pytest.raises(SpecError, match="regression tasks have no `ways`, `ragged` or `families`"):
+    with pytest.raises(SpecError, match="regression tasks have no `ways`, `ragged`, `families`, "):
         spec.train.draw_from(load_data(spec))
 
 

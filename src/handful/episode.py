@@ -138,14 +138,20 @@ class Query:
 class Episode:
     """A batch of B few-shot tasks: what each is learned from and what it is judged by.
 
+    Attributes:
+        support, query: the examples.
+        classes: [B, ways] integers: the class that each label of a task stands for, by its number in the pool that
+            tasks are drawn from; None where that is not known. Learners of all training classes at once use it.
+
     Raises:
         ShapeError: support and query do not agree: in tasks, in the kind and shape of their labels, in the shape
-            of an example (of examples by name: in names and axes, as padding may differ).
+            of an example (of examples by name: in names and axes, as padding may differ); or classes and ways.
         LabelError: a query label that no class of the support has.
     """
 
     support: Support
     query: Query
+    classes: Tensor | None = None
 
     def __post_init__(self) -> None:
         support, query = self.support, self.query
@@ -170,6 +176,11 @@ class Episode:
             )
         if support.ways is not None:
             _check_range("query", query.y, support.ways)
+        if self.classes is not None and self.classes.shape != (support.y.shape[0], support.ways):
+            raise ShapeError(
+                f"episode: expected classes [tasks, ways] = {(support.y.shape[0], support.ways)}, "
+                f"got {tuple(self.classes.shape)}"
+            )
 
     @property
     def tasks(self) -> int:
@@ -178,8 +189,11 @@ class Episode:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Episode:
         """The same tasks on another device."""
+        classes = None if self.classes is None else self.classes.to(device, non_blocking=non_blocking)
         return Episode(
-            self.support.to(device, non_blocking=non_blocking), self.query.to(device, non_blocking=non_blocking)
+            self.support.to(device, non_blocking=non_blocking),
+            self.query.to(device, non_blocking=non_blocking),
+            classes,
         )
 
     def part(self, start: int, stop: int) -> Episode:
@@ -187,7 +201,8 @@ class Episode:
         if stop - start == self.tasks:
             return self
         query = Query(map_data(lambda leaf: leaf[start:stop], self.query.x), self.query.y[start:stop])
-        return Episode(self.support.part(start, stop), query)
+        classes = None if self.classes is None else self.classes[start:stop]
+        return Episode(self.support.part(start, stop), query, classes)
 
 
 class EpisodeSource(Protocol):

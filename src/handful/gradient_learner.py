@@ -155,7 +155,7 @@ class GradientLearner(Learner):
         """Mean over tasks of `meta_loss`. Running statistics, where a layer keeps them, see every task."""
 
         track = torch.is_grad_enabled()
-        usable = Episode(_usable(episode.support), _usable(episode.query))
+        usable = replace(episode, support=_usable(episode.support), query=_usable(episode.query))
 
         def part(own: GradientLearner, start: int, stop: int) -> tuple[Tensor, Named]:
             with torch.inference_mode(False), torch.set_grad_enabled(track):

@@ -37,6 +37,8 @@ __all__ = ["Part", "Spec", "Tasks", "Training", "Validation", "build", "load_dat
 
 Count = Annotated[int, Field(ge=1)]
 Counts = Count | tuple[Count, Count]
+LATER = {"query_balance": None, "label_noise": 0.0, "seconds": None, "selection": None}
+"""Keys of tasks that came after the first runs, and their usual values: then they do not count in a digest."""
 
 
 class Part(BaseModel):
@@ -52,7 +54,7 @@ class Part(BaseModel):
 
 
 class Tasks(Table):
-    """Which tasks: as the arguments of `Episodes`; `ways`, `ragged` and `families` are for classes only."""
+    """Which tasks: as the arguments of `Episodes`; all but shots, queries, batch and seed are for classes only."""
 
     split: str
     ways: Counts | None = None
@@ -61,6 +63,8 @@ class Tasks(Table):
     batch: Count = 1
     ragged: bool = False
     families: bool = False
+    query_balance: Annotated[float, Field(gt=0)] | None = None
+    label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
     seed: int = 0
 
     def draw_from(self, data: Any) -> EpisodeSource:
@@ -77,9 +81,12 @@ class Tasks(Table):
                 seed=self.seed,
                 ragged=self.ragged,
                 families=self.families,
+                query_balance=self.query_balance,
+                label_noise=self.label_noise,
             )
-        if self.ways is not None or self.ragged or self.families:
-            raise SpecError("regression tasks have no `ways`, `ragged` or `families`: leave them out")
+        if any((self.ways, self.ragged, self.families, self.query_balance, self.label_noise)):
+            names = "`ways`, `ragged`, `families`, `query_balance` or `label_noise`"
+            raise SpecError(f"regression tasks have no {names}: leave them out")
         return FunctionEpisodes(
             data, shots=self.shots, queries=self.queries, batch=self.batch, seed=self.seed, split=self.split
         )
@@ -155,7 +162,11 @@ class Spec(Table):
     @property
     def digest(self) -> str:
         """A short hash of everything in it: equal specs train equal weights."""
-        return hashlib.sha256(json.dumps(self.table(), sort_keys=True).encode()).hexdigest()[:12]
+        table = self.table()
+        for tasks in filter(None, (table["train"], table["validation"])):
+            for key in [key for key, usual in LATER.items() if key in tasks and tasks[key] == usual]:
+                del tasks[key]
+        return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def build(spec: Spec) -> Learner:

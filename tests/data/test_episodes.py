@@ -43,6 +43,7 @@ def settings(draw: st.DrawFn) -> dict[str, object]:
         "batch": draw(st.integers(1, 4)),
         "seed": draw(st.integers(0, 2**40)),
         "ragged": draw(st.booleans()),
+        "query_balance": draw(st.sampled_from([None, None, 0.3, 2.0])),
     }
 
 
@@ -70,7 +71,10 @@ def check(draw: Draw, options: dict[str, object]) -> tuple[int, int]:
             assert 1 <= int(given.min()) <= int(given.max()) <= 2 * shots - 1
         else:
             assert given.tolist() == [shots] * ways
-        assert torch.bincount(draw.query_y[task], minlength=ways).tolist() == [options["queries"]] * ways
+        asked = torch.bincount(draw.query_y[task], minlength=ways)
+        assert int(asked.sum()) == options["queries"] * ways  # type: ignore[operator]
+        if options.get("query_balance") is None:
+            assert asked.tolist() == [options["queries"]] * ways
     return ways, shots
 
 
@@ -85,6 +89,7 @@ def test_every_draw_is_a_batch_of_tasks(options: dict[str, object], t: int) -> N
     assert torch.equal(episode.query.x[..., 0].long(), draw.query)  # type: ignore[index]
     assert torch.equal(episode.support.y, draw.support_y)
     assert torch.equal(episode.query.y, draw.query_y)
+    assert torch.equal(episode.classes, draw.classes)  # type: ignore[arg-type]
 
 
 def same(a: Draw, b: Draw) -> bool:
@@ -212,6 +217,72 @@ def test_families_of_different_sizes() -> None:
         assert torch.equal(uneven.families[draw.classes].sort(1).values, torch.tensor([2, 7, 9]).expand(9, 3))
 
 
+def shares(balance: float | None, **options: object) -> np.ndarray:
+    """[tasks, ways] the class shares of queries."""
+    roomy = numbered([200] * 5)
+    episodes = Episodes(roomy, ways=5, queries=20, batch=500, seed=4, query_balance=balance, **options)  # type: ignore[arg-type]
+    y = torch.cat([episodes.draw(t).query_y for t in range(4)])
+    return np.stack([(y == label).double().mean(1).numpy() for label in range(5)], 1)
+
+
+@pytest.mark.parametrize("balance", [0.5, 2.0])
+def test_query_shares_are_a_dirichlet_distribution(balance: float) -> None:
+    found = shares(balance)
+    assert np.allclose(found.sum(1), 1)
+    assert np.abs(found.mean(0) - 0.2).max() < 0.02
+    variance = 0.2 * 0.8 / (5 * balance + 1)
+    assert found.var(0) == pytest.approx(np.full(5, variance), rel=0.12), "of Dirichlet(α): m (1 − m) / (N α + 1)"
+    exact = scipy.stats.beta(balance, 4 * balance)
+    assert np.mean(found[:, 0] < 0.105) == pytest.approx(exact.cdf(0.105), abs=0.03)
+    assert np.mean(found[:, 0] < 0.305) == pytest.approx(exact.cdf(0.305), abs=0.03)
+
+
+def test_a_class_gives_no_more_queries_than_it_has() -> None:
+    episodes = Episodes(numbered([12, 14, 30]), ways=3, shots=2, queries=8, batch=200, query_balance=0.1)
+    y = torch.cat([episodes.draw(t).query_y for t in range(3)])
+    asked = torch.stack([(y == label).sum(1) for label in range(3)], 1)
+    assert int(asked.sum(1).min()) == int(asked.sum(1).max()) == 24
+    assert int(asked.max()) == 10, "the smallest class has 10 beside its shots, and none gets more"
+
+
+def test_published_unbalanced_and_noisy_tasks_never_change() -> None:
+    odd = Episodes(POOL, ways=3, shots=1, queries=2, seed=0, query_balance=1.0, label_noise=0.7).draw(0)
+    expected = [[[1, 4, 0]], [[60, 15, 13]], [[2, 0, 1]], [[8, 4, 11, 5, 12, 9]], [[2, 2, 2, 2, 2, 2]]]
+    assert [leaf.tolist() for leaf in odd] == expected
+    assert same(odd, Episodes(POOL, ways=3, shots=1, queries=2, seed=0, query_balance=1.0, label_noise=0.7).draw(0))
+
+
+@pytest.mark.parametrize(("ragged", "share"), [(False, 0.2), (False, 0.4), (True, 0.3), (False, 1.0)])
+def test_a_share_of_support_labels_is_wrong(ragged: bool, share: float) -> None:
+    options = {"ways": 5, "shots": 5, "queries": 2, "batch": 200, "seed": 3, "ragged": ragged}
+    clean = Episodes(POOL, **options).draw(0)  # type: ignore[arg-type]
+    noisy = Episodes(POOL, **options, label_noise=share).draw(0)  # type: ignore[arg-type]
+    truth = {int(row): int(label) for row, label in zip(clean.support[0], clean.support_y[0], strict=True)}
+    assert set(noisy.support[0].tolist()) == set(truth), "the same examples"
+    for before, after in ((clean.classes, noisy.classes), (clean.query, noisy.query), (clean.query_y, noisy.query_y)):
+        assert torch.equal(before, after), "the same tasks, judged by the truth"
+    right = (CLASS_OF[noisy.support][..., None] == noisy.classes[:, None]).long().argmax(-1)  # [B, S] true labels
+    wrong = (right != noisy.support_y).sum(1)
+    most = round(share * 25)
+    if ragged:
+        assert most - 2 <= float(wrong.double().mean()) <= most
+    else:
+        assert set(wrong.tolist()) == {most}
+        table = torch.bincount((5 * right + noisy.support_y).flatten(), minlength=25).view(5, 5)
+        assert torch.equal(table.diagonal(), torch.full((5,), 200 * (5 - most // 5)))
+        assert uniform(table[~torch.eye(5, dtype=torch.bool)].numpy()), "every wrong class as often"
+    assert torch.equal(clean.support_y.sort(1).values, noisy.support_y.sort(1).values), "as many of each class"
+
+
+def test_one_wrong_label_alone_cannot_be() -> None:
+    for shots, share, found in ((1, 0.2, {0, 2}), (3, 0.4, {5, 7})):
+        noisy = Episodes(POOL, ways=5, shots=shots, queries=1, batch=1000, label_noise=share).draw(0)
+        right = (CLASS_OF[noisy.support][..., None] == noisy.classes[:, None]).long().argmax(-1)
+        wrong = (right != noisy.support_y).sum(1)
+        assert set(wrong.tolist()) == found
+        assert float(wrong.double().mean()) == pytest.approx(5 * shots * share, abs=0.1), "the share, on average"
+
+
 def test_splits_do_not_leak() -> None:
     pool = numbered([6] * 8, splits={"train": ["class0", "class3", "class5", "class6"], "test": ["class1", "class7"]})
     seen = {}
@@ -249,6 +320,8 @@ def test_a_class_of_just_enough_examples() -> None:
         ({"batch": 0}, "batch must be a whole number of at least 1, got 0"),
         ({"shots": 10, "queries": 5}, "class 'class0' has 14 examples .and 2 more classes.; 10 shots . 5 queries need"),
         ({"shots": (1, 12), "queries": 4}, r"12 shots \+ 4 queries need 16: ask for fewer, or leave the class out"),
+        ({"query_balance": 0.0}, "query_balance must be a number above 0, or None; got 0.0"),
+        ({"label_noise": 1.5}, "label_noise must be a share from 0 to 1, got 1.5"),
         ({"shots": 6, "queries": 5, "ragged": True}, r"11 shots \+ 5 queries need 16"),
     ],
 )

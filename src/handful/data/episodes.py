@@ -7,6 +7,7 @@ by one gather, so that an encoder that does not adapt can embed each example onc
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from operator import index
 from typing import NamedTuple
@@ -27,6 +28,7 @@ Range = int | tuple[int, int]
 """A number, or the least and the greatest of a range drawn from uniformly for each batch."""
 
 Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 class Draw(NamedTuple):
@@ -64,9 +66,14 @@ class Episodes:
         seed: another seed is another sequence of tasks.
         ragged: the classes of a task have different shots, from 1 to 2·shots − 1, and `shots` on average.
         families: draw at most one class of a family into a task (a character, but not two turns of it).
+        query_balance: a task's ways · queries query examples have class shares drawn from a Dirichlet distribution of
+            this concentration (Veilleux et al. 2021, arXiv:2204.11181: 2), as far as classes have examples; None: all
+            classes have as many.
+        label_noise: share of support labels that are wrong, exchanged at random between examples of different
+            classes, so that each class keeps its number of shots.
 
     Raises:
-        DataError: more ways than classes, a class with fewer examples than a task needs, or a number below 1.
+        DataError: more ways than classes, a class with fewer examples than a task needs, or a number out of range.
     """
 
     def __init__(
@@ -80,11 +87,14 @@ class Episodes:
         seed: int = 0,
         ragged: bool = False,
         families: bool = False,
+        query_balance: float | None = None,
+        label_noise: float = 0.0,
     ) -> None:
         self.pool, self.seed = pool, index(seed)
         self.ways, self.shots = range_of("ways", ways), range_of("shots", shots)
         self.queries, self.batch = count_of("queries", queries), count_of("batch", batch)
         self.ragged, self.families = ragged, families
+        self.query_balance, self.label_noise = query_balance, label_noise
         self._starts, self._counts = pool.starts.numpy(), pool.counts.numpy()
         self._members = _members(pool.families.numpy()) if families else None
         self._check()
@@ -99,6 +109,7 @@ class Episodes:
         return Episode(
             Support(self.pool.gather(draw.support), draw.support_y, ways),
             Query(self.pool.gather(draw.query), draw.query_y),
+            draw.classes,
         )
 
     def __iter__(self) -> Iterator[Episode]:
@@ -114,7 +125,8 @@ class Episodes:
         classes = self.classes(random, ways) if classes is None else classes  # [B, N]
         ways = classes.shape[1]
         most = 2 * shots - 1 if self.ragged else shots
-        picks = _distinct(random, self._counts[classes], most + self.queries)  # [B, N, most + queries]
+        some = self.queries if self.query_balance is None else self._spare(ways, most)  # of a class, at most
+        picks = _distinct(random, self._counts[classes], most + some)  # [B, N, most + some]
         rows = self._starts[classes][..., None] + picks
         labels = np.broadcast_to(np.arange(ways)[:, None], rows.shape)
         if self.ragged:
@@ -123,6 +135,12 @@ class Episodes:
             chosen = np.ones((self.batch, ways, most), dtype=bool)
         support = rows[..., :most][chosen].reshape(self.batch, -1), labels[..., :most][chosen].reshape(self.batch, -1)
         query = rows[..., most:].reshape(self.batch, -1), labels[..., most:].reshape(self.batch, -1)
+        if self.query_balance is not None:
+            shares = generator("balance", self.seed, t).dirichlet(np.full(ways, self.query_balance), self.batch)
+            kept = _apportioned(shares, some, ways * self.queries).reshape(self.batch, -1)
+            query = query[0][kept].reshape(self.batch, -1), query[1][kept].reshape(self.batch, -1)
+        if self.label_noise:
+            support = support[0], _exchanged(generator("noise", self.seed, t), support[1], ways, self.label_noise)
         tensors = (*_shuffled(random, *support), *_shuffled(random, *query))
         return Draw(torch.from_numpy(classes), *(torch.from_numpy(array) for array in tensors))
 
@@ -135,7 +153,15 @@ class Episodes:
         variant = (random.random(family.shape) * sizes[family]).astype(np.int64)
         return table[family, variant]
 
+    def _spare(self, ways: int, most: int) -> int:
+        """How many queries one class may have, if not all have as many."""
+        return min(ways * self.queries, int(self._counts.min()) - most)
+
     def _check(self) -> None:
+        if self.query_balance is not None and not 0 < self.query_balance < math.inf:
+            raise DataError(f"episodes: query_balance must be a number above 0, or None; got {self.query_balance!r}")
+        if not 0 <= self.label_noise <= 1:
+            raise DataError(f"episodes: label_noise must be a share from 0 to 1, got {self.label_noise!r}")
         groups = self.pool.classes if self._members is None else len(self._members[1])
         if self.ways[1] > groups:
             what = "classes" if self._members is None else "families of classes"
@@ -209,6 +235,41 @@ def _ragged_shots(random: np.random.Generator, batch: int, ways: int, shots: int
     given = random.integers(0, shots, (batch, ways // 2))
     odd = np.zeros((batch, ways % 2), dtype=np.int64)
     return shots + _shuffled(random, np.concatenate([given, -given, odd], axis=1))[0]
+
+
+def _apportioned(shares: Floats, most: int, total: int) -> NDArray[np.bool_]:
+    """[B, N, most] which places are taken: `total` in each task, the first ones of each class, by its share [B, N].
+
+    Webster's method, where no class gets more than it has places.
+    """
+    batch, ways = shares.shape
+    quotients = (shares[..., None] / (np.arange(most) + 0.5)).reshape(batch, -1)
+    taken = np.zeros(quotients.shape, dtype=bool)
+    np.put_along_axis(taken, np.argsort(-quotients, axis=1, kind="stable")[:, :total], True, 1)
+    return taken.reshape(batch, ways, most)
+
+
+def _exchanged(random: np.random.Generator, y: Integers, ways: int, share: float) -> Integers:
+    """Labels [B, S], of which a share has changed places with labels of other classes.
+
+    One example of each class is chosen, then a second of each, until there are enough. Those chosen in one turn stand
+    in a ring of random order, and each takes the label of the next: another class, and any as likely. One alone cannot
+    change places, so where one would be left over, one more or one less is chosen.
+    """
+    batch, examples = y.shape
+    wrong = np.full((batch, 1), round(share * examples))
+    wrong = np.where(wrong % ways == 1, wrong + 2 * random.integers(0, 2, wrong.shape) - 1, wrong)
+    count = (y[..., None] == np.arange(ways)).sum(1)  # [B, N]
+    place = (y + random.random(y.shape)).argsort(1).argsort(1)
+    turn = place - np.take_along_axis(count.cumsum(1) - count, y, 1)  # [B, S] random within each class
+    order = (turn + random.random(y.shape)).argsort(1)
+    ring, turn, at = np.take_along_axis(y, order, 1), np.take_along_axis(turn, order, 1), np.arange(examples)
+    first = np.maximum.accumulate(np.where(np.diff(turn, axis=1, prepend=-1) > 0, at, 0), axis=1)
+    last = (at == wrong - 1) | (np.diff(turn, axis=1, append=examples) > 0)
+    moved = np.take_along_axis(ring, np.where(at >= wrong, at, np.where(last, first, (at + 1) % examples)), 1)
+    noisy = np.empty_like(y)
+    np.put_along_axis(noisy, order, moved, 1)
+    return noisy
 
 
 def _members(families: Integers) -> tuple[Integers, Integers]:
