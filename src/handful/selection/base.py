@@ -65,10 +65,15 @@ class Selection(ABC):
             torch.manual_seed(seed_of("selection", self.episodes.seed, t))
             self.note(t, self._drawn)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the learner is."""
+        return next((p.device for p in self.learner.parameters()), torch.device("cpu"))
+
     @final
     def answers(self, draw: Draw) -> Tensor:
         """Probabilities that the learner, as it is now, gives the queries of these tasks: [B, Q, N]."""
-        episode = self.episodes.make(draw).to(next(self.learner.parameters()).device)
+        episode = self.episodes.make(draw).to(self.device)
         with torch.no_grad(), evaluation_mode(self.learner):
             logits = self.learner.predict(self.learner.adapt(episode.support), episode.query.x)
         return logits.softmax(-1).cpu()

@@ -133,7 +133,7 @@ class TaskScheduler(Selection):
         """The learner's loss on a task, and its gradient as one vector."""
         wanted = [parameter for parameter in self.learner.parameters() if parameter.requires_grad]
         with torch.enable_grad(), evaluation_mode(self.learner):
-            loss = self.learner.loss(episode.to(wanted[0].device))
+            loss = self.learner.loss(episode.to(self.device))
             found = torch.autograd.grad(loss, wanted, allow_unused=True)
         flat = [torch.zeros_like(p) if g is None else g for p, g in zip(wanted, found, strict=True)]
         return loss.detach().cpu(), torch.cat([leaf.flatten() for leaf in flat]).cpu()
@@ -141,4 +141,4 @@ class TaskScheduler(Selection):
     def _judged(self, t: int) -> Tensor:
         """The learner's loss on the t-th batch of held-out classes."""
         with torch.no_grad(), evaluation_mode(self.learner):
-            return self.learner.loss(self.judges[t].to(next(self.learner.parameters()).device)).cpu()
+            return self.learner.loss(self.judges[t].to(self.device)).cpu()
