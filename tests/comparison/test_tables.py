@@ -15,8 +15,9 @@ def result(
     made = {test: {"value": value, "ci95": 0.01, "tasks": 20, "not_finite": 0} for test, value in (tests or {}).items()}
     return {
         "name": name, "title": name.title(), "transductive": transductive, "tests": made, "published": {},
-        "source": None, "note": None, "weights_of": None, "steps": 1234, "train_seconds": 300.0, "learn_ms": 1.234, "answer_ms": 0.5,
-        "peak_memory_mib": 1500, "machine": {"processor": "A processor", "threads": 1},
+        "source": None, "note": None, "weights_of": None, "steps": 1234, "train_seconds": 300.0,
+        "learn_ms": 1.234, "answer_ms": 0.5, "peak_memory_mib": 1500,
+        "machine": {"processor": "A processor", "threads": 1},
         "spec": {"train": {"seconds": 300.0}}, **more,
     }  # fmt: skip
 

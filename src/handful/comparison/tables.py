@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..errors import DataError
-from ..ledger import percent
+from ..ledger import between_marks, percent
 from .plan import Plan
 
 __all__ = ["BEGIN", "END", "comparison_tables", "with_tables"]
@@ -22,11 +21,7 @@ def with_tables(document: str, tables: Sequence[str]) -> str:
     Raises:
         DataError: the document has no place for them.
     """
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise DataError(f"expected the lines {BEGIN!r} and {END!r} around the tables")
-    return f"{before}{BEGIN}\n\n" + "".join(f"{table}\n\n" for table in tables) + f"{END}{after}"
+    return between_marks(document, BEGIN, END, "\n\n".join(tables))
 
 
 def comparison_tables(plan: Plan, results: Sequence[Result]) -> str:
