@@ -43,8 +43,13 @@ FLOORS = {
     "__main__": 11,
 }
 SAME_FLOOR = {
-    *(("gradient_learner", "learner"), ("files", "errors"), ("recipes", "errors"), ("checkpoint", "spec")),
-    *(("selection", "evaluation"), ("comparison", "reproduce"), ("comparison", "ledger")),
+    ("gradient_learner", "learner"),
+    ("files", "errors"),
+    ("recipes", "errors"),
+    ("checkpoint", "spec"),
+    ("selection", "evaluation"),
+    ("comparison", "reproduce"),
+    ("comparison", "ledger"),
 }
 """The only imports between two modules of one floor."""
 

@@ -237,7 +237,7 @@ def _by_class(scored: list[Scored], episodes: Episodes) -> dict[str, float]:
 
 @contextmanager
 def evaluation_mode(learner: Learner) -> Iterator[None]:
-    """The learner in evaluation mode meanwhile, and each of its parts as it was afterward."""
+    """Within, every part of the learner is in evaluation mode; afterward in the mode it was in."""
     before = [(module, module.training) for module in learner.modules()]
     learner.eval()
     try:

@@ -33,8 +33,9 @@ def ends(reports: list[Report]) -> dict[str, str]:
 
 def test_one_that_fails_does_not_lose_the_others(plan_of: Callable[..., Plan], place: Place) -> None:
     plan = plan_of(("\n[entries.diverging]", BROKEN))
-    for _ in measure(plan, "prototypical", 0.3, place):
-        pass
+    for key in ("prototypical", "again"):
+        for _ in measure(plan, key, 0.3, place):
+            pass
     reports = list(run(works(plan, place, "again", "after", "broken", "prototypical"), 2))
     assert ends(reports) == {
         "small/prototypical": "done",
@@ -46,7 +47,6 @@ def test_one_that_fails_does_not_lose_the_others(plan_of: Callable[..., Plan], p
     assert "the loss is" in notes["small/broken"]
     assert "Traceback" not in notes["small/broken"]
     assert notes["small/after"] == "it takes the weights of small/broken, which failed"
-    assert place.result(plan, "again").exists()
 
 
 def test_stopped_and_killed(plan: Plan, place: Place) -> None:
