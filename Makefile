@@ -20,6 +20,7 @@ lint: .venv/ready-dev
 
 results: .venv/ready
 	$(BIN)/python -m handful.ledger results README.md
+	$(BIN)/python -m handful.cli.listing docs/methods
 
 build: .venv/ready-dev
 	$(BIN)/python -m build

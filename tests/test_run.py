@@ -528,3 +528,53 @@ def test_the_state_of_the_optimizer_is_kept_exactly(spec: Spec, tmp_path: Path) 
     assert kept is not None
     assert {name for _, name in kept} == {"step", "exp_avg", "exp_avg_sq"}
     assert all(isinstance(value, Tensor) for value in kept.values())
+
+
+# A budget of time
+
+
+def test_a_budget_of_seconds(digits_table: Make, tmp_path: Path) -> None:
+    table = digits_table(seconds=0.5, schedule={"name": "linear"})
+    del table["train"]["steps"]
+    spec = Spec.of(table)
+    events = list(fit(spec, tmp_path, log_every=1))
+    assert events[-1].stopped == "finished"
+    assert events[-1].seconds >= 0.5 > events[-2].seconds
+    assert {event.steps for event in events} == {None}
+    rates = [line["rate"] for line in lines(tmp_path) if "rate" in line]
+    assert rates[0] == 0.01
+    assert rates == sorted(rates, reverse=True)
+    for event, rate in zip(events, rates[1:], strict=False):  # by the share of the budget that was used before the step
+        assert rate == pytest.approx(0.01 * (1 - event.seconds / 0.5), abs=2e-6)
+    (again,) = fit(spec, tmp_path, resume=True)
+    assert (again.step, again.stopped) == (events[-1].step, "finished")
+
+
+def test_a_budget_goes_on_where_it_stopped(digits_table: Make, tmp_path: Path) -> None:
+    table = digits_table(seconds=0.5)
+    del table["train"]["steps"]
+    spec = Spec.of(table)
+    asked = itertools.count()
+    stopped = list(fit(spec, tmp_path, stop=lambda: next(asked) > 2))[-1]
+    assert (stopped.step, stopped.stopped) == (4, "interrupted")
+    events = list(fit(spec, tmp_path, resume=True))
+    assert events[0].step == 5
+    assert events[0].seconds > stopped.seconds
+    assert events[-1].stopped == "finished"
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ({"seconds": 1.0}, "either `steps` or `seconds`, got both"),
+        ({"steps": None}, "missing key 'train.steps' (or 'train.seconds'"),
+        ({"steps": None, "seconds": 1.0, "schedule": {"name": "step"}}, "schedule 'step' counts steps"),
+        ({"steps": None, "seconds": 0}, "train.seconds: input should be greater than 0"),
+    ],
+)
+def test_budgets_that_cannot_be(digits_table: Make, train: Table, said: str) -> None:
+    table = digits_table()
+    table["train"] |= train
+    with pytest.raises(SpecError) as caught:
+        Spec.of(table)
+    assert said in str(caught.value)

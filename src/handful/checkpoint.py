@@ -42,6 +42,7 @@ class Checkpoint:
         step: steps done.
         notes: JSON values kept with it (validation score, training seconds).
         optimizer: the optimizer's tensors as (parameter number, name), if saved to resume.
+        selection: the state of the selection of tasks by name, if saved to resume.
     """
 
     spec: Spec
@@ -49,6 +50,7 @@ class Checkpoint:
     step: int
     notes: Mapping[str, Any] = field(default_factory=dict)
     optimizer: Mapping[tuple[int, str], Tensor] | None = None
+    selection: Mapping[str, Tensor] | None = None
 
     def resume_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Give a fresh optimizer the saved state.
@@ -72,8 +74,9 @@ def save_checkpoint(
     step: int,
     notes: Mapping[str, Any] | None = None,
     optimizer: torch.optim.Optimizer | None = None,
+    selection: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a checkpoint in place of what `folder` holds; with `optimizer`, one to resume from.
+    """Write a checkpoint in place of what `folder` holds; with `optimizer` (and `selection`), one to resume from.
 
     Raises:
         StorageError: full disk, no permission; the old checkpoint is still there.
@@ -84,6 +87,8 @@ def save_checkpoint(
         state = optimizer.state_dict()["state"]
         tensors = {f"{i}.{name}": value for i, entry in state.items() for name, value in entry.items()}
         files["resume/optimizer.safetensors"] = _packed(tensors)
+    if selection is not None:
+        files["resume/selection.safetensors"] = _packed(selection)
     about = {
         "format": FORMAT,
         "handful": __version__,
@@ -160,7 +165,9 @@ def _made(folder: Path, content: list[bytes]) -> Checkpoint:
         tensors = _unpacked(folder, files["resume/optimizer.safetensors"])
         keys = {name: name.split(".", 1) for name in tensors}
         optimizer = {(int(number), key): tensors[name] for name, (number, key) in keys.items()}
-    return Checkpoint(spec, learner, about["step"], about["notes"], optimizer)
+    chosen = files.get("resume/selection.safetensors")
+    selection = None if chosen is None else _unpacked(folder, chosen)
+    return Checkpoint(spec, learner, about["step"], about["notes"], optimizer, selection)
 
 
 def _about(folder: Path) -> dict[str, Any]:

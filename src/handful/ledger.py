@@ -15,7 +15,7 @@ from typing import Any
 from .errors import DataError
 from .files import storage_errors, write_file
 
-__all__ = ["BEGIN", "END", "measured", "percent", "read_ledger", "results_table", "with_table"]
+__all__ = ["BEGIN", "END", "between_marks", "measured", "percent", "read_ledger", "results_table", "with_table"]
 
 BEGIN, END = "<!-- results: made by `make results`, do not edit -->", "<!-- end of results -->"
 
@@ -75,11 +75,21 @@ def with_table(document: str, entries: list[dict[str, Any]]) -> str:
     Raises:
         DataError: the document has no place for it.
     """
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise DataError(f"expected the lines {BEGIN!r} and {END!r} around the table")
-    return f"{before}{BEGIN}\n\n{results_table(entries)}\n\n{END}{after}"
+    return between_marks(document, BEGIN, END, results_table(entries))
+
+
+def between_marks(document: str, begin: str, end: str, content: str) -> str:
+    """The document with this between two lines of it.
+
+    Raises:
+        DataError: the document does not have them.
+    """
+    before, first, rest = document.partition(begin)
+    _, last, after = rest.partition(end)
+    if not first or not last:
+        raise DataError(f"expected the lines {begin!r} and {end!r} around the table")
+    inside = f"{content}\n\n" if content else ""
+    return f"{before}{begin}\n\n{inside}{end}{after}"
 
 
 if __name__ == "__main__":

@@ -29,9 +29,10 @@ from .machine import commit, describe_machine, versions
 from .ops.intervals import mean_interval
 from .recipes import base_path, recipe_path
 from .run import Event, commits, fit
-from .spec import Count, Spec, Tasks, build, checked, load_data, read_table
+from .spec import Count, Spec, Tasks, build, load_data
+from .tables import checked, read_table
 
-__all__ = ["Outcome", "Published", "Recipe", "load_recipe", "reproduce", "retuned", "training_runs"]
+__all__ = ["Outcome", "Published", "Recipe", "load_recipe", "reproduce", "retuned", "training_runs", "weights_digest"]
 
 
 class Trials(Tasks):
@@ -155,7 +156,7 @@ def reproduce(
                 "commits": commits(finished),
                 "train_seconds": round(finished.notes["progress"]["seconds"], 1),
                 "evaluation_seconds": round(evaluation.seconds, 1),
-                "weights": _weights_digest(learner),
+                "weights": weights_digest(learner),
             }
         )
     mean = evaluations[0].mean if seeds == 1 else mean_interval([e.mean.value for e in evaluations])
@@ -236,7 +237,8 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _weights_digest(learner: torch.nn.Module) -> str:
+def weights_digest(learner: torch.nn.Module) -> str:
+    """A short hash of all parameters and buffers."""
     digest = hashlib.sha256()
     for name, tensor in sorted(learner.state_dict().items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())

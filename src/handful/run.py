@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,8 +33,8 @@ from .evaluation import evaluate
 from .files import locked, recover_folder, storage_errors
 from .log import Log, tensorboard_writer
 from .machine import commit
-from .spec import Spec, build, load_data, make_optimizer, make_schedule
-from .training import REMEDY, train
+from .spec import Spec, build, load_data, make_optimizer, make_schedule, make_selection
+from .training import PARTS, REMEDY, train
 
 __all__ = ["Event", "Progress", "commits", "fit", "interruptible"]
 
@@ -43,7 +44,8 @@ class Event(NamedTuple):
 
     step: int
     """Steps done."""
-    steps: int
+    steps: int | None
+    """Steps to do; None where a budget of time decides."""
     loss: float
     score: float | None
     """The validation score at this step, if there was one."""
@@ -100,11 +102,12 @@ def fit(
     """
     folder = Path(folder)
     board = tensorboard_writer() if tensorboard and ranks.first else None
+    if ranks.size > 1 and (spec.train.seconds is not None or spec.train.selection is not None):
+        raise SpecError("[train] seconds and selection are for one process; expected neither with many")
     if ranks.send([spec.digest.encode()]) != [spec.digest.encode()]:
         raise SpecError("the processes of this run read different specs; give every machine the same file")
     data = load_data(spec, ranks=ranks)
-    episodes = spec.train.draw_from(data)
-    validation = spec.validation
+    episodes, validation = spec.train.draw_from(data), spec.validation
     trials = None if validation is None else validation.draw_from(data)
     learner = build(spec)  # a spec of which nothing can be made leaves no folder
     with _held(folder) if ranks.first else nullcontext():
@@ -112,13 +115,24 @@ def fit(
         if ranks.first:
             _sweep(folder)
         learner = (learner if begun is None else begun.learner).to(device)
-        optimizer = make_optimizer(spec, learner)
+        optimizer, schedule = make_optimizer(spec, learner), make_schedule(spec)
+        selection = make_selection(spec, data, learner)
+        budget, last = spec.train.seconds, sys.maxsize if spec.train.steps is None else spec.train.steps
         start, progress = 0, Progress()
         if begun is not None:
             begun.resume_optimizer(optimizer)
+            if selection is not None:
+                selection.restore(begun.selection or {})
             start, progress = begun.step, Progress(**begun.notes["progress"])
+
+        def spent() -> bool:
+            return budget is not None and progress.seconds >= budget
+
+        def factor(t: int) -> float:
+            return schedule(t if budget is None else min(int(PARTS * progress.seconds / budget), PARTS))
+
         patience = None if validation is None else validation.patience
-        ended = "finished" if start >= spec.train.steps else ""
+        ended = "finished" if start >= last or spent() else ""
         if not ended and patience is not None and progress.worse >= patience:
             ended = "patience"
         if ended:
@@ -134,18 +148,19 @@ def fit(
             if not ranks.first:
                 return
             notes = {"progress": progress.__dict__, "score": progress.score, "commits": history}
+            chosen = selection.state() if whole and selection is not None else None
             kept = optimizer if whole else None
-            save_checkpoint(folder / name, learner, spec, step=step, notes=notes, optimizer=kept)
+            save_checkpoint(folder / name, learner, spec, step=step, notes=notes, optimizer=kept, selection=chosen)
 
         with closing(Log(folder if ranks.first else None, start, board)) as log, _telling(folder):
             clock = saved = time.perf_counter()
             steps = train(
                 learner,
-                episodes,
+                episodes if selection is None else selection,
                 optimizer,
-                steps=spec.train.steps,
+                steps=last,
                 start=start,
-                schedule=make_schedule(spec),
+                schedule=factor,
                 clip=spec.train.clip,
                 accumulate=spec.train.accumulate,
                 precision=spec.train.precision,
@@ -157,8 +172,10 @@ def fit(
                 loss = float(step.loss)
                 if not math.isfinite(loss):  # an accelerator's
                     raise DataError(f"training: the loss is {loss} at step {step.t}; {REMEDY}")
+                if selection is not None:
+                    selection.learned(step.t)
                 progress = replace(progress, seconds=progress.seconds + time.perf_counter() - clock)
-                finished = done == spec.train.steps
+                finished = done == last or spent()
                 score = ci95 = None
                 if validation is not None and trials is not None and (finished or done % validation.every == 0):
                     result = evaluate(learner, trials, tasks=validation.tasks, ranks=ranks)

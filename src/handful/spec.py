@@ -9,16 +9,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, create_model, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, create_model
 from torch import nn
 
 from .data import DATASETS
@@ -30,39 +27,19 @@ from .distributed import ALONE, Ranks
 from .encoders import ENCODERS
 from .episode import EpisodeSource
 from .errors import DataError, SpecError, unknown_name
-from .files import storage_errors
 from .learner import Learner
 from .learners import LEARNERS
 from .ops.seeds import seed_of
-from .training import OPTIMIZERS, SCHEDULES, Schedule
+from .selection import SELECTIONS, Selection
+from .tables import Table, checked, read_table
+from .training import OPTIMIZERS, PARTS, SCHEDULES, Schedule
 
-__all__ = ["Part", "Spec", "Tasks", "Training", "Validation", "build", "load_data", "read_table"]
+__all__ = ["Part", "Spec", "Tasks", "Training", "Validation", "build", "load_data"]
 
-M = TypeVar("M", bound=BaseModel)
 Count = Annotated[int, Field(ge=1)]
 Counts = Count | tuple[Count, Count]
-LATER = {"query_balance": None, "label_noise": 0.0}
+LATER = {"query_balance": None, "label_noise": 0.0, "seconds": None, "selection": None}
 """Keys of tasks that came after the first runs, and their usual values: then they do not count in a digest."""
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, ser_json_inf_nan="constants"
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_boolean_as_a_number(cls, value: Any, field: ValidationInfo) -> Any:
-        hint = cls.model_fields[str(field.field_name)].annotation
-        table = isinstance(value, dict) and any(map(is_dataclass, [hint, *get_args(hint)]))
-        values = value if isinstance(value, list | tuple) else list(value.values()) if table else [value]
-        if any(isinstance(one, bool) for one in values) and not _takes_boolean(hint):
-            raise PydanticCustomError("boolean", "input should not be true or false")
-        return value
-
-
-def _takes_boolean(hint: Any) -> bool:
-    return hint in (bool, Any) or any(map(_takes_boolean, get_args(hint)))
 
 
 class Part(BaseModel):
@@ -77,7 +54,7 @@ class Part(BaseModel):
         return dict(self.model_extra or {})
 
 
-class Tasks(_Table):
+class Tasks(Table):
     """Which tasks: as the arguments of `Episodes`; all but shots, queries, batch and seed are for classes only."""
 
     split: str
@@ -100,8 +77,8 @@ class Tasks(_Table):
             if isinstance(data, ClassPool):
                 return Episodes(data.split(self.split), **options)
             only = ("ragged", "families", "query_balance", "label_noise")
-            if any(options.pop(name) for name in only):
-                raise SpecError("zero-shot tasks have no `ragged`, `families`, `query_balance` or `label_noise`: leave them out")
+            if any([options.pop(name) for name in only]):
+                raise SpecError(f"zero-shot tasks have no `{'`, `'.join(only)}`: leave them out")
             return ZeroShotEpisodes(data.split(self.split), **options)
         if any((self.ways, self.ragged, self.families, self.query_balance, self.label_noise)):
             names = "`ways`, `ragged`, `families`, `query_balance` or `label_noise`"
@@ -115,7 +92,10 @@ class Training(Tasks):
     """The tasks to learn from, and how."""
 
     split: str = "train"
-    steps: Count
+    steps: Count | None = None
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    """A budget of training time instead of a number of steps."""
+    selection: Part | None = None
     optimizer: Part = Part(name="adam")
     rate: Annotated[float, Field(gt=0)] = 1e-3
     schedule: Part = Part(name="constant")
@@ -136,7 +116,7 @@ class Validation(Tasks):
     seed: int = 1
 
 
-class Spec(_Table):
+class Spec(Table):
     """A training run."""
 
     learner: Part
@@ -157,8 +137,13 @@ class Spec(_Table):
         _options(_entry("learner", spec.learner, LEARNERS), spec.learner, "learner", skip=1)
         _options(_entry("encoder", spec.encoder, ENCODERS), spec.encoder, "encoder")
         _options(_entry("data set", spec.data, DATASETS).load, spec.data, "data")
+        if spec.train.seconds is None and spec.train.steps is None:
+            raise SpecError("spec: missing key 'train.steps' (or 'train.seconds', a budget of time)")
         make_schedule(spec)
         _optimizer(spec.train, [torch.zeros(1)])
+        if spec.train.selection is not None:
+            selection = _entry("selection of tasks", spec.train.selection, SELECTIONS)
+            _options(selection, spec.train.selection, "train.selection", skip=3)
         return spec
 
     @staticmethod
@@ -174,28 +159,10 @@ class Spec(_Table):
     def digest(self) -> str:
         """A short hash of everything in it: equal specs train equal weights."""
         table = self.table()
-        for name in {"train", "validation"} - {key for key, value in table.items() if value is None}:
-            table[name] = {key: v for key, v in table[name].items() if key not in LATER or v != LATER[key]}
+        for tasks in filter(None, (table["train"], table["validation"])):
+            for key in [key for key, usual in LATER.items() if key in tasks and tasks[key] == usual]:
+                del tasks[key]
         return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def read_table(path: str | Path) -> dict[str, Any]:
-    """The tables of a TOML or JSON file.
-
-    Raises:
-        SpecError: not TOML or JSON.
-        StorageError: not there, or not readable.
-    """
-    path = Path(path)
-    with storage_errors(path, "read"):
-        content = path.read_bytes()
-    try:
-        table = json.loads(content) if path.suffix == ".json" else tomllib.loads(content.decode())
-    except (ValueError, UnicodeDecodeError, RecursionError) as error:
-        raise SpecError(f"{path}: expected {'JSON' if path.suffix == '.json' else 'TOML'}: {error}") from error
-    if not isinstance(table, dict):
-        raise SpecError(f"{path}: expected tables, got {type(table).__name__}")
-    return table
 
 
 def build(spec: Spec) -> Learner:
@@ -249,38 +216,40 @@ def _optimizer(training: Training, parameters: list[torch.Tensor]) -> torch.opti
 
 
 def make_schedule(spec: Spec) -> Schedule:
-    """The learning-rate schedule of a spec."""
-    part = spec.train.schedule
+    """The learning-rate schedule of a spec: by steps, or by the `PARTS` parts of its budget of time.
+
+    Raises:
+        SpecError: both `steps` and `seconds`, or a schedule that counts steps with `seconds`.
+    """
+    part, training = spec.train.schedule, spec.train
+    if training.steps is not None and training.seconds is not None:
+        raise SpecError("[train] expected either `steps` or `seconds`, got both: leave one out")
+    if part.name == "step" and training.seconds is not None:
+        raise SpecError("[train] schedule 'step' counts steps; with a budget of seconds use cosine, linear or constant")
     schedule = _entry("schedule", part, SCHEDULES)
-    made: Schedule = schedule(spec.train.steps, **_options(schedule, part, "train.schedule", skip=1))
+    made: Schedule = schedule(training.steps or PARTS, **_options(schedule, part, "train.schedule", skip=1))
     return made
 
 
-def checked(model: type[M], table: Mapping[str, Any], where: str) -> M:
-    """A model from a table, with errors that say where, what, and what would be right."""
-    try:
-        return model.model_validate(dict(table))
-    except ValidationError as error:
-        lines = [_explained(model, problem) for problem in error.errors(include_url=False)]
-        raise SpecError(f"{where}: " + "; ".join(dict.fromkeys(lines))) from None
+def make_selection(spec: Spec, data: Any, learner: Learner) -> Selection | None:
+    """What chooses the training tasks of a spec; None where they are drawn uniformly.
 
-
-def _explained(model: type[BaseModel], problem: Any) -> str:
-    path = [str(part) for part in problem["loc"]]
-    if problem["type"] == "extra_forbidden":
-        table: Any = model
-        for part in path[:-1]:
-            annotation = table.model_fields[part].annotation if part in getattr(table, "model_fields", {}) else None
-            options = [annotation, *getattr(annotation, "__args__", ())]
-            table = next((a for a in options if isinstance(a, type) and issubclass(a, BaseModel)), table)
-        return str(unknown_name("key", ".".join(path), [".".join([*path[:-1], key]) for key in table.model_fields]))
-    if problem["type"] == "unexpected_keyword_argument":
-        hint = model.model_fields[path[0]].annotation
-        table = next(filter(is_dataclass, [hint, *get_args(hint)]))
-        return str(unknown_name("key", ".".join(path), [f"{path[0]}.{key.name}" for key in fields(table)]))
-    if problem["type"] == "missing":
-        return f"missing key {'.'.join(path)!r}"
-    return f"{'.'.join(path)}: {problem['msg'].lower()}, got {problem['input']!r}"
+    Raises:
+        SpecError: tasks of functions, or an option that the selection cannot have with these tasks.
+    """
+    training = spec.train
+    if training.selection is None:
+        return None
+    episodes = training.draw_from(data)
+    if not isinstance(episodes, Episodes) or training.accumulate > 1:
+        raise SpecError(
+            "[train.selection] chooses among classes, a batch a step: not for functions, nor accumulate > 1"
+        )
+    held_out = training.model_copy(update={"split": "val"}).draw_from(data) if "val" in data.splits else None
+    cls = _entry("selection of tasks", training.selection, SELECTIONS)
+    options = _options(cls, training.selection, "train.selection", skip=3)
+    selection: Selection = cls(episodes, held_out, learner, **options)
+    return selection
 
 
 def _entry(kind: str, part: Part, catalog: Mapping[str, Any]) -> Any:
@@ -303,4 +272,4 @@ def _arguments(target: Callable[..., Any], skip: int) -> type[BaseModel]:
     for name, parameter in list(inspect.signature(target).parameters.items())[skip:]:
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[name] = (hints.get(name, Any), default)
-    return create_model("Options", __base__=_Table, **fields)
+    return create_model("Options", __base__=Table, **fields)

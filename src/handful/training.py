@@ -26,7 +26,7 @@ from .learner import Learner
 from .ops.buffers import Buffers
 from .ops.seeds import seed_of
 
-__all__ = ["OPTIMIZERS", "REMEDY", "SCHEDULES", "Schedule", "Step", "train"]
+__all__ = ["OPTIMIZERS", "PARTS", "REMEDY", "SCHEDULES", "Schedule", "Step", "train"]
 
 REMEDY = "lower the learning rates or clip gradients"
 """What to do when training diverges."""
@@ -38,6 +38,9 @@ IDLE = (
 
 Schedule = Callable[[int], float]
 """From a step to a factor on the learning rate."""
+
+PARTS = 10_000
+"""Into how many parts a schedule takes a budget of time, in place of steps."""
 
 
 class Step(NamedTuple):

@@ -113,6 +113,7 @@ def light(*arguments: str) -> tuple[float, list[str], str]:
         (["--version"], f"handful {__version__}"),
         (["train", "absent.toml"], "absent.toml"),
         (["reproduce", "omniglot-mml-5w1s"], "did you mean 'omniglot-maml-5w1s'"),
+        (["compare", "omnigot"], "did you mean 'omniglot'"),
     ],
 )
 def test_answers_at_once(arguments: list[str], expected: str) -> None:
@@ -165,7 +166,7 @@ def test_arguments_are_checked_without_torch(arguments: list[str]) -> None:
 def test_help_names_every_command(call: Call) -> None:
     said = call("--help")
     assert said.code == 0
-    for command in ("demo", "train", "evaluate", "reproduce", "list", "data"):
+    for command in ("demo", "train", "evaluate", "reproduce", "compare", "list", "data"):
         assert f" {command} " in said.out
     assert call("-h").out == said.out
 
@@ -213,6 +214,14 @@ def test_what_a_learner_can_do(call: Call) -> None:
         "metric", False, True, False
     ]  # fmt: skip
     assert {"outputs", "inner_rate", "inner_steps"} <= set(rows["maml"]["options"])
+
+
+def test_every_learner_is_listed_as_it_is(call: Call) -> None:
+    """That these attributes are true of the learner is for the laws to say."""
+    rows = json.loads(call("list", "learners", "--json").out)
+    for row, (name, cls) in zip(rows, LEARNERS.items(), strict=True):
+        about = {"paper": cls.paper, "kind": cls.kind, "regression": cls.regression, "any_ways": cls.any_ways}
+        assert row == {"name": name, **about, "transductive": cls.uses_queries, "options": row["options"]}
 
 
 def test_options_that_are_listed_are_options(call: Call) -> None:
@@ -317,6 +326,39 @@ def test_reproduce(call: Call, tmp_path: Path) -> None:
     again = call("reproduce", "tiny.toml", "--json")
     assert again.code == 0
     assert json.loads(again.out)["value"] == written["value"]
+
+
+COMPARISON = """
+title = "Small"
+metric = "accuracy"
+control = "prototypical"
+data = { name = "digits" }
+encoder = { name = "mlp", shape = [1, 8, 8], hidden = [8] }
+train = { ways = 3, queries = 2 }
+[tests]
+"3-way" = { ways = 3, queries = 3, tasks = 10 }
+[entries.prototypical]
+title = "Prototypical network"
+learner = { name = "prototypical" }
+[entries.absent]
+title = "Absent"
+learner = { name = "of-tomorrow" }
+"""
+
+
+def test_compare(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(COMPARISON)
+    said = call("compare", "small.toml", "--minutes", 0.005, "--jobs", 2)
+    assert (said.code, said.out) == (0, "")
+    assert "no learner in this version for absent" in said.error
+    result = json.loads((tmp_path / "results/comparison/small/prototypical.json").read_text())
+    assert result["tests"]["3-way"]["tasks"] == 10
+    page = (tmp_path / "docs/comparison.md").read_text()
+    assert "| Prototypical network | " in page
+    (tmp_path / "docs/comparison.md").write_text(page.replace("# Every", "Words.\n\n# Every"))
+    assert call("compare", "small.toml", "--minutes", 0.005).code == 0  # at once
+    assert "Words." in (tmp_path / "docs/comparison.md").read_text()
+    assert "did you mean 'prototypical'" in call("compare", "small.toml", "--only", "prototypica").error
 
 
 def test_data_that_needs_no_files(call: Call) -> None:

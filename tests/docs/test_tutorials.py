@@ -17,6 +17,7 @@ from handful.data import DATASETS
 from handful.encoders import ENCODERS
 from handful.learners import LEARNERS
 from handful.reproduce import Published, Recipe, Trials
+from handful.selection import SELECTIONS
 from handful.spec import Spec, Tasks, Training, Validation, build
 from handful.training import SCHEDULES
 
@@ -90,6 +91,7 @@ def test_every_key_is_in_the_reference(model):
         *(("encoder", name, cls, 0) for name, cls in ENCODERS.items()),
         *(("data", name, entry.load, 0) for name, entry in DATASETS.items()),
         *(("schedule", name, schedule, 1) for name, schedule in SCHEDULES.items()),
+        *(("selection", name, cls, 3) for name, cls in SELECTIONS.items()),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

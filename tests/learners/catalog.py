@@ -8,10 +8,16 @@ from variants_gradient import GRADIENT
 from variants_memory import MEMORY
 from variants_metric import METRIC
 from variants_transductive import TRANSDUCTIVE
-
-VARIANTS: dict[str, list[Variant]] = {**METRIC, **GRADIENT, **CLOSED_FORM, **BASELINE, **TRANSDUCTIVE}
-VARIANTS: dict[str, list[Variant]] = {**METRIC, **GRADIENT, **MEMORY}
 from variants_zero_shot import ZERO_SHOT
 
-VARIANTS: dict[str, list[Variant]] = {**METRIC, **GRADIENT, **GENERATIVE, **ZERO_SHOT}
+VARIANTS: dict[str, list[Variant]] = {
+    **METRIC,
+    **GRADIENT,
+    **MEMORY,
+    **GENERATIVE,
+    **CLOSED_FORM,
+    **BASELINE,
+    **TRANSDUCTIVE,
+    **ZERO_SHOT,
+}
 ALL = [variant for variants in VARIANTS.values() for variant in variants]

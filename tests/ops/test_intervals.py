@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from handful.ops.intervals import Mean, mean_interval, paired_difference
+from handful.ops.intervals import Mean, mean_interval, median_interval, paired_difference
 
 
 @pytest.mark.parametrize("n", [2, 3, 30, 600])
@@ -57,3 +57,20 @@ def test_paired_is_the_interval_of_the_differences() -> None:
     assert paired.ci95 < mean_interval(a).ci95 / 5
     with pytest.raises(ValueError, match=r"same tasks, got \(200,\) and \(199,\)"):
         paired_difference(a, b[1:])
+
+
+def test_the_interval_of_a_median_holds_it_often_enough() -> None:
+    random = np.random.default_rng(0)
+    found = [median_interval(random.exponential(size=30)) for _ in range(2000)]
+    held = np.mean([low <= np.log(2) <= high for _, low, high in found])
+    assert 0.95 <= held <= 0.98  # order statistics hold 95.7% here
+
+
+def test_a_median_by_hand() -> None:
+    assert median_interval([6, 1, 2, 5, 3, 4]) == (3.5, 1, 6)  # 1 − 2/2⁶ = 97%
+    assert median_interval(range(1, 10)) == (5, 2, 8)  # 96.1%; 3 to 7 would be 82%
+    few = median_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert few.value == 3
+    assert np.isnan(few.low)
+    with pytest.raises(ValueError, match="at least one"):
+        median_interval([])

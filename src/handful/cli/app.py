@@ -119,6 +119,29 @@ def reproduce(
 
 
 @app.command()
+def compare(
+    plans: Annotated[
+        list[str] | None, typer.Argument(help="Comparisons, or TOML files like them; all of them by default.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0.001, help="Training time of each learner.")] = 5,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Learners at a time, one process and thread each.")] = 1,
+    only: Annotated[list[str] | None, typer.Option(help="Only this entry (again for more), and what it needs.")] = None,
+    to: Annotated[Path, typer.Option(help="Folder of the results, one file a learner.")] = Path("results/comparison"),
+    runs: Runs = Path("runs"),
+    document: Annotated[Path, typer.Option(help="The page whose tables are made anew.")] = Path("docs/comparison.md"),
+    device: Device = "cpu",
+) -> None:
+    """Train and test every learner alike, and write the tables. Goes on where it stopped."""
+    from ..comparison import plan_path
+
+    for name in plans or []:
+        plan_path(name)  # a wrong name is answered before anything heavy is imported
+    from .comparison import run_compare
+
+    run_compare(plans or [], minutes, jobs, only or [], to, runs, document, device)
+
+
+@app.command()
 def doctor(json: Json = False) -> None:
     """Look at this machine: what handful uses of it, and what would help."""
     from .doctor import run_doctor

@@ -13,7 +13,8 @@ from ..errors import SpecError
 from ..evaluation import Evaluation, compare, evaluate
 from ..files import write_file
 from ..ledger import percent
-from ..spec import Tasks, checked, load_data
+from ..spec import Tasks, load_data
+from ..tables import checked
 from .progress import console
 from .training import prepared
 

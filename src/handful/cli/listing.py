@@ -1,9 +1,10 @@
-"""`handful list` and `handful data add`."""
+"""`handful list` and `handful data add`; and the index of methods: python -m handful.cli.listing docs/methods."""
 
 from __future__ import annotations
 
 import inspect
 import json as json_module
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ from rich.table import Table
 from ..data import DATASETS
 from ..encoders import ENCODERS
 from ..errors import DataError, StorageError, unknown_name
+from ..files import write_file
 from ..learners import LEARNERS
+from ..ledger import between_marks
 from ..recipes import recipe_names
 from ..reproduce import load_recipe
 
-__all__ = ["run_add", "run_list"]
+__all__ = ["BEGIN", "END", "methods_page", "run_add", "run_list"]
+
+BEGIN, END = "<!-- learners: made by `make results`, do not edit -->", "<!-- end of learners -->"
 
 
 def run_list(what: str, json: bool) -> None:
@@ -107,3 +112,18 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(value) if isinstance(value, list) else "" if value is None else str(value)
+
+
+def methods_page(page: str, written: set[str]) -> str:
+    """The index of methods with its table made anew; `written` are the learners that have a page."""
+    lines = ["| learner | paper | kind | regression | any ways | all queries together |", "|---|---|---|---|---|---|"]
+    for row in _learners():
+        name = f"[{row['name']}]({row['name']}.md)" if row["name"] in written else row["name"]
+        flags = [_shown(row[key]) for key in ("regression", "any_ways", "transductive")]
+        lines.append(f"| {' | '.join([name, row['paper'], row['kind'].replace('_', ' '), *flags])} |")
+    return between_marks(page, BEGIN, END, "\n".join(lines))
+
+
+if __name__ == "__main__":
+    index = Path(sys.argv[1]) / "README.md"
+    write_file(index, methods_page(index.read_text(), {path.stem for path in index.parent.glob("*.md")}))

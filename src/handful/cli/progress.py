@@ -58,5 +58,6 @@ def describe(event: Event, folder: object) -> str:
     best = "" if event.best is None else f", best validation score {event.best:.4f}"
     why = {"finished": "finished", "patience": "stopped early: validation no longer improves"}
     if event.stopped == "interrupted":
-        return f"Stopped after step {event.step} of {event.steps}; go on with --resume. The run is in {folder}"
+        of = "" if event.steps is None else f" of {event.steps}"
+        return f"Stopped after step {event.step}{of}; go on with --resume. The run is in {folder}"
     return f"Training {why.get(event.stopped, 'ended')} after {event.step} steps, {event.seconds:.0f} s{best}: {folder}"

@@ -116,13 +116,14 @@ class Episodes:
         """All batches, without end."""
         return (self[t] for t in itertools.count())
 
-    def draw(self, t: int) -> Draw:
-        """The t-th batch of tasks as numbers."""
+    def draw(self, t: int, classes: Integers | None = None) -> Draw:
+        """The t-th batch of tasks as numbers; of these classes [B, N], if they are given, in the order of labels."""
         if t < 0:
             raise IndexError(f"episodes are numbered from 0, got {t}")
         random = generator("episodes", self.seed, t)
         ways, shots = (int(random.integers(low, high + 1)) for low, high in (self.ways, self.shots))
-        classes = self._classes(random, ways)  # [B, N]
+        classes = self.classes(random, ways) if classes is None else classes  # [B, N]
+        ways = classes.shape[1]
         most = 2 * shots - 1 if self.ragged else shots
         some = self.queries if self.query_balance is None else self._spare(ways, most)  # of a class, at most
         picks = _distinct(random, self._counts[classes], most + some)  # [B, N, most + some]
@@ -143,7 +144,8 @@ class Episodes:
         tensors = (*_shuffled(random, *support), *_shuffled(random, *query))
         return Draw(torch.from_numpy(classes), *(torch.from_numpy(array) for array in tensors))
 
-    def _classes(self, random: np.random.Generator, ways: int) -> Integers:
+    def classes(self, random: np.random.Generator, ways: int) -> Integers:
+        """Classes for a batch of tasks, uniform and in random order: [B, N]."""
         if self._members is None:
             return _distinct(random, np.full(self.batch, self.pool.classes), ways)
         table, sizes = self._members

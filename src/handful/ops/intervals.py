@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtrit
+from scipy.special import bdtr, stdtrit
 
-__all__ = ["Mean", "mean_interval", "paired_difference"]
+__all__ = ["Mean", "Median", "mean_interval", "median_interval", "paired_difference"]
 
 
 class Mean(NamedTuple):
@@ -20,6 +20,14 @@ class Mean(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.value:.4g} ± {self.ci95:.2g}"
+
+
+class Median(NamedTuple):
+    """A median and its 95% interval (NaN for fewer than six values, which are too few)."""
+
+    value: float
+    low: float
+    high: float
 
 
 def mean_interval(values: ArrayLike | Sequence[float]) -> Mean:
@@ -34,6 +42,20 @@ def mean_interval(values: ArrayLike | Sequence[float]) -> Mean:
     if x.size == 1:
         return Mean(float(x.mean()), float("nan"))
     return Mean(float(x.mean()), float(stdtrit(x.size - 1, 0.975) * x.std(ddof=1) / np.sqrt(x.size)))
+
+
+def median_interval(values: ArrayLike | Sequence[float]) -> Median:
+    """Median, and the two order statistics that hold the true one with at least 95%, whatever the distribution.
+
+    Raises:
+        ValueError: no values.
+    """
+    x = np.sort(np.asarray(values, dtype=np.float64).ravel())
+    if x.size == 0:
+        raise ValueError("median: expected at least one value")
+    below = int((bdtr(np.arange(x.size), x.size, 0.5) <= 0.025).sum())  # how many may be left out at each end, plus one
+    low, high = (float(x[below - 1]), float(x[-below])) if below else (float("nan"), float("nan"))
+    return Median(float(np.median(x)), low, high)
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike) -> Mean:
