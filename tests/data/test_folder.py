@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_later_loads_decode_nothing_unless_a_file_changed(
 ) -> None:
     top = paint(tmp_path / "own", "a/1.png", "b/2.png")
     first = folder(path=str(top), size=4)
-    monkeypatch.setattr("handful.data.folder.decode", None)
+    monkeypatch.setattr(sys.modules["handful.data.folder"], "decode", None)
     assert folder(path=str(top), size=4).digest == first.digest
     monkeypatch.undo()
     monkeypatch.setenv("HANDFUL_DATA", str(home))

@@ -40,6 +40,9 @@ def run_add(name: str, source: Path | None) -> None:
     if name not in DATASETS:
         raise unknown_name("data set", name, DATASETS)
     entry = DATASETS[name]
+    required = [p.name for p in inspect.signature(entry.load).parameters.values() if p.default is p.empty]
+    if required:
+        raise DataError(f"data set {name!r} is your own: say {', '.join(required)} in [data]; nothing is to be added")
     if source is not None and entry.add is None:
         raise DataError(f"data set {name!r} needs no files: it is there already")
     if source is not None and not source.exists():

@@ -6,11 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .check import check_data
+from .cifar import add_cifar100, cifar_fs, fc100
 from .digits import digits
 from .episodes import Draw, Episodes
+from .folder import folder
+from .foreign import dataset_pool
 from .functions import FunctionEpisodes, Line, Sinusoid
+from .mini_imagenet import add_mini_imagenet, mini_imagenet
 from .omniglot import add_omniglot, omniglot
+from .picture_sets import add_cub, add_faces, add_tiered_imagenet, cub, faces, tiered_imagenet
 from .pool import ClassPool, rotations, symmetries
+from .splitting import split_pool
+from .tables import arrays, columns_pool, table
 
 __all__ = [
     "DATASETS",
@@ -21,10 +29,23 @@ __all__ = [
     "FunctionEpisodes",
     "Line",
     "Sinusoid",
+    "arrays",
+    "check_data",
+    "cifar_fs",
+    "columns_pool",
+    "cub",
+    "dataset_pool",
     "digits",
+    "faces",
+    "fc100",
+    "folder",
+    "mini_imagenet",
     "omniglot",
     "rotations",
+    "split_pool",
     "symmetries",
+    "table",
+    "tiered_imagenet",
 ]
 
 
@@ -52,6 +73,51 @@ DATASETS: dict[str, DataSet] = {
         "1,797 handwritten digits 8×8, split by digit, times the symmetries of the square",
         "CC BY 4.0 (UCI), comes with scikit-learn",
         "https://archive.ics.uci.edu/dataset/80",
+    ),
+    "folder": DataSet(folder, "your own pictures: a folder of class folders", "yours", "docs/data/own.md"),
+    "table": DataSet(table, "your own texts or vectors: CSV, TSV, JSONL, Parquet", "yours", "docs/data/own.md"),
+    "arrays": DataSet(arrays, "your own arrays: an .npz file of examples and labels", "yours", "docs/data/own.md"),
+    "mini-imagenet": DataSet(
+        mini_imagenet,
+        "100 classes of ImageNet × 600, 84×84 color; 64, 16 and 20 classes",
+        "ImageNet's terms: non-commercial research",
+        "Vinyals et al. 2016, arXiv:1606.04080; split of Ravi & Larochelle 2017",
+        add_mini_imagenet,
+    ),
+    "tiered-imagenet": DataSet(
+        tiered_imagenet,
+        "608 classes of ImageNet, 779,165 pictures, 84×84 color; 351, 97 and 160 classes of different kinds",
+        "ImageNet's terms: non-commercial research",
+        "Ren et al. 2018, arXiv:1803.00676",
+        add_tiered_imagenet,
+    ),
+    "cifar-fs": DataSet(
+        cifar_fs,
+        "CIFAR-100's classes × 600, 32×32 color; 64, 16 and 20 classes",
+        "none stated: research use",
+        "Bertinetto et al. 2019, arXiv:1805.08136; https://www.cs.toronto.edu/~kriz/cifar.html",
+        add_cifar100,
+    ),
+    "fc100": DataSet(
+        fc100,
+        "CIFAR-100's classes × 600, 32×32 color; 60, 20 and 20 classes of different superclasses",
+        "none stated: research use",
+        "Oreshkin et al. 2018, arXiv:1805.10123; https://www.cs.toronto.edu/~kriz/cifar.html",
+        add_cifar100,
+    ),
+    "cub": DataSet(
+        cub,
+        "200 birds, 11,788 pictures, 84×84 color; 100, 50 and 50 classes",
+        "non-commercial research and education",
+        "Wah et al. 2011; https://www.vision.caltech.edu/datasets/cub_200_2011",
+        add_cub,
+    ),
+    "faces": DataSet(
+        faces,
+        "40 people × 10 photographs, 112×92 gray (ORL)",
+        "credit to AT&T Laboratories Cambridge",
+        "Samaria & Harter 1994; the Database of Faces",
+        add_faces,
     ),
     "sinusoid": DataSet(Sinusoid, "regression: A·sin(x − φ)", "none needed", "Finn et al. 2017, arXiv:1703.03400"),
     "line": DataSet(Line, "regression: a·x + b", "none needed", "Finn et al. 2018, arXiv:1806.02817"),

@@ -23,7 +23,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..errors import DataError, ShapeError, unknown_name
 from .download import progress
 
-__all__ = ["BROKEN", "FORMATS", "PIXELS", "SUFFIXES", "Fit", "Form", "decode", "in_parallel", "opened", "refuse_bombs"]
+__all__ = [
+    "BROKEN",
+    "FORMATS",
+    "PIXELS",
+    "SUFFIXES",
+    "Fit",
+    "Form",
+    "decode",
+    "formed",
+    "in_parallel",
+    "opened",
+    "refuse_bombs",
+]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -118,13 +130,16 @@ def opened(content: bytes, place: str) -> Iterator[Image.Image]:
 def decode(content: bytes, place: str, form: Form) -> np.ndarray:
     """[channels, height, width] uint8 of a picture's file; raises as `opened`."""
     with opened(content, place) as image:
-        size = form.width, form.height
-        if image.format in ("JPEG", "MPO"):  # decoded smaller, where several times as large as needed
-            image.draft(None, (4 * max(size), 4 * max(size)))
-        plain = _plain(ImageOps.exif_transpose(image), place, form.channels)
-        if plain.size != size:
-            plain = _fitted(plain, size, form.fit)
-        pixels = np.array(plain)
+        side = 4 * max(form.width, form.height)
+        image.draft(None, (side, side))  # a JPEG several times as large as needed is decoded smaller
+        return formed(image, place, form)
+
+
+def formed(image: Image.Image, place: str, form: Form) -> np.ndarray:
+    """[channels, height, width] uint8 of an open picture."""
+    size = form.width, form.height
+    plain = _plain(ImageOps.exif_transpose(image), place, form.channels)
+    pixels = np.array(plain if plain.size == size else _fitted(plain, size, form.fit))
     return pixels[None] if form.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 

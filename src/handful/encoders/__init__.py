@@ -7,8 +7,15 @@ from .identity import Identity
 from .mlp import MLP
 from .normalization import BatchNorm, shares_statistics
 from .resnet12 import ResNet12
+from .text_cnn import TextCNN
 
-__all__ = ["ENCODERS", "MLP", "BatchNorm", "Conv4", "Identity", "ResNet12", "shares_statistics"]
+__all__ = ["ENCODERS", "MLP", "BatchNorm", "Conv4", "Identity", "ResNet12", "TextCNN", "shares_statistics"]
 
-ENCODERS: dict[str, type[nn.Module]] = {"conv4": Conv4, "resnet12": ResNet12, "mlp": MLP, "identity": Identity}
+ENCODERS: dict[str, type[nn.Module]] = {
+    "conv4": Conv4,
+    "resnet12": ResNet12,
+    "mlp": MLP,
+    "text_cnn": TextCNN,
+    "identity": Identity,
+}
 """Every encoder by the name a spec gives it. Keyword arguments of the class are its configuration."""
