@@ -40,7 +40,8 @@ def run_add(name: str, source: Path | None) -> None:
     if name not in DATASETS:
         raise unknown_name("data set", name, DATASETS)
     entry = DATASETS[name]
-    required = [p.name for p in inspect.signature(entry.load).parameters.values() if p.default is p.empty]
+    options = inspect.signature(entry.load).parameters
+    required = [name for name, option in options.items() if option.default is option.empty]
     if required:
         raise DataError(f"data set {name!r} is your own: say {', '.join(required)} in [data]; nothing is to be added")
     if source is not None and entry.add is None:
@@ -49,7 +50,7 @@ def run_add(name: str, source: Path | None) -> None:
         raise StorageError(f"{source}: no such file or folder; expected the published archives, or what is in them")
     if source is not None and entry.add is not None:
         entry.add(source)
-    entry.load()
+    entry.load(**({"reading": "words"} if "reading" in options else {}))  # vectors are made when they are needed
     Console(stderr=True).print(f"[green]{name} is ready.[/green] Licence: {entry.licence}. Source: {entry.source}")
 
 

@@ -13,10 +13,21 @@ from .episodes import Draw, Episodes
 from .folder import folder
 from .foreign import dataset_pool
 from .functions import FunctionEpisodes, Line, Sinusoid
+from .intents import (
+    add_banking77,
+    add_clinc150,
+    add_huffpost,
+    add_hwu64,
+    banking77,
+    clinc150,
+    huffpost,
+    hwu64,
+)
 from .mini_imagenet import add_mini_imagenet, mini_imagenet
 from .omniglot import add_omniglot, omniglot
 from .picture_sets import add_cub, add_faces, add_tiered_imagenet, cub, faces, tiered_imagenet
 from .pool import ClassPool, rotations, symmetries
+from .relations import add_fewrel, fewrel
 from .splitting import split_pool
 from .tables import arrays, columns_pool, table
 
@@ -30,15 +41,20 @@ __all__ = [
     "Line",
     "Sinusoid",
     "arrays",
+    "banking77",
     "check_data",
     "cifar_fs",
+    "clinc150",
     "columns_pool",
     "cub",
     "dataset_pool",
     "digits",
     "faces",
     "fc100",
+    "fewrel",
     "folder",
+    "huffpost",
+    "hwu64",
     "mini_imagenet",
     "omniglot",
     "rotations",
@@ -118,6 +134,41 @@ DATASETS: dict[str, DataSet] = {
         "credit to AT&T Laboratories Cambridge",
         "Samaria & Harter 1994; the Database of Faces",
         add_faces,
+    ),
+    "fewrel": DataSet(
+        fewrel,
+        "relations of two entities in a sentence: 16 × 700 of Wikipedia; also of PubMed, NYT, SemEval",
+        "MIT (THUNLP)",
+        "Han et al. 2018, Gao et al. 2019; https://github.com/thunlp/FewRel, folder data",
+        add_fewrel,
+    ),
+    "clinc150": DataSet(
+        clinc150,
+        "150 intents × 150 questions to an assistant, and 1,200 out of scope",
+        "CC BY 3.0",
+        "Larson et al. 2019; https://github.com/clinc/oos-eval",
+        add_clinc150,
+    ),
+    "banking77": DataSet(
+        banking77,
+        "77 intents, 13,083 questions to a bank",
+        "CC BY 4.0",
+        "Casanueva et al. 2020; https://github.com/PolyAI-LDN/task-specific-datasets",
+        add_banking77,
+    ),
+    "hwu64": DataSet(
+        hwu64,
+        "64 intents, 11,036 commands to a home robot",
+        "CC BY 4.0",
+        "Liu et al. 2019; HWU64_full.jsonl of https://github.com/tdopierre/ProtAugment",
+        add_hwu64,
+    ),
+    "huffpost": DataSet(
+        huffpost,
+        "41 sections of news × 900 headlines; 20, 5 and 16 sections",
+        "none stated: research use",
+        "Misra 2022; huffpost.json of https://github.com/ws-jiang/MetaPrompter_public",
+        add_huffpost,
     ),
     "sinusoid": DataSet(Sinusoid, "regression: A·sin(x − φ)", "none needed", "Finn et al. 2017, arXiv:1703.03400"),
     "line": DataSet(Line, "regression: a·x + b", "none needed", "Finn et al. 2018, arXiv:1806.02817"),

@@ -22,7 +22,7 @@ from .cache import cached_pool
 from .download import progress
 from .pool import ClassPool
 
-__all__ = ["VOCABULARY", "Reading", "check_texts", "text_pool", "word_numbers", "words_of"]
+__all__ = ["VOCABULARY", "Reading", "check_texts", "grouped", "text_pool", "word_numbers", "words_of"]
 
 Reading = Literal["vectors", "words"]
 """What becomes of a text: [F] features of a sentence encoder, or [length] numbers of words."""
@@ -94,19 +94,19 @@ def text_pool(
     """
     checked = check_texts(texts, what)
     if reading == "words":
-        return _grouped(word_numbers([words_of(text) for text in checked], length), labels)
+        return grouped(word_numbers([words_of(text) for text in checked], length), labels)
     if reading != "vectors":
         raise unknown_name("reading of texts", reading, ("vectors", "words"))
     digest = hashlib.sha256(json.dumps([model, checked, list(labels)]).encode()).hexdigest()
 
     def make() -> ClassPool:
         with progress(f"embedding {what}", len(checked)) as advance:
-            return _grouped(sentence_vectors(checked, model=model, advance=advance), labels)
+            return grouped(sentence_vectors(checked, model=model, advance=advance), labels)
 
     return cached_pool(f"texts-{digest[:16]}", {"sha256": digest, "model": model}, make)
 
 
-def _grouped(x: Tensor, labels: Sequence[str]) -> ClassPool:
+def grouped(x: Tensor, labels: Sequence[str]) -> ClassPool:
     """As `ClassPool.from_labels`, but integers stay integers."""
     if len(x) == 0:
         raise DataError("texts: expected at least one, got none")
