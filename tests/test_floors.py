@@ -30,6 +30,7 @@ FLOORS = {
     "data": 5,
     "training": 6,
     "evaluation": 6,
+    "verification": 6,
     "log": 7,
     "spec": 7,
     "checkpoint": 7,

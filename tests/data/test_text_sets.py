@@ -104,11 +104,12 @@ def test_hwu64_and_huffpost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     add(tmp_path / "hwu", "hwu64", [INTENTS.HWU64], [content])
     assert hwu64(reading="words").names == ("a/x", "a/y", "a/z")
     news = use(monkeypatch, "HUFFPOST", "\n".join(json.dumps({"raw": f"n {i}", "label": i}) for i in range(41)))
-    words = use(monkeypatch, "HUFFPOST_WORDS", "\n".join(f"{index}\tSECTION {index}" for index in range(41)))
+    words = use(monkeypatch, "HUFFPOST_WORDS", "\n".join(f"{n}\tSECTION {min(n, 39)}" for n in range(41)))
     add(tmp_path / "huff", "huffpost", [INTENTS.HUFFPOST, INTENTS.HUFFPOST_WORDS], [news, words])
     pool = huffpost(reading="words")
     assert {part: len(members) for part, members in pool.splits.items()} == {"train": 20, "val": 5, "test": 16}
     assert pool.split("val").names == tuple(f"SECTION {index}" for index in range(5))
+    assert pool.split("test").names[-2:] == ("SECTION 39 39", "SECTION 39 40")
 
 
 # Relations

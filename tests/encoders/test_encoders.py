@@ -20,6 +20,14 @@ SMALL: dict[str, Callable[..., tuple[nn.Module, tuple[int, ...]]]] = {
         (2, 17, 20),
     ),
     "mlp": lambda **options: (ENCODERS["mlp"](shape=(3, 2), hidden=(8, 16), **options), (3, 2)),
+    "resnet18": lambda **options: (
+        ENCODERS["resnet18"](shape=(2, 17, 20), widths=(8, 8, 8, 16), stem="small", **options),
+        (2, 17, 20),
+    ),
+    "siamese": lambda **options: (
+        ENCODERS["siamese"](shape=(1, 65, 66), widths=(2, 2, 2, 4), features=8),
+        (1, 65, 66),
+    ),
     "text_cnn": lambda **options: (ENCODERS["text_cnn"](shape=(3, 9), filters=8), (3, 9)),
     "identity": lambda **options: (ENCODERS["identity"](shape=(3, 2)), (3, 2)),
 }

@@ -125,7 +125,8 @@ def huffpost(*, reading: Reading = "vectors", model: str = "minilm", length: int
     """
     paths = raw_files("huffpost", [HUFFPOST, HUFFPOST_WORDS], "huffpost")
     words = [line.split("\t") for line in paths[HUFFPOST_WORDS.name].read_text(encoding="utf-8").splitlines()]
-    names = {int(number): name for number, name in words}
+    often = Counter(name for _, name in words)  # two sections are both called WORLD POST
+    names = {int(number): f"{name} {number}" if often[name] > 1 else name for number, name in words}
     lines = [json.loads(line) for line in paths[HUFFPOST.name].read_text(encoding="utf-8").splitlines()]
     rows = [[row["raw"], names[row["label"]]] for row in lines]
     spans = {"train": range(5, 25), "val": range(5), "test": range(25, 41)}

@@ -7,13 +7,28 @@ from .identity import Identity
 from .mlp import MLP
 from .normalization import BatchNorm, shares_statistics
 from .resnet12 import ResNet12
+from .resnet18 import ResNet18
+from .siamese import SiameseNet
 from .text_cnn import TextCNN
 
-__all__ = ["ENCODERS", "MLP", "BatchNorm", "Conv4", "Identity", "ResNet12", "TextCNN", "shares_statistics"]
+__all__ = [
+    "ENCODERS",
+    "MLP",
+    "BatchNorm",
+    "Conv4",
+    "Identity",
+    "ResNet12",
+    "ResNet18",
+    "SiameseNet",
+    "TextCNN",
+    "shares_statistics",
+]
 
 ENCODERS: dict[str, type[nn.Module]] = {
     "conv4": Conv4,
     "resnet12": ResNet12,
+    "resnet18": ResNet18,
+    "siamese": SiameseNet,
     "mlp": MLP,
     "text_cnn": TextCNN,
     "identity": Identity,

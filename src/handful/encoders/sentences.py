@@ -51,7 +51,9 @@ def _loaded(model: str) -> Any:
     if missing:
         raise MissingExtraError(f"text as vectors needs {', '.join(missing)}: pip install 'handful[text]'")
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would run over ours
     place = model
     if package is not None:
         spec = find_spec(package)
