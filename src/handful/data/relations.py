@@ -78,14 +78,19 @@ def fewrel(
     domains = list(dict.fromkeys(["wiki", test]))
     paths = raw_files("fewrel", [FILES[name] for name in (*domains, "names")], "fewrel")
     titles = json.loads(paths["pid2name.json"].read_bytes())
-    rows, labels = [], []
+    pools = []
     for domain in domains:
+        rows, labels = [], []
         for relation, instances in json.loads(paths[FILES[domain].name].read_bytes()).items():
             name = f"{relation} {titles[relation][0]}" if relation in titles else relation
-            name = name if domain == "wiki" else f"{domain}: {name}"
             rows += instances
-            labels += [name] * len(instances)
-    pool = _read(rows, labels, reading, model, length)
+            labels += [name if domain == "wiki" else f"{domain}: {name}"] * len(instances)
+        pools.append(_read(rows, labels, reading, model, length))
+    pool = ClassPool.grouped(
+        torch.cat([part.examples for part in pools]),
+        torch.cat([part.counts for part in pools]).tolist(),
+        [name for part in pools for name in part.names],
+    )
     if test == "wiki":
         return split_pool(pool, HALVES if split is None else split, seed=split_seed)
     if split is not None:
