@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .augmentation import Augmentation, Augmented
 from .check import check_data
 from .cifar import add_cifar100, cifar_fs, fc100
 from .digits import digits
@@ -33,6 +34,8 @@ from .tables import arrays, columns_pool, table
 
 __all__ = [
     "DATASETS",
+    "Augmentation",
+    "Augmented",
     "ClassPool",
     "DataSet",
     "Draw",
