@@ -36,6 +36,7 @@ FLOORS = {
     "training": 6,
     "evaluation": 6,
     "selection": 6,
+    "verification": 6,
     "log": 7,
     "spec": 7,
     "checkpoint": 7,

@@ -171,3 +171,18 @@ def add(
     from .listing import run_add
 
     run_add(name, source)
+
+
+@data_app.command("check")
+def check(
+    path: Annotated[
+        Path, typer.Argument(help="A folder of class folders of pictures, or a CSV, TSV, JSONL, Parquet file.")
+    ],
+    label: Annotated[str, typer.Option(help="Column of a table that holds the classes.")] = "label",
+    text: Annotated[str | None, typer.Option(help="Column that holds texts; 'text' if there is one.")] = None,
+    json: Json = False,
+) -> None:
+    """Look through your own data: counts, duplicates, broken files, and what it is good for. Changes nothing."""
+    from .checking import run_check
+
+    run_check(path, label, text, json)

@@ -27,7 +27,8 @@ class ClassPool:
         starts, counts: [C] where each class begins in `examples`, and how many it has.
         names: C class names.
         families: [C] classes that are variants of one original (a character and its rotations) share a number.
-        splits: class numbers by split name. No class, and no family, is in two splits.
+        splits: class numbers by split name. No class, and no family, is in two splits, but for the parts of classes
+            whose examples were divided (`split_pool`, `within`).
     """
 
     examples: Tensor
