@@ -42,7 +42,13 @@ FLOORS = {
     "cli": 10,
     "__main__": 11,
 }
-SAME_FLOOR = {("gradient_learner", "learner"), ("files", "errors"), ("recipes", "errors"), ("checkpoint", "spec")}
+SAME_FLOOR = {
+    ("gradient_learner", "learner"),
+    ("files", "errors"),
+    ("recipes", "errors"),
+    ("checkpoint", "spec"),
+    ("estimator", "recognizer"),
+}
 """The only imports between two modules of one floor."""
 
 

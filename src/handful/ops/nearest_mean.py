@@ -74,7 +74,7 @@ def fit_nearest_mean(x: Floats, y: Integers, ways: int, metric: Metric, weight: 
     size = np.bincount(y, w, ways).astype(kind)
     if metric == "cosine":
         center = np.zeros(x.shape[1], kind)
-        x = x / np.linalg.norm(x, axis=1, keepdims=True)
+        x = _unit(x)
     else:
         center = np.average(x, 0, w).astype(kind)  # moves nothing but rounding errors
         x = x - center
@@ -252,7 +252,12 @@ def _own_without(state: NearestMean, w: Floats) -> Floats:
 
 def _prepared(state: NearestMean, z: Floats) -> Floats:
     z = np.asarray(z, state.x.dtype)
-    return z / np.linalg.norm(z, axis=1, keepdims=True) if state.metric == "cosine" else z - state.center
+    return _unit(z) if state.metric == "cosine" else z - state.center
+
+
+def _unit(x: Floats) -> Floats:
+    found: Floats = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(x.dtype).tiny)
+    return found
 
 
 def _to_means(state: NearestMean, z: Floats, classes: Integers | slice = slice(None)) -> Floats:

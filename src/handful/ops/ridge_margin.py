@@ -25,20 +25,22 @@ Integers = NDArray[np.int64]
 
 
 class RidgeMargin(NamedTuple):
-    """What n examples of K classes taught; r is the rank of their matrix X = U S Vᵀ."""
+    """What n examples of K classes taught; r is the rank of their matrix, whose right singular vectors are V."""
 
     strength: float
     y: Integers  # [n]
     size: Floats  # [K], sum of weights
-    u: Floats  # [n, r]
-    s: Floats  # [r]
     v: Floats  # [F + 1, r]
+    inside: Floats  # [n, r], the examples times V
+    shrink: Floats  # [r], 1 / (s² + λ)
     w: Floats  # [F + 1, K]
     answers: Floats  # [n, K], of the fit that has seen all
     leverage: Floats  # [n]
 
 
-def fit_ridge_margin(x: Floats, y: Integers, ways: int, strength: float = 1.0) -> RidgeMargin:
+def fit_ridge_margin(
+    x: Floats, y: Integers, ways: int, strength: float = 1.0, weight: Floats | None = None
+) -> RidgeMargin:
     """The fit, by one singular value decomposition.
 
     Args:
@@ -46,16 +48,19 @@ def fit_ridge_margin(x: Floats, y: Integers, ways: int, strength: float = 1.0) -
         y: [n] in [0, ways), every class at least once.
         ways: K.
         strength: λ > 0.
+        weight: [n] above zero, as if an example were there so often; `ridge_ranks` needs None.
     """
     y = np.asarray(y, np.int64)
     design = _design(np.asarray(x, np.float32 if x.dtype == np.float32 else np.float64))
-    u, s, vt = np.linalg.svd(design, full_matrices=False)
-    shrunk = s / (s * s + strength)
+    root = np.sqrt(np.ones(len(y)) if weight is None else weight).astype(design.dtype)
+    u, s, vt = np.linalg.svd(design * root[:, None], full_matrices=False)
     sums = np.zeros((ways, len(s)), design.dtype)
-    np.add.at(sums, y, u)  # Yᵀ U
-    w = (vt.T * shrunk) @ sums.T
-    size = np.bincount(y, minlength=ways).astype(design.dtype)
-    return RidgeMargin(strength, y, size, u, s, vt.T, w, design @ w, (u * u) @ (s * shrunk))
+    np.add.at(sums, y, u * root[:, None])  # Yᵀ U
+    shrink = 1 / (s * s + strength)
+    w = (vt.T * (s * shrink)) @ sums.T
+    inside = design @ vt.T
+    size = np.bincount(y, None if weight is None else weight, ways).astype(design.dtype)
+    return RidgeMargin(strength, y, size, vt.T, inside, shrink, w, design @ w, (inside * inside) @ shrink)
 
 
 def ridge_answers(state: RidgeMargin, z: Floats) -> Floats:
@@ -64,21 +69,22 @@ def ridge_answers(state: RidgeMargin, z: Floats) -> Floats:
     return found
 
 
-def ridge_leave_one_out(state: RidgeMargin) -> Floats:
-    """The answers for each example of the ridge that has not seen it: [n, K]."""
+def ridge_leave_one_out(state: RidgeMargin, weight: Floats | None = None) -> Floats:
+    """The answers for each example of the ridge that has not seen it (or one of its copies): [n, K]."""
     rows = np.arange(len(state.y))
+    left = state.leverage if weight is None else state.leverage * np.minimum(weight, 1)
     found: Floats = state.answers.copy()
-    found[rows, state.y] -= state.leverage
-    return found / (1 - state.leverage[:, None])
+    found[rows, state.y] -= left
+    return found / (1 - left[:, None])
 
 
 def ridge_ranks(state: RidgeMargin, z: Floats, *, strictly: bool = False) -> Ranks:
     """As `mean_ranks`: for each new example and class, how many examples are at least as strange."""
     z = _design(np.asarray(z, state.w.dtype))
-    within = z @ state.v  # [Q, r]
-    k = (within * (state.s / (state.s**2 + state.strength))) @ state.u.T  # [Q, n]
-    outside = np.maximum((z * z).sum(1) - (within * within).sum(1), 0)
-    q = (within**2) @ (1 / (state.s**2 + state.strength)) + outside / state.strength  # [Q]
+    inside = z @ state.v  # [Q, r]
+    k = (inside * state.shrink) @ state.inside.T  # [Q, n]
+    outside = np.maximum((z * z).sum(1) - (inside * inside).sum(1), 0)
+    q = (inside * inside) @ state.shrink + outside / state.strength  # [Q]
     answers = z @ state.w
     each = [_ranks(state, *one, strictly) for one in zip(k, q, answers, strict=True)]
     ways = len(state.size)
@@ -125,5 +131,5 @@ def _greatest_other(f: Floats) -> Floats:
 
 
 def _design(x: Floats) -> Floats:
-    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(x.dtype).tiny)
     return np.concatenate([unit, np.ones((len(x), 1), x.dtype)], 1)

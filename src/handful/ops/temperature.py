@@ -64,7 +64,7 @@ def calibrate(
     hit = p.argmax(1) == y
     loss = -float(w @ np.log(np.maximum(p[rows, y], np.finfo(np.float64).tiny)))
     return Calibration(
-        float(np.exp(-inverse)), n, float(w @ hit), loss, calibration_error(p.max(1), hit, weight=weight)
+        float(np.exp(-inverse)), n, min(1.0, float(w @ hit)), loss, calibration_error(p.max(1), hit, weight=weight)
     )
 
 
