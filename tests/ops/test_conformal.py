@@ -187,6 +187,7 @@ def test_classes_with_enough_examples_have_promises_of_their_own() -> None:
     sizes = np.array([9, 8, 9, 9])
     assert candidates(p, sizes, 0.1).tolist() == [[True, False, False, True]]
     assert candidates(p, sizes, 0.1, each_class=False).tolist() == [[False, False, False, True]]
+    assert candidates(p, sizes + 1, 0.1).tolist() == [[True, True, False, False]]  # each by itself
 
 
 @pytest.mark.parametrize(("epsilon", "needed"), [(0.2, 4), (0.1, 9), (0.05, 19), (0.01, 99), (0.3, 3), (0.5, 1)])

@@ -71,9 +71,10 @@ def candidates(p: PValues, sizes: NDArray[np.integer], epsilon: float, *, each_c
     """Which classes stay in: [Q, K].
 
     A class stays in if its p-value among all examples is above ε: the true class is then missing at most ε of the
-    time, over all that is asked. With `each_class`, a class that has enough examples for a promise of its own also
-    stays in if its p-value among its own examples is above ε: so it is missing at most ε of the times that it is the
-    true one, too. A set that only grows keeps the first promise.
+    time, over all that is asked. With `each_class`, classes that have enough examples get promises of their own. Where
+    all have, each is judged among its own examples, from which the promise over all follows. Where only some have,
+    these also stay in if their p-value among their own examples is above ε: a set that only grows keeps the promise
+    over all.
 
     Args:
         p: the p-values.
@@ -81,10 +82,11 @@ def candidates(p: PValues, sizes: NDArray[np.integer], epsilon: float, *, each_c
         epsilon: ε, in (0, 1).
         each_class: whether classes get promises of their own.
     """
-    stays = p.overall > epsilon + ROUNDING
-    if each_class:
-        stays |= (p.own > epsilon + ROUNDING) & (np.asarray(sizes) >= examples_needed(epsilon))
-    return stays
+    overall, own = p.overall > epsilon + ROUNDING, p.own > epsilon + ROUNDING
+    if not each_class:
+        return overall
+    enough = np.asarray(sizes) >= examples_needed(epsilon)
+    return own if enough.all() else overall | (own & enough)
 
 
 def refusals_are_too_many(refused: int, asked: int, epsilon: float, *, chance: float = 1e-3) -> bool:

@@ -49,6 +49,8 @@ class NearestMean(NamedTuple):
     own: Floats  # [n], the same with the mean made without the example; infinite if alone
     near: Floats  # [n, T], distances to the nearest other classes, ascending
     near_class: Integers  # [n, T]
+    score: Floats  # [n], before anything is added
+    order: Floats  # [n], the scores sorted
 
 
 class Ranks(NamedTuple):
@@ -81,10 +83,8 @@ def fit_nearest_mean(x: Floats, y: Integers, ways: int, metric: Metric, weight: 
     sums = _class_sums(x * w[:, None], y, ways)
     length = np.linalg.norm(sums, axis=1)
     means = sums / (np.maximum(length, np.finfo(kind).tiny) if metric == "cosine" else size)[:, None]
-    nothing = np.empty(0, kind)
-    state = NearestMean(
-        metric, center, x, y, size, means, length, _squares(x), nothing, nothing, nothing[:, None], y[:, None]
-    )
+    no = np.empty(0, kind)
+    state = NearestMean(metric, center, x, y, size, means, length, _squares(x), no, no, no[:, None], y[:, None], no, no)
     kept = min(NEIGHBORS, ways - 1)
     to_own = np.empty(len(x), kind)
     near, near_class = np.empty((len(x), kept), kind), np.empty((len(x), kept), np.int64)
@@ -101,7 +101,11 @@ def fit_nearest_mean(x: Floats, y: Integers, ways: int, metric: Metric, weight: 
             near[rows] = np.take_along_axis(taken, order, 1)
             near_class[rows] = np.take_along_axis(near_class[rows], order, 1)
     state = state._replace(to_own=to_own, near=near, near_class=near_class)
-    return state._replace(own=_own_without(state, w))
+    state = state._replace(own=_own_without(state, w))
+    other = _nearest_other(state)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        score = np.where(other > 0, state.own / other, np.inf)
+    return state._replace(score=score, order=np.sort(score))
 
 
 def distances(state: NearestMean, z: Floats) -> Floats:
@@ -133,26 +137,20 @@ def mean_ranks(state: NearestMean, z: Floats, *, strictly: bool = False) -> Rank
     """
     z = _prepared(state, z)
     counted, own_counted = np.empty((len(z), len(state.size)), np.int64), np.empty((len(z), len(state.size)), np.int64)
-    other = _nearest_other(state)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        base = np.where(other > 0, state.own / other, np.inf)
-    search = np.sort(base)
     step = max(1, CHUNK // len(state.x))
     for start in range(0, len(z), step):
         part = z[start : start + step]
         to_examples = _between(state, part, _squares(part), state.x, state.squares)
         for index, (e, f) in enumerate(zip(to_examples, _to_means(state, part), strict=True), start):
-            counted[index], own_counted[index] = _ranks(state, base, search, e, f, strictly)
+            counted[index], own_counted[index] = _ranks(state, e, f, strictly)
     return Ranks(counted, own_counted)
 
 
-def _ranks(
-    state: NearestMean, base: Floats, search: Floats, e: Floats, f: Floats, strictly: bool
-) -> tuple[Integers, Integers]:
-    ways, y, near = len(state.size), state.y, state.near_class
+def _ranks(state: NearestMean, e: Floats, f: Floats, strictly: bool) -> tuple[Integers, Integers]:
+    ways, y, near, base = len(state.size), state.y, state.near_class, state.score
     rounding = 256 * np.finfo(f.dtype).eps * max(float(e.max()), float(f.max()), 1e-12)
     bar = (f + (rounding if strictly else -rounding)) / np.maximum(_least_other(f), rounding * ENDLESS)  # [K]
-    count = len(y) - np.searchsorted(search, bar)  # as if no score but the new one's depended on the class
+    count = len(y) - np.searchsorted(state.order, bar)  # as if no score but the new one's depended on the class
     now = _own_after(state, e, f) >= bar[y] * _nearest_other(state)  # its own class: the mean moves toward the new one
     own = np.bincount(y[now], minlength=ways)
     count += own - np.bincount(y[base >= bar[y]], minlength=ways)
@@ -167,7 +165,7 @@ def _ranks(
     now, was = state.own[:, None] >= bars * after, base[:, None] >= bars
     count += np.bincount(near[now & ~was], minlength=ways) - np.bincount(near[was & ~now], minlength=ways)
     if near.shape[1] < ways - 1:
-        count += _count_far(state, base, bar, e, moved)
+        count += _count_far(state, bar, e, moved)
     return count, own
 
 
@@ -179,7 +177,7 @@ class _Moved(NamedTuple):
     shift: Floats
 
 
-def _count_far(state: NearestMean, base: Floats, bar: Floats, e: Floats, moved: _Moved) -> Integers:
+def _count_far(state: NearestMean, bar: Floats, e: Floats, moved: _Moved) -> Integers:
     """For each class, the examples that do not count yet and to which its mean, by moving, comes nearer than theirs.
 
     Only classes beyond an example's nearest ones: their distance is at least that of the last of those.
@@ -198,7 +196,7 @@ def _count_far(state: NearestMean, base: Floats, bar: Floats, e: Floats, moved: 
                 at = rows[first : first + 16 * BLOCK]
                 after = _to_means(state, state.x[at], classes) * moved.factor[classes]
                 after += moved.share[classes] * e[at, None] + moved.shift[classes]
-                more = (state.own[at, None] >= bar[classes] * after) & (base[at, None] < bar[classes])
+                more = (state.own[at, None] >= bar[classes] * after) & (state.score[at, None] < bar[classes])
                 row, column = np.nonzero(more)
                 beyond = (state.near_class[at[row]] != classes[column, None]).all(1)
                 beyond &= state.y[at[row]] != classes[column]

@@ -22,6 +22,7 @@ class Learned(NamedTuple):
     snapshot: Snapshot
     names: tuple[str, ...]
     sizes: NDArray[np.int64]
+    counts: dict[str, int]  # the same by name
     head: Head
     calibration: Calibration
     squares: NDArray[np.float32]
@@ -34,7 +35,9 @@ def learn(snapshot: Snapshot, head_name: str) -> Learned:
     y = np.array([number[one.label] for one in snapshot.examples], np.int64)
     x = snapshot.vectors
     head, calibration = fit_head(head_name, x, y, len(names))
-    return Learned(snapshot, names, np.bincount(y), head, calibration, np.einsum("if,if->i", x, x))
+    sizes = np.bincount(y)
+    counts = dict(zip(names, sizes.tolist(), strict=True))
+    return Learned(snapshot, names, sizes, counts, head, calibration, np.einsum("if,if->i", x, x))
 
 
 def to_add_next(learned: Learned, head: NearestMean) -> str:

@@ -119,8 +119,8 @@ class Recognizer:
         z = self._vectors(items)
         p = probabilities(strangeness(learned.head, z), learned.calibration.temperature)
         stays = candidates(p_values(learned.head, z), learned.sizes, e)
-        nearest = self._nearest(learned, z)
-        answers = [self._answer(learned, *one, e) for one in zip(items, p, stays, nearest, strict=True)]
+        nearest, holds = self._nearest(learned, z), promise(learned.counts, e)
+        answers = [self._answer(learned, *one, e, holds) for one in zip(items, p, stays, nearest, strict=True)]
         refused = sum(answer.unknown for answer in answers)
         if refusals_are_too_many(refused, len(answers), e):
             warnings.warn(
@@ -171,8 +171,7 @@ class Recognizer:
         """What it can and cannot promise, likely mistakes in the examples, and what to add next."""
         e = _checked_epsilon(self.epsilon if epsilon is None else epsilon)
         learned, settings = self._current(), self.collection.settings
-        sizes = dict(zip(learned.names, learned.sizes.tolist(), strict=True))
-        head = learned.head
+        sizes, head = learned.counts, learned.head
         if not isinstance(head, NearestMean):
             head = fit_nearest_mean(learned.snapshot.vectors, head.y, len(learned.names), "squared")
         needed = examples_needed(e)
@@ -233,11 +232,11 @@ class Recognizer:
         stays: NDArray[np.bool_],
         nearest: tuple[Neighbor, ...],
         epsilon: float,
+        holds: str,
     ) -> Answer:
         order = np.argsort(-p, kind="stable")
-        inside = tuple(learned.names[k] for k in order if stays[k])
+        inside = tuple(learned.names[k] for k in order[stays[order]])
         best = int(order[0]) if not inside else learned.names.index(inside[0])
-        sizes = dict(zip(learned.names, learned.sizes.tolist(), strict=True))
         return Answer(
             item.preview or item.source,
             learned.names[best],
@@ -245,8 +244,8 @@ class Recognizer:
             inside,
             not inside,
             nearest,
-            advised(learned.names[best], inside, sizes, epsilon),
-            promise(sizes, epsilon),
+            advised(learned.names[best], inside, learned.counts, epsilon),
+            holds,
             learned.snapshot.version,
         )
 
