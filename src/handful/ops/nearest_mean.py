@@ -70,7 +70,7 @@ def fit_nearest_mean(x: Floats, y: Integers, ways: int, metric: Metric, weight: 
         metric: squared Euclidean distance, or 1 − cosine.
         weight: [n], as if an example were there so often; `mean_ranks` needs None.
     """
-    kind = np.float32 if x.dtype == np.float32 else np.float64
+    kind: type[np.floating] = np.float32 if x.dtype == np.float32 else np.float64
     x, y = np.asarray(x, kind), np.asarray(y, np.int64)
     w = np.ones(len(x), kind) if weight is None else np.asarray(weight, kind)
     size = np.bincount(y, w, ways).astype(kind)
@@ -229,13 +229,15 @@ def _own_after(state: NearestMean, e: Floats, f: Floats) -> Floats:
         r = s * (1 - state.to_own)
         g, h = 1 - e, s * (1 - f[y])
         root = np.sqrt(np.maximum(s * s + 2 + 2 * (h - r - g), np.finfo(f.dtype).tiny))
-        return 1 - (r - 1 + g) / root
+        cosine: Floats = (r - 1 + g) / root
+        return 1 - cosine
     own = np.where(n > 1, state.own, 0)
     return own * ((n - 1) * (n * n - 1) / n**3) + e * ((n + 1) / n**2) - f[y] / n
 
 
 def _own_without(state: NearestMean, w: Floats) -> Floats:
     """Distance of each example to the mean of its class made without it, or without one of its copies."""
+    own: Floats
     total, left = state.size[state.y], np.minimum(w, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         if state.metric == "cosine":
@@ -270,11 +272,13 @@ def _between(state: NearestMean, a: Floats, a2: Floats, b: Floats, b2: Floats) -
     found *= -2
     found += a2[:, None]
     found += b2
-    return np.maximum(found, 0, out=found)
+    np.maximum(found, 0, out=found)
+    return found
 
 
 def _squares(a: Floats) -> Floats:
-    return np.einsum("if,if->i", a, a)
+    found: Floats = np.einsum("if,if->i", a, a)
+    return found
 
 
 def _nearest_other(state: NearestMean) -> Floats:
