@@ -229,21 +229,19 @@ def _own_after(state: NearestMean, e: Floats, f: Floats) -> Floats:
         r = s * (1 - state.to_own)
         g, h = 1 - e, s * (1 - f[y])
         root = np.sqrt(np.maximum(s * s + 2 + 2 * (h - r - g), np.finfo(f.dtype).tiny))
-        cosine: Floats = (r - 1 + g) / root
-        return 1 - cosine
+        return 1 - (r - 1 + g) / root
     own = np.where(n > 1, state.own, 0)
     return own * ((n - 1) * (n * n - 1) / n**3) + e * ((n + 1) / n**2) - f[y] / n
 
 
 def _own_without(state: NearestMean, w: Floats) -> Floats:
     """Distance of each example to the mean of its class made without it, or without one of its copies."""
-    own: Floats
     total, left = state.size[state.y], np.minimum(w, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         if state.metric == "cosine":
             s = state.length[state.y]
             r = s * (1 - state.to_own)
-            own = 1 - (r - left) / np.sqrt(np.maximum(s * s - 2 * left * r + left * left, 0))
+            own: Floats = 1 - (r - left) / np.sqrt(np.maximum(s * s - 2 * left * r + left * left, 0))
         else:
             own = state.to_own * (total / (total - left)) ** 2
     own[total - left <= 1e-6 * total] = np.inf
@@ -272,8 +270,7 @@ def _between(state: NearestMean, a: Floats, a2: Floats, b: Floats, b2: Floats) -
     found *= -2
     found += a2[:, None]
     found += b2
-    np.maximum(found, 0, out=found)
-    return found
+    return np.maximum(found, 0, out=found)
 
 
 def _squares(a: Floats) -> Floats:
