@@ -42,6 +42,9 @@ FLOORS = {
     "checkpoint": 7,
     "generalized": 7,
     "run": 8,
+    "collection": 8,
+    "recognizer": 9,
+    "estimator": 9,
     "reproduce": 9,
     "comparison": 9,
     "ledger": 9,
@@ -62,6 +65,10 @@ SAME_FLOOR = {
     ("selection", "evaluation"),
     ("comparison", "reproduce"),
     ("comparison", "ledger"),
+    ("files", "errors"),
+    ("recipes", "errors"),
+    ("checkpoint", "spec"),
+    ("estimator", "recognizer"),
 }
 """The only imports between two modules of one floor."""
 

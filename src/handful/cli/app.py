@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from .recognizing_app import add_commands
+
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Learn from a handful of examples: meta-train, evaluate, reproduce.",
+    help="Learn from a handful of examples: meta-train, evaluate, reproduce; teach, recognize.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -19,6 +21,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Bring data sets to this machine.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+add_commands(app)
 
 
 class Catalog(StrEnum):
@@ -40,7 +43,7 @@ Runs = Annotated[Path, typer.Option(help="Folder of training runs.")]
 def version(
     context: typer.Context, show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
 ) -> None:
-    """Learn from a handful of examples: meta-train, evaluate, reproduce."""
+    """Learn from a handful of examples: meta-train, evaluate, reproduce; teach, recognize."""
     if show:
         from ..version import __version__
 
