@@ -44,7 +44,7 @@ def _exempt(request: pytest.FixtureRequest) -> None:
 @EVERY
 def test_a_learner_says_what_it_is(variant: Variant) -> None:
     learner = variant.make()
-    assert any(kind in learner.paper for kind in ("arXiv", "doi", "openreview"))
+    assert any(kind in learner.paper for kind in ("arXiv", "doi", "openreview", "papers.nips.cc"))
     assert learner.kind in KINDS
     assert type(learner).__module__.startswith(f"handful.learners.{learner.kind}.")
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from handful.ops.implicit import conjugate_gradients, implicit
+from handful.ops.conjugate import conjugate_gradients
+from handful.ops.implicit import implicit
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -12,10 +13,10 @@ def test_conjugate_gradients_solve_and_leave_finished_tasks_alone() -> None:
     b = torch.randn(4, 6, 2)
     b[2] = 0
     operator = lambda v: torch.stack([a[:, :, :] @ v[..., k : k + 1] for k in range(2)], -1).squeeze(2)  # noqa: E731
-    x = conjugate_gradients(operator, b, steps=200, tolerance=1e-12)
+    x = conjugate_gradients(operator, b, iterations=200, tolerance=1e-12)
     assert torch.allclose(a @ x, b, atol=1e-9)
     assert torch.equal(x[2], torch.zeros(6, 2))
-    alone = conjugate_gradients(lambda v: a[1:2] @ v, b[1:2], steps=200, tolerance=1e-12)
+    alone = conjugate_gradients(lambda v: a[1:2] @ v, b[1:2], iterations=200, tolerance=1e-12)
     assert torch.allclose(alone, x[1:2], atol=1e-12)
 
 

@@ -118,11 +118,19 @@ def _shown(value: Any) -> str:
     return ", ".join(value) if isinstance(value, list) else "" if value is None else str(value)
 
 
-def methods_page(page: str, written: set[str]) -> str:
-    """The index of methods with its table made anew; `written` are the learners that have a page."""
+def pages_of(folder: Path) -> dict[str, str]:
+    """The page of each learner that has one: its own, or that of several, which names it `like this`."""
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md"))}
+    shared = sorted(set(texts) - {"README"}, key=lambda stem: stem in LEARNERS)
+    pages = {name: name if name in texts else next((s for s in shared if f"`{name}`" in texts[s]), "") for name in LEARNERS}
+    return {name: page for name, page in pages.items() if page}
+
+
+def methods_page(page: str, pages: dict[str, str]) -> str:
+    """The index of methods with its table made anew; `pages` as from `pages_of`."""
     lines = ["| learner | paper | kind | regression | any ways | all queries together |", "|---|---|---|---|---|---|"]
     for row in _learners():
-        name = f"[{row['name']}]({row['name']}.md)" if row["name"] in written else row["name"]
+        name = f"[{row['name']}]({pages[row['name']]}.md)" if row["name"] in pages else row["name"]
         flags = [_shown(row[key]) for key in ("regression", "any_ways", "transductive")]
         lines.append(f"| {' | '.join([name, row['paper'], row['kind'].replace('_', ' '), *flags])} |")
     return between_marks(page, BEGIN, END, "\n".join(lines))
@@ -130,4 +138,4 @@ def methods_page(page: str, written: set[str]) -> str:
 
 if __name__ == "__main__":
     index = Path(sys.argv[1]) / "README.md"
-    write_file(index, methods_page(index.read_text(), {path.stem for path in index.parent.glob("*.md")}))
+    write_file(index, methods_page(index.read_text(), pages_of(index.parent)))

@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["Operator", "conjugate_gradients", "implicit"]
+from .conjugate import Operator
 
-Operator = Callable[[Tensor], Tensor]
-"""A symmetric linear map of [B, ...], each task by itself."""
-
-
-def conjugate_gradients(operator: Operator, b: Tensor, *, steps: int, tolerance: float) -> Tensor:
-    """x with operator(x) = b, for a positive semidefinite operator with b in its range: [B, ...] -> [B, ...].
-
-    A task is finished, and left alone, when its residual is `tolerance` times as long as b (Hestenes & Stiefel 1952,
-    doi:10.6028/jres.049.044). At most so many steps.
-    """
-    x, residual = torch.zeros_like(b), b
-    direction, square = residual, _dot(residual, residual)
-    enough = tolerance**2 * square
-    for _ in range(steps):
-        active = square > enough
-        if not bool(active.any()):
-            break
-        image = operator(direction)
-        step = torch.where(active, square / torch.where(active, _dot(direction, image), 1), 0)
-        x, residual = x + step * direction, residual - step * image
-        now = torch.where(active, _dot(residual, residual), square)
-        direction = torch.where(active, residual + now / torch.where(active, square, 1) * direction, direction)
-        square = now
-    return x
-
+__all__ = ["implicit"]
 
 def implicit(solution: Tensor, slope: Tensor, solve: Operator) -> Tensor:
     """The solution x of slope(x, u) = 0 after one more Newton step, with its derivative in u.
@@ -63,8 +38,3 @@ class _Solved(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, direction: Tensor) -> tuple[Tensor, None]:
         return ctx.solve(direction), None
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """The inner product of each task, with as many axes as they have."""
-    return (a * b).flatten(1).sum(1).view(-1, *[1] * (a.ndim - 1))

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .implicit import conjugate_gradients, implicit
+from .conjugate import conjugate_gradients
+from .implicit import implicit
 from .ridge import Linear
 
 __all__ = ["logistic"]
@@ -47,7 +48,7 @@ def logistic(x: Tensor, member: Tensor, strength: float, *, steps: int = 50) -> 
                 return seen.mT @ (moved - p * moved.sum(-1, keepdim=True)) + penalty * direction
 
             centered = v - (penalty == 0) * v.mean(-1, keepdim=True)  # a b for all classes alike has no curvature
-            return conjugate_gradients(curvature, centered, steps=4 * w[0].numel(), tolerance=100 * digits)
+            return conjugate_gradients(curvature, centered, iterations=4 * w[0].numel(), tolerance=100 * digits)
 
         seen = x.detach()
         w = x.new_zeros(len(x), x.shape[2], member.shape[2])

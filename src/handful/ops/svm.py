@@ -16,7 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .implicit import conjugate_gradients, implicit
+from .conjugate import conjugate_gradients
+from .implicit import implicit
 
 __all__ = ["crammer_singer", "onto_simplex"]
 
@@ -56,7 +57,7 @@ def crammer_singer(
 
         def solve(v: Tensor) -> Tensor:
             v = onto_face(onto_face(v))  # twice: what the first takes away may be large, and its rounding with it
-            return conjugate_gradients(lambda w: onto_face(fixed @ w), v, steps=steps, tolerance=1e-13)
+            return conjugate_gradients(lambda w: onto_face(fixed @ w), v, iterations=steps, tolerance=1e-13)
 
         with torch.no_grad():
             alpha = upper - p

@@ -1,7 +1,7 @@
 """MetaGAN, MAML form: a task's classifier also learns to tell its examples from generated ones.
 
 Paper: Zhang, Che, Ghahramani, Bengio & Song 2018, "MetaGAN: An Adversarial Approach to Few-Shot Learning", NeurIPS 31,
-https://doi.org/10.5555/3327144.3327163.
+https://papers.nips.cc/paper/2018/hash/4e4e53aa080247bc31d0eb4e7aeb07a0-Abstract.html.
     D, logits l_1..l_N and 0 for "generated" -> model    E -> generator.instances
     G(z, h_T), h_T the mean of E over the support -> generator         L_D, L_G -> halves
 Departures:
@@ -57,7 +57,7 @@ class MetaGAN(GradientLearner):
         ShapeError: nothing to adapt, or an encoder that does not say its `shape` or its `out_features`.
     """
 
-    paper = "Zhang, Che, Ghahramani, Bengio & Song 2018, doi:10.5555/3327144.3327163"
+    paper = "Zhang, Che, Ghahramani, Bengio & Song 2018, NeurIPS, papers.nips.cc 4e4e53aa080247bc"
     kind = "generative"
     regression = False
 

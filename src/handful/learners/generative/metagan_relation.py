@@ -1,7 +1,7 @@
 """MetaGAN, relation form: relation scores are the logits of a discriminator with one more class for generated examples.
 
 Paper: Zhang, Che, Ghahramani, Bengio & Song 2018, "MetaGAN: An Adversarial Approach to Few-Shot Learning", NeurIPS 31,
-https://doi.org/10.5555/3327144.3327163.
+https://papers.nips.cc/paper/2018/hash/4e4e53aa080247bc31d0eb4e7aeb07a0-Abstract.html.
     f, the embedding -> encoder          g, the relation module -> relation      c_k, class features -> Classes.c
     l_k = g([f(x); c_k]) -> predict_features, and 0 for "generated"
     E -> generator.instances, G(z, h_T) -> generator, L_D and L_G -> halves
@@ -59,7 +59,7 @@ class MetaGANRelation(EmbeddingLearner):
         ShapeError: an encoder that does not say its `shape` or its `out_features`, or one that must be adapted.
     """
 
-    paper = "Zhang, Che, Ghahramani, Bengio & Song 2018, doi:10.5555/3327144.3327163"
+    paper = "Zhang, Che, Ghahramani, Bengio & Song 2018, NeurIPS, papers.nips.cc 4e4e53aa080247bc"
     kind = "generative"
 
     def __init__(
