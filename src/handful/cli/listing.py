@@ -122,7 +122,9 @@ def pages_of(folder: Path) -> dict[str, str]:
     """The page of each learner that has one: its own, or that of several, which names it `like this`."""
     texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md"))}
     shared = sorted(set(texts) - {"README"}, key=lambda stem: stem in LEARNERS)
-    pages = {name: name if name in texts else next((s for s in shared if f"`{name}`" in texts[s]), "") for name in LEARNERS}
+    pages = {
+        name: name if name in texts else next((s for s in shared if f"`{name}`" in texts[s]), "") for name in LEARNERS
+    }
     return {name: page for name, page in pages.items() if page}
 
 

@@ -12,6 +12,7 @@ from .conjugate import Operator
 
 __all__ = ["implicit"]
 
+
 def implicit(solution: Tensor, slope: Tensor, solve: Operator) -> Tensor:
     """The solution x of slope(x, u) = 0 after one more Newton step, with its derivative in u.
 
