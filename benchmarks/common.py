@@ -186,7 +186,7 @@ def _flops(question: str, work: Work) -> float | None:
 
 
 def _limit(place: Place) -> float:
-    """Most floating-point operations a second of a large matrix product or of a convolution, a second of trying each."""
+    """Most floating-point operations a second of a large matrix product or a convolution, in a second of each."""
     size = 8192 if place.device.startswith("cuda") else 1536
     dtype = torch.bfloat16 if place.precision == "bfloat16" else torch.float32
     a, b = (torch.randn(size, size, dtype=dtype, device=place.device) for _ in range(2))

@@ -21,6 +21,7 @@ FLOORS = {
     "version": 0,
     "tables": 1,
     "distributed": 1,
+    "examples": 1,
     "episode": 1,
     "ops": 2,
     "kernels": 2,
@@ -52,6 +53,7 @@ FLOORS = {
     "__main__": 11,
 }
 SAME_FLOOR = {
+    ("episode", "examples"),
     ("gradient_learner", "learner"),
     ("pretrained_learner", "learner"),
     ("sequence_learner", "learner"),
@@ -59,15 +61,9 @@ SAME_FLOOR = {
     ("files", "errors"),
     ("recipes", "errors"),
     ("checkpoint", "spec"),
-    ("files", "errors"),
-    ("recipes", "errors"),
-    ("checkpoint", "spec"),
     ("selection", "evaluation"),
     ("comparison", "reproduce"),
     ("comparison", "ledger"),
-    ("files", "errors"),
-    ("recipes", "errors"),
-    ("checkpoint", "spec"),
     ("estimator", "recognizer"),
 }
 """The only imports between two modules of one floor."""
