@@ -119,13 +119,16 @@ def _shown(value: Any) -> str:
 
 
 def pages_of(folder: Path) -> dict[str, str]:
-    """The page of each learner that has one: its own, or that of several, which names it `like this`."""
+    """The page of each learner that has one: its own, or the one of several that names it most often `like this`."""
     texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md"))}
-    shared = sorted(set(texts) - {"README"}, key=lambda stem: stem in LEARNERS)
-    pages = {
-        name: name if name in texts else next((s for s in shared if f"`{name}`" in texts[s]), "") for name in LEARNERS
-    }
-    return {name: page for name, page in pages.items() if page}
+    del texts["README"]
+    pages = {}
+    for name in LEARNERS:
+        mentions = {stem: text.count(f"`{name}`") for stem, text in texts.items()}
+        page = name if name in texts else max(mentions, key=lambda stem: mentions[stem])
+        if page == name or mentions[page]:
+            pages[name] = page
+    return pages
 
 
 def methods_page(page: str, pages: dict[str, str]) -> str:
