@@ -67,5 +67,6 @@ static void join(void *data) {
 // whose GOMP_parallel this is. (A function of fewer arguments leaves the rest of the stack alone.)
 void team(void (*parallel)(void (*)(void *), void *, unsigned, unsigned), void *run, const long *arguments, long parts) {
   work w = {(kernel)run, arguments, parts, 0};
-  parallel(join, &w, (unsigned)parts, 0);
+  if (parts == 1) join(&w);
+  else parallel(join, &w, (unsigned)parts, 0);
 }

@@ -16,6 +16,7 @@ their own; `torch.func.vmap` over tasks becomes this axis.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -232,3 +233,7 @@ def _mapped(function: Callable[..., Any], info: Any, in_dims: Any, inputs: tuple
     results = function(*mapped)
     unflat = tuple(None if value is None else value.unflatten(0, (size, tasks)) for value in results)
     return unflat, tuple(None if value is None else 0 for value in results)
+
+
+for _function in (_Block, _Embed, _Stand, _Unpool, _Unconvolve):  # torch asks at every call, and inspect is slow
+    _function.forward.__signature__ = inspect.signature(_function.forward)  # type: ignore[attr-defined]

@@ -111,14 +111,12 @@ def spread(
     By torch's own threads: others would find the processor taken, because idle ones spin for a while.
     """
     parts = min(torch.get_num_threads(), count) if _parallel() is not None else 1
-    edges = [count * part // parts for part in range(parts + 1)]
-    lists = [arguments(part, edges[part], edges[part + 1]) for part in range(parts)]
-    if parts == 1:
-        call(name, dtype, *lists[0])
-        return
     words = (ctypes.c_long * (MOST * parts))()
-    for part, values in enumerate(lists):
+    kept = []  # what only the lists hold must outlive the call
+    for part in range(parts):
+        values = arguments(part, count * part // parts, count * (part + 1) // parts)
         words[MOST * part : MOST * part + len(values)] = [_word(value) for value in values]
+        kept.append(values)
     library = _load()[0]
     assert library is not None
     library.team(_parallel(), _function(name, dtype), words, ctypes.c_long(parts))
