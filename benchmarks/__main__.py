@@ -66,7 +66,7 @@ def measure(question: str, work: Work, options: argparse.Namespace, limits: dict
         place = Place(count, allocator, options.device, options.precision, options.compile)
         where = place._replace(allocator="tuned", compiled=False)
         if where not in limits:
-            limits[where] = common.matmul_rate(where)
+            limits[where] = common.limit_of(where)
         rivals = list(errors)[:1] if allocator == "tuned" and not options.peers else list(errors)  # to save time
         turns, lines = common.taking_turns(question, work, [OURS, *rivals], place, seconds)
         found = common.rows(question, work, place, turns, errors, flops, limits[where])

@@ -29,6 +29,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from handful.kernels import available
+from handful.kernels.passes import convolve
 from handful.machine import commit, describe_machine, tune_allocator, versions
 
 OURS, PLAIN = "handful", "plain"
@@ -183,19 +185,31 @@ def _flops(question: str, work: Work) -> float | None:
     return count
 
 
-def _matmul_rate(place: Place) -> float:
-    """Most floating-point operations a second of a large matrix product, in one second of trying."""
+def _limit(place: Place) -> float:
+    """Most floating-point operations a second of a large matrix product or of a convolution, a second of trying each."""
     size = 8192 if place.device.startswith("cuda") else 1536
     dtype = torch.bfloat16 if place.precision == "bfloat16" else torch.float32
     a, b = (torch.randn(size, size, dtype=dtype, device=place.device) for _ in range(2))
+    x, w = (torch.randn(*shape, dtype=dtype, device=place.device) for shape in ((32, 64, 32, 32), (64, 64, 3, 3)))
+    ways: list[tuple[float, Callable[[], Any]]] = [
+        (2 * size**3, lambda: torch.mm(a, b)),
+        (18 * 64 * x.numel(), lambda: torch.conv2d(x, w, padding=1)),
+    ]
+    if place.device == "cpu" and dtype == torch.float32 and available():
+        framed = torch.randn(1, 64, 8 + 2, 8 + 2, 64)  # too small for Winograd's tiles: all products are made
+        ways.append((18 * 64 * 64 * 64 * 64, lambda: convolve(framed, w[None])))
+    return max(operations / _fastest(run) for operations, run in ways)
+
+
+def _fastest(run: Callable[[], Any]) -> float:
     best, end = float("inf"), time.perf_counter() + 1
     while time.perf_counter() < end:
         _synchronize()
         began = time.perf_counter()
-        torch.mm(a, b)
+        run()
         _synchronize()
         best = min(best, time.perf_counter() - began)
-    return 2 * size**3 / best
+    return best
 
 
 def _synchronize() -> None:
@@ -271,9 +285,9 @@ def flops_of(question: str, work: Work, threads: int) -> float | None:
     return count
 
 
-def matmul_rate(place: Place) -> float:
+def limit_of(place: Place) -> float:
     with process(place, tuned=True) as running:
-        rate: float = running(_matmul_rate, place)
+        rate: float = running(_limit, place)
     return rate
 
 
@@ -343,7 +357,7 @@ def rows(
         "device": place.device,
         "precision": place.precision + (" compiled" if place.compiled else ""),
         "flops": flops,
-        "matmul_flops_per_second": limit,
+        "limit_flops_per_second": limit,
         "limit_fraction": None if flops is None else flops / middle / limit,
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "machine": describe_machine(place.device) | {"threads": place.threads},

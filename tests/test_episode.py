@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -161,3 +163,20 @@ def test_classes_behind_the_labels_stay_with_their_tasks() -> None:
     assert torch.equal(episode.to("cpu").classes, classes)  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match=r"expected classes \[tasks, ways\] = \(3, 2\), got \(3, 3\)"):
         Episode(Support(x, y, 2), Query(x, y), torch.zeros(3, 3).long())
+
+
+def test_bytes_stay_bytes_until_somebody_reads_them() -> None:
+    x = torch.randint(0, 256, (3, 2, 1, 4, 4), dtype=torch.uint8)
+    y = torch.tensor([[0, 1]] * 3)
+    episode = Episode(Support(x, y, 2), Query(x, y))
+    part = episode.to("cpu").part(1, 2)
+    for examples in (episode.support, part.query, copy.deepcopy(part.query)):
+        assert set(vars(examples)) & {"stored", "floats"} == {"stored"}
+    wanted = x.float() / 255
+    assert torch.equal(episode.support.x, wanted)  # type: ignore[arg-type]
+    assert torch.equal(part.query.x, wanted[1:2])  # type: ignore[arg-type]
+    assert episode.support.x is episode.support.x, "made once"
+    with pytest.raises(AttributeError):
+        episode.support.x = wanted  # type: ignore[misc]
+    tokens = {"ids": x[..., 0, 0]}
+    assert Support(tokens, y, 2).x is tokens, "examples by name are numbers of their own"

@@ -7,6 +7,7 @@ from handful.errors import HandfulError, UnknownNameError, unknown_name
 
 KINDS = {
     "CheckpointError": RuntimeError,
+    "CollectionError": RuntimeError,
     "DataError": ValueError,
     "DownloadError": OSError,
     "LabelError": ValueError,

@@ -36,11 +36,15 @@ FLOORS = {
     "training": 6,
     "evaluation": 6,
     "selection": 6,
+    "verification": 6,
     "log": 7,
     "spec": 7,
     "checkpoint": 7,
     "generalized": 7,
     "run": 8,
+    "collection": 8,
+    "recognizer": 9,
+    "estimator": 9,
     "reproduce": 9,
     "comparison": 9,
     "ledger": 9,
@@ -61,6 +65,10 @@ SAME_FLOOR = {
     ("selection", "evaluation"),
     ("comparison", "reproduce"),
     ("comparison", "ledger"),
+    ("files", "errors"),
+    ("recipes", "errors"),
+    ("checkpoint", "spec"),
+    ("estimator", "recognizer"),
 }
 """The only imports between two modules of one floor."""
 

@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from .encoders import ENCODERS, MLP, Conv4, Identity, ResNet12
     from .episode import Episode, Query, Support
     from .errors import HandfulError
+    from .estimator import FewShotClassifier, FewShotRegressor
     from .evaluation import Evaluation, compare, evaluate
     from .gradient_learner import GradientLearner
     from .learner import EmbeddingLearner, Learner, query_loss
     from .learners import LEARNERS, MAML, PrototypicalNetwork
     from .ops.engine import Engine
+    from .recognizer import Answer, Recognizer, open_recognizer, teach
     from .run import fit
     from .spec import Spec, build
     from .training import Step, train
@@ -48,11 +50,13 @@ _HOMES = {
     "encoders": ("ENCODERS", "MLP", "Conv4", "Identity", "ResNet12"),
     "episode": ("Episode", "Query", "Support"),
     "errors": ("HandfulError",),
+    "estimator": ("FewShotClassifier", "FewShotRegressor"),
     "evaluation": ("Evaluation", "compare", "evaluate"),
     "gradient_learner": ("GradientLearner",),
     "learner": ("EmbeddingLearner", "Learner", "query_loss"),
     "learners": ("LEARNERS", "MAML", "PrototypicalNetwork"),
     "ops.engine": ("Engine",),
+    "recognizer": ("Answer", "Recognizer", "open_recognizer", "teach"),
     "run": ("fit",),
     "spec": ("Spec", "build"),
     "training": ("Step", "train"),
@@ -66,6 +70,7 @@ __all__ = [
     "MAML",
     "MLP",
     "Adaptable",
+    "Answer",
     "Checkpoint",
     "ClassPool",
     "Conv4",
@@ -74,6 +79,8 @@ __all__ = [
     "Episode",
     "Episodes",
     "Evaluation",
+    "FewShotClassifier",
+    "FewShotRegressor",
     "FunctionEpisodes",
     "GradientLearner",
     "HandfulError",
@@ -82,6 +89,7 @@ __all__ = [
     "Line",
     "PrototypicalNetwork",
     "Query",
+    "Recognizer",
     "ResNet12",
     "Sinusoid",
     "Spec",
@@ -95,10 +103,12 @@ __all__ = [
     "fit",
     "load_checkpoint",
     "omniglot",
+    "open_recognizer",
     "query_loss",
     "rotations",
     "save_checkpoint",
     "symmetries",
+    "teach",
     "train",
 ]
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import index
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from .errors import DataError, LabelError, ShapeError
 
-__all__ = ["Data", "Episode", "EpisodeSource", "Query", "Support", "join_data", "leading", "map_data"]
+__all__ = ["Data", "Episode", "EpisodeSource", "Query", "Support", "as_floats", "join_data", "leading", "map_data"]
 
 Data = Tensor | Mapping[str, Tensor]
 """One tensor, or tensors by name that share their leading axes (token ids and mask, padded graphs)."""
@@ -39,18 +39,50 @@ def join_data(parts: Sequence[Data], axis: int) -> Data:
     return {name: torch.cat([part[name] for part in named], axis) for name in named[0]}
 
 
+def as_floats(x: Data) -> Data:
+    """The same, but for a tensor of bytes (pictures): value / 255, in torch's default kind of number."""
+    if isinstance(x, Tensor) and x.dtype == torch.uint8:
+        return x.to(torch.get_default_dtype()).div_(255)
+    return x
+
+
 def leading(x: Data) -> tuple[int, int]:
     """The first two axes: tasks and examples."""
     shape = (x if isinstance(x, Tensor) else next(iter(x.values()))).shape
     return shape[0], shape[1]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+class _Examples:
+    """What `x` is: examples as they came, read as floats. Bytes become floats when somebody first asks.
+
+    So sampling, slices and transfers move bytes, a quarter of the memory.
+    """
+
+    def __get__(self, holder: Any, owner: type | None = None) -> Data:
+        if holder is None:
+            raise AttributeError
+        held: dict[str, Data] = vars(holder)
+        if "floats" not in held:
+            held["floats"] = as_floats(held["stored"])
+        return held["floats"]
+
+    def __set__(self, holder: Any, x: Data) -> None:
+        vars(holder)["stored"] = x
+
+
+def _held(examples: Support | Query) -> Data:
+    """The examples as they are now, floats if they have been made."""
+    held: dict[str, Data] = vars(examples)
+    return held.get("floats", held["stored"])
+
+
+@dataclass(frozen=True, eq=False)
 class Support:
     """The labeled examples that B tasks are learned from.
 
     Attributes:
-        x: [B, S, *shape], or tensors by name that share [B, S].
+        x: [B, S, *shape], or tensors by name that share [B, S]. A tensor of bytes (pictures) is read as floats,
+            value / 255; until then it is kept, cut and moved as bytes.
         y: [B, S] integers in [0, ways), every class at least once; for regression [B, S, *out] floats.
         ways: number of classes N, or None for regression.
         weight: [B, S] how much each example counts (1 if None); not negative.
@@ -71,7 +103,7 @@ class Support:
     described: bool = False
 
     def __post_init__(self) -> None:
-        _check_set("support", self.x, self.y, classes=self.ways is not None)
+        _check_set("support", _held(self), self.y, classes=self.ways is not None)
         if self.ways is not None:
             object.__setattr__(self, "y", self.y.long())  # the one kind of integer that torch indexes by
             object.__setattr__(self, "ways", _whole(self.ways))
@@ -100,16 +132,21 @@ class Support:
         if stop - start == len(self.y):
             return self
         weight = None if self.weight is None else self.weight[start:stop]
-        return replace(self, x=map_data(lambda leaf: leaf[start:stop], self.x), y=self.y[start:stop], weight=weight)
+        return replace(
+            self, x=map_data(lambda leaf: leaf[start:stop], _held(self)), y=self.y[start:stop], weight=weight
+        )
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Support:
         """The same support on another device."""
         move = _mover(device, non_blocking)
         weight = None if self.weight is None else move(self.weight)
-        return replace(self, x=map_data(move, self.x), y=move(self.y), weight=weight)
+        return replace(self, x=map_data(move, _held(self)), y=move(self.y), weight=weight)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+Support.x = _Examples()  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, eq=False)
 class Query:
     """The examples that B tasks are judged by.
 
@@ -126,14 +163,17 @@ class Query:
 
     def __post_init__(self) -> None:
         classes = not (isinstance(self.y, Tensor) and self.y.is_floating_point())
-        _check_set("query", self.x, self.y, classes=classes)
+        _check_set("query", _held(self), self.y, classes=classes)
         if classes:
             object.__setattr__(self, "y", self.y.long())
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Query:
         """The same query on another device."""
         move = _mover(device, non_blocking)
-        return Query(map_data(move, self.x), move(self.y))
+        return Query(map_data(move, _held(self)), move(self.y))
+
+
+Query.x = _Examples()  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,10 +212,10 @@ class Episode:
                 "episode: targets of support and query must have one shape after [tasks, examples]; "
                 f"got {tuple(support.y.shape[2:])} and {tuple(query.y.shape[2:])}"
             )
-        if not support.described and _form(support.x) != _form(query.x):
+        if not support.described and _form(_held(support)) != _form(_held(query)):
             raise ShapeError(
                 "episode: examples of support and query must have one shape after [tasks, examples], or the same "
-                f"names with as many axes; got {_form(support.x)} and {_form(query.x)}"
+                f"names with as many axes; got {_form(_held(support))} and {_form(_held(query))}"
             )
         if support.ways is not None:
             _check_range("query", query.y, support.ways)
@@ -203,7 +243,7 @@ class Episode:
         """Tasks `start` to `stop`, without copying."""
         if stop - start == self.tasks:
             return self
-        query = Query(map_data(lambda leaf: leaf[start:stop], self.query.x), self.query.y[start:stop])
+        query = Query(map_data(lambda leaf: leaf[start:stop], _held(self.query)), self.query.y[start:stop])
         classes = None if self.classes is None else self.classes[start:stop]
         return Episode(self.support.part(start, stop), query, classes)
 

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 
 __all__ = [
     "CheckpointError",
+    "CollectionError",
     "DataError",
     "DownloadError",
     "HandfulError",
@@ -50,6 +51,10 @@ class UnknownNameError(HandfulError, LookupError):
 
 class CheckpointError(HandfulError, RuntimeError):
     """A checkpoint is missing, broken, foreign or newer than this program."""
+
+
+class CollectionError(HandfulError, RuntimeError):
+    """A collection is missing, damaged, foreign, newer than this program, or made by another encoder."""
 
 
 class StorageError(HandfulError, OSError):

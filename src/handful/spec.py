@@ -77,8 +77,9 @@ class Tasks(Table):
             if isinstance(data, ClassPool):
                 return Episodes(data.split(self.split), **options)
             only = ("ragged", "families", "query_balance", "label_noise")
-            if any([options.pop(name) for name in only]):
-                raise SpecError(f"zero-shot tasks have no `{'`, `'.join(only)}`: leave them out")
+            refused = [name for name in only if options.pop(name)]
+            if refused:
+                raise SpecError(f"zero-shot tasks have no `{'`, `'.join(refused)}`: leave them out")
             return ZeroShotEpisodes(data.split(self.split), **options)
         if any((self.ways, self.ragged, self.families, self.query_balance, self.label_noise)):
             names = "`ways`, `ragged`, `families`, `query_balance` or `label_noise`"

@@ -184,6 +184,21 @@ def test_version(call: Call) -> None:
 # Catalogs
 
 
+def test_own_data_are_looked_through(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\nhello,a\nhello,b\nother,a\n")
+    said = call("data", "check", "t.csv")
+    assert (said.code, said.error) == (0, "")
+    for part in ("3 texts, 2 classes", "duplicates: 1", "row 1 = row 2", "in different classes: 1"):
+        assert part in said.out
+    report = json.loads(call("data", "check", "t.csv", "--json").out)
+    assert report["classes"] == {"a": 2, "b": 1}
+    assert report["contradictions"] == [["row 1", "row 2"]]
+    missing = call("data", "check", "t.csv", "--label", "kind")
+    assert (missing.code, "Valid: label, text" in missing.error) == (1, True)
+    own = call("data", "add", "folder")
+    assert (own.code, "is your own: say path in [data]" in own.error) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("what", "names", "keys"),
     [

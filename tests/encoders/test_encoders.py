@@ -21,6 +21,15 @@ SMALL: dict[str, Callable[..., tuple[nn.Module, tuple[int, ...]]]] = {
     ),
     "relation": lambda **options: (ENCODERS["relation"](shape=(2, 17, 20), filters=8, **options), (2, 17, 20)),
     "mlp": lambda **options: (ENCODERS["mlp"](shape=(3, 2), hidden=(8, 16), **options), (3, 2)),
+    "resnet18": lambda **options: (
+        ENCODERS["resnet18"](shape=(2, 17, 20), widths=(8, 8, 8, 16), stem="small", **options),
+        (2, 17, 20),
+    ),
+    "siamese": lambda **options: (
+        ENCODERS["siamese"](shape=(1, 65, 66), widths=(2, 2, 2, 4), features=8),
+        (1, 65, 66),
+    ),
+    "text_cnn": lambda **options: (ENCODERS["text_cnn"](shape=(3, 9), filters=8), (3, 9)),
     "identity": lambda **options: (ENCODERS["identity"](shape=(3, 2)), (3, 2)),
 }
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -32,6 +41,11 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+def examples(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """Five of what the encoder takes."""
+    return torch.randint(1, 60, (5, *shape)) if name == "text_cnn" else torch.randn(5, *shape)
+
+
 def test_every_encoder_is_tried() -> None:
     assert set(SMALL) == set(ENCODERS)
 
@@ -40,7 +54,7 @@ def test_every_encoder_is_tried() -> None:
 def test_features_have_the_promised_size(name: str, options: dict[str, Any]) -> None:
     encoder, shape = SMALL[name](**options)
     for training in (True, False):
-        assert encoder.train(training)(torch.randn(5, *shape)).shape == (5, encoder.out_features)
+        assert encoder.train(training)(examples(name, shape)).shape == (5, encoder.out_features)
     assert encoder.shape == shape
 
 
@@ -48,7 +62,7 @@ def test_features_have_the_promised_size(name: str, options: dict[str, Any]) -> 
 def test_in_evaluation_each_example_is_encoded_by_itself_unless_batch(name: str, options: dict[str, Any]) -> None:
     encoder, shape = SMALL[name](**options)
     encoder.eval()
-    x = torch.randn(5, *shape)
+    x = examples(name, shape)
     together, apart = encoder(x), torch.cat([encoder(part) for part in (x[:2], x[2:])])
     policy = options.get("normalization")
     if policy == "support":

@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from .recognizing_app import add_commands
+
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Learn from a handful of examples: meta-train, evaluate, reproduce.",
+    help="Learn from a handful of examples: meta-train, evaluate, reproduce; teach, recognize.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -19,6 +21,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Bring data sets to this machine.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+add_commands(app)
 
 
 class Catalog(StrEnum):
@@ -40,7 +43,7 @@ Runs = Annotated[Path, typer.Option(help="Folder of training runs.")]
 def version(
     context: typer.Context, show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
 ) -> None:
-    """Learn from a handful of examples: meta-train, evaluate, reproduce."""
+    """Learn from a handful of examples: meta-train, evaluate, reproduce; teach, recognize."""
     if show:
         from ..version import __version__
 
@@ -171,3 +174,18 @@ def add(
     from .listing import run_add
 
     run_add(name, source)
+
+
+@data_app.command("check")
+def check(
+    path: Annotated[
+        Path, typer.Argument(help="A folder of class folders of pictures, or a CSV, TSV, JSONL, Parquet file.")
+    ],
+    label: Annotated[str, typer.Option(help="Column of a table that holds the classes.")] = "label",
+    text: Annotated[str | None, typer.Option(help="Column that holds texts; 'text' if there is one.")] = None,
+    json: Json = False,
+) -> None:
+    """Look through your own data: counts, duplicates, broken files, and what it is good for. Changes nothing."""
+    from .checking import run_check
+
+    run_check(path, label, text, json)

@@ -45,13 +45,17 @@ def run_add(name: str, source: Path | None) -> None:
     if name not in DATASETS:
         raise unknown_name("data set", name, DATASETS)
     entry = DATASETS[name]
+    options = inspect.signature(entry.load).parameters
+    required = [name for name, option in options.items() if option.default is option.empty]
+    if required:
+        raise DataError(f"data set {name!r} is your own: say {', '.join(required)} in [data]; nothing is to be added")
     if source is not None and entry.add is None:
         raise DataError(f"data set {name!r} needs no files: it is there already")
     if source is not None and not source.exists():
         raise StorageError(f"{source}: no such file or folder; expected the published archives, or what is in them")
     if source is not None and entry.add is not None:
         entry.add(source)
-    entry.load()
+    entry.load(**({"reading": "words"} if "reading" in options else {}))  # vectors are made when they are needed
     Console(stderr=True).print(f"[green]{name} is ready.[/green] Licence: {entry.licence}. Source: {entry.source}")
 
 

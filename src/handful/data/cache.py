@@ -9,22 +9,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import DataError
 from ..files import new_folder, recover_folder, storage_errors, write_file
 from .pool import ClassPool
 
-__all__ = ["checksum", "data_folder", "load_pool", "store_pool"]
+__all__ = ["cached_pool", "checksum", "data_folder", "load_pool", "store_examples", "store_pool"]
 
 FORMAT = 1
+_CODES = {
+    torch.uint8: "U8",
+    torch.int32: "I32",
+    torch.int64: "I64",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.float32: "F32",
+    torch.float64: "F64",
+}
+"""How the file format calls the types of examples."""
 
 
 def data_folder() -> Path:
@@ -51,21 +61,57 @@ def store_pool(folder: Path, pool: ClassPool, about: Mapping[str, object]) -> No
     Raises:
         StorageError: full disk, no permission.
     """
-    examples = pool.examples.index_select(0, pool.rows())
-    described = {
-        "format": FORMAT,
-        "shape": list(examples.shape),
-        "dtype": str(examples.dtype),
-        "sha256": checksum(examples),
-        "counts": pool.counts.tolist(),
-        "families": pool.families.tolist(),
-        "names": list(pool.names),
-        "classes sha256": _classes(pool.names, pool.counts.tolist(), pool.families.tolist()),
-        "about": dict(about),
-    }
+    names, counts, families = list(pool.names), pool.counts.tolist(), pool.families.tolist()
+    parts = (pool.examples[start : start + count] for start, count in zip(pool.starts.tolist(), counts, strict=True))
+    shape = (sum(counts), *pool.shape)
+    store_examples(folder, parts, shape, pool.examples.dtype, names, counts, families, about)
+
+
+def store_examples(
+    folder: Path,
+    parts: Iterable[Tensor],
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    names: Sequence[str],
+    counts: Sequence[int],
+    families: Sequence[int],
+    about: Mapping[str, object],
+) -> None:
+    """As `store_pool`, of examples that come in parts, class by class, and are never in memory as a whole.
+
+    Raises:
+        DataError: the parts do not add up to `shape` and `dtype`.
+        StorageError: full disk, no permission.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    entry = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [0, size]}
+    header = json.dumps({"examples": entry}).encode()
+    header += b" " * (-len(header) % 8)
+    digest, written = hashlib.sha256(), 0
     with new_folder(folder) as new:
+        with storage_errors(folder), open(new / "examples.safetensors", "wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header)
+            for part in parts:
+                if part.dtype != dtype or list(part.shape[1:]) != list(shape[1:]):
+                    raise DataError(f"stored pool {folder}: expected {dtype} {shape}, got {part.dtype} {part.shape}")
+                content = part.contiguous().view(torch.uint8).numpy().data
+                file.write(content)
+                digest.update(content)
+                written += content.nbytes
+        if written != size:
+            raise DataError(f"stored pool {folder}: expected {size} bytes of examples, got {written}")
+        described = {
+            "format": FORMAT,
+            "shape": list(shape),
+            "dtype": str(dtype),
+            "sha256": digest.hexdigest(),
+            "counts": list(counts),
+            "families": list(families),
+            "names": list(names),
+            "classes sha256": _classes(names, counts, families),
+            "about": dict(about),
+        }
         write_file(new / "pool.json", json.dumps(described, ensure_ascii=False))
-        write_file(new / "examples.safetensors", save({"examples": examples}))
 
 
 def _classes(names: Sequence[str], counts: Sequence[int], families: Sequence[int]) -> str:
@@ -102,3 +148,21 @@ def load_pool(folder: Path) -> ClassPool:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"stored pool {folder} is broken ({error}); delete it to rebuild") from error
+
+
+def cached_pool(name: str, key: Mapping[str, object], make: Callable[[], ClassPool]) -> ClassPool:
+    """The pool stored under `name` in the data folder, without splits; made anew if it is broken or of another `key`.
+
+    Args:
+        name: of its folder there.
+        key: all that decides what is in it, as JSON has it: paths, sizes and times of files, options.
+        make: makes the pool.
+    """
+    folder = data_folder() / name
+    try:
+        if json.loads((folder / "pool.json").read_bytes())["about"]["key"] == key:
+            return load_pool(folder)
+    except (OSError, DataError, ValueError, LookupError, TypeError):
+        pass
+    store_pool(folder, make(), {"key": key})
+    return load_pool(folder)

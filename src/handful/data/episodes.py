@@ -107,8 +107,8 @@ class Episodes:
         """The examples of a drawn batch, by one gather each for support and query."""
         ways = draw.classes.shape[1]
         return Episode(
-            Support(self.pool.gather(draw.support), draw.support_y, ways),
-            Query(self.pool.gather(draw.query), draw.query_y),
+            Support(self.pool.take(draw.support), draw.support_y, ways),
+            Query(self.pool.take(draw.query), draw.query_y),
             draw.classes,
         )
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..episode import as_floats
 from ..errors import DataError, LabelError, ShapeError, unknown_name
 
 __all__ = ["ClassPool", "rotations", "symmetries"]
@@ -26,7 +27,8 @@ class ClassPool:
         starts, counts: [C] where each class begins in `examples`, and how many it has.
         names: C class names.
         families: [C] classes that are variants of one original (a character and its rotations) share a number.
-        splits: class numbers by split name. No class, and no family, is in two splits.
+        splits: class numbers by split name. No class, and no family, is in two splits, but for the parts of classes
+            whose examples were divided (`split_pool`, `within`).
     """
 
     examples: Tensor
@@ -170,10 +172,15 @@ class ClassPool:
         spans = zip(self.starts.tolist(), self.counts.tolist(), strict=True)
         return torch.cat([torch.arange(start, start + count) for start, count in spans])
 
+    def take(self, rows: Tensor) -> Tensor:
+        """The examples of these rows as they are, by one gather: [*rows, *shape]."""
+        return self.examples.index_select(0, rows.flatten()).view(*rows.shape, *self.shape)
+
     def gather(self, rows: Tensor) -> Tensor:
-        """The examples of these rows as floats, by one gather: [*rows, *shape]; uint8 becomes value / 255."""
-        x = self.examples.index_select(0, rows.flatten()).view(*rows.shape, *self.shape)
-        return x.to(torch.get_default_dtype()).div_(255) if x.dtype == torch.uint8 else x
+        """The same as floats; uint8 becomes value / 255."""
+        x = as_floats(self.take(rows))
+        assert isinstance(x, Tensor)
+        return x
 
 
 def _numbers(x: Tensor | np.ndarray) -> Tensor:

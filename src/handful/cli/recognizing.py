@@ -1,0 +1,136 @@
+"""`handful teach`, `recognize`, `add`, `remove`, `rename`, `merge`, `undo`, `history`, `report`."""
+
+from __future__ import annotations
+
+import csv as csv_module
+import json as json_module
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..collection import Collection, open_collection
+from ..recognizer import Answer, open_recognizer, teach
+
+__all__ = ["run_add", "run_change", "run_history", "run_recognize", "run_report", "run_teach"]
+
+
+def run_teach(source: Path, to: Path, encoder: str | None, head: str, epsilon: float | None, json: bool) -> None:
+    """Teach, and say what can be promised."""
+    begin = time.perf_counter()
+    with _warnings(), teach(source, to, encoder=encoder, head=head, epsilon=epsilon or 0.1) as made:  # type: ignore[arg-type]
+        report = made.report()
+    seconds = time.perf_counter() - begin
+    if json:
+        print(json_module.dumps(report.table() | {"seconds": round(seconds, 3)}, indent=2, ensure_ascii=False))
+        return
+    examples, classes = sum(report.classes.values()), len(report.classes)
+    print(f"Taught {examples} examples of {classes} class{'es' * (classes != 1)} in {seconds:.1f} s: {report.place}")
+    print(f"Vectors by {report.encoder}; promise that the true class is among the candidates: {report.promise}")
+    if report.findings:
+        print(f"{len(report.findings)} things to look at among the examples: handful report {to}")
+    print(f"Next: {report.next}")
+
+
+def run_recognize(
+    place: Path, things: Sequence[str], epsilon: float | None, encoder: str | None, json: bool, csv: bool
+) -> None:
+    """Print the answers, in the order asked."""
+    with _warnings(), open_recognizer(place, encoder=encoder) as recognizer:
+        answers = recognizer.recognize_many(things, epsilon=epsilon)
+    if json:
+        print(json_module.dumps([answer.table() for answer in answers], indent=2, ensure_ascii=False))
+    elif csv:
+        out = csv_module.writer(sys.stdout, lineterminator="\n")
+        out.writerow(["source", "label", "probability", "candidates", "unknown", "nearest", "advice"])
+        for one in answers:
+            near = " ".join(str(neighbor.id) for neighbor in one.nearest)
+            candidates = json_module.dumps(one.candidates, ensure_ascii=False)
+            out.writerow([one.source, one.label, f"{one.probability:.6f}", candidates, one.unknown, near, one.advice])
+    else:
+        _show(answers)
+
+
+def run_add(place: Path, label: str, things: Sequence[str], encoder: str | None) -> None:
+    """Add examples of a class."""
+    with open_recognizer(place, encoder=encoder) as recognizer:
+        version = recognizer.add(label, things)
+        _changed(recognizer.collection, version)
+
+
+def run_change(place: Path, change: Callable[[Collection], int]) -> None:
+    """Change a collection, which needs no encoder."""
+    with open_collection(place) as store:
+        _changed(store, change(store))
+
+
+def run_history(place: Path, json: bool) -> None:
+    """Print all changes."""
+    with open_collection(place) as store:
+        changes = store.history()
+    if json:
+        print(json_module.dumps([change._asdict() for change in changes], indent=2, ensure_ascii=False))
+        return
+    table = _table("version", "time", "by", "change", "")
+    for one in changes:
+        detail = ", ".join(f"{name} {_shown(value)}" for name, value in one.detail.items())
+        table.add_row(*map(escape, (str(one.version), one.time, one.by, one.action, detail)))
+    _print(table)
+
+
+def run_report(place: Path, epsilon: float | None, encoder: str | None, json: bool) -> None:
+    """Print what can be promised."""
+    with open_recognizer(place, encoder=encoder) as recognizer:
+        report = recognizer.report(epsilon=epsilon)
+    print(json_module.dumps(report.table(), indent=2, ensure_ascii=False) if json else report)
+
+
+def _show(answers: Sequence[Answer]) -> None:
+    table = _table("", "label", "probability", "candidates", "nearest", "")
+    for one in answers:
+        label = f"unknown (nearest: {one.label})" if one.unknown else one.label
+        near = ", ".join(f"{neighbor.id} {neighbor.label}" for neighbor in one.nearest)
+        some = ", ".join(one.candidates[:5]) + (
+            f" and {len(one.candidates) - 5} more" if len(one.candidates) > 5 else ""
+        )
+        table.add_row(*map(escape, (one.source, label, f"{one.probability:.3f}", some, near, one.advice)))
+    _print(table)
+    if answers:
+        print(f"Promise that the true class is among the candidates: {answers[0].promise}")
+
+
+def _changed(store: Collection, version: int) -> None:
+    found = store.read()
+    print(f"{store.place}: version {version}, {len(found.examples)} examples of {len(found.labels)} classes")
+
+
+def _shown(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _print(table: Table) -> None:
+    out = Console()
+    (out if out.is_terminal else Console(width=200)).print(table)
+
+
+@contextmanager
+def _warnings() -> Iterator[None]:
+    """Say warnings in a line on the error stream."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for one in caught:
+        print(f"warning: {one.message}", file=sys.stderr)

@@ -1,0 +1,131 @@
+"""The commands around a recognizer, their arguments and their help."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["add_commands"]
+
+
+class Head(StrEnum):
+    """Rules with a closed form."""
+
+    squared = "squared"
+    cosine = "cosine"
+    ridge = "ridge"
+
+
+Place = Annotated[Path, typer.Argument(help="A collection: NAME, or NAME.handful.")]
+Encoder = Annotated[str | None, typer.Option("--with", help="Encoder: a name, or the folder of a checkpoint.")]
+Epsilon = Annotated[
+    float | None, typer.Option(min=0.001, max=0.5, help="How often may I wrongly refuse? As taught by default (0.1).")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+
+
+def teach(
+    source: Annotated[
+        Path,
+        typer.Argument(exists=True, help="A folder PATH/CLASS/*.jpg, texts.csv (text, label), or vectors.npz (x, y)."),
+    ],
+    to: Annotated[Path | None, typer.Option(help="The collection to make; named as the source by default.")] = None,
+    encoder: Encoder = None,
+    head: Annotated[Head, typer.Option(help="How vectors are compared.")] = Head.squared,
+    epsilon: Epsilon = None,
+    json: Json = False,
+) -> None:
+    """Teach a recognizer from a handful of examples of each class. Seconds, no training."""
+    from .recognizing import run_teach
+
+    run_teach(source, to or Path(source.resolve().stem), encoder, head.value, epsilon, json)
+
+
+def recognize(
+    collection: Place,
+    things: Annotated[
+        list[str], typer.Argument(help="Pictures or folders of them; texts, or tables of them; vectors.npz.")
+    ],
+    epsilon: Epsilon = None,
+    encoder: Encoder = None,
+    json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Say what each thing is, how sure that is, or that it is unlike anything taught."""
+    from .recognizing import run_recognize
+
+    run_recognize(collection, things, epsilon, encoder, json, csv)
+
+
+def add(
+    collection: Place,
+    label: Annotated[str, typer.Argument(help="The class, known or new.")],
+    things: Annotated[list[str], typer.Argument(help="Examples of it.")],
+    encoder: Encoder = None,
+) -> None:
+    """Add examples to a class, or a new class. At once, no training."""
+    from .recognizing import run_add
+
+    run_add(collection, label, things, encoder)
+
+
+def remove(
+    collection: Place,
+    ids: Annotated[list[int], typer.Argument(help="Numbers of examples, as recognize and report give them.")],
+) -> None:
+    """Remove examples: as if they had never been there."""
+    from .recognizing import run_change
+
+    run_change(collection, lambda store: store.remove(ids))
+
+
+def rename(
+    collection: Place,
+    label: Annotated[str, typer.Argument(help="The class.")],
+    new: Annotated[str, typer.Argument(help="Its new name.")],
+) -> None:
+    """Rename a class."""
+    from .recognizing import run_change
+
+    run_change(collection, lambda store: store.rename(label, new))
+
+
+def merge(
+    collection: Place,
+    labels: Annotated[list[str], typer.Argument(help="The classes.")],
+    into: Annotated[str, typer.Option("--into", help="The class that they become.")],
+) -> None:
+    """Make one class of several."""
+    from .recognizing import run_change
+
+    run_change(collection, lambda store: store.merge(labels, into))
+
+
+def undo(collection: Place) -> None:
+    """Take back the newest change; again: the one before."""
+    from .recognizing import run_change
+
+    run_change(collection, lambda store: store.undo())
+
+
+def history(collection: Place, json: Json = False) -> None:
+    """Show every change, who made it and when."""
+    from .recognizing import run_history
+
+    run_history(collection, json)
+
+
+def report(collection: Place, epsilon: Epsilon = None, encoder: Encoder = None, json: Json = False) -> None:
+    """Say what can be promised and what not, likely mistakes in the examples, and what to add next."""
+    from .recognizing import run_report
+
+    run_report(collection, epsilon, encoder, json)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Give an application these commands."""
+    for command in (teach, recognize, add, remove, rename, merge, undo, history, report):
+        app.command()(command)

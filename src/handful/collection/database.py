@@ -1,0 +1,136 @@
+"""The SQLite file below a collection: its tables, its transactions, and what its errors mean.
+
+Write-ahead log with full synchronization: when a change returns, it has been flushed to the disk. The system is asked
+for that; whether a disk keeps its word when the power fails is not for a program to say.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, final
+
+from ..errors import CollectionError, StorageError
+from .interface import EncoderIdentity
+
+__all__ = ["Database", "connect"]
+
+FORMAT = 1
+APPLICATION = 0x48414E44  # "HAND": tells the file from other SQLite files
+WAIT = 10.0
+SCHEMA = """
+CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE examples (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, vector BLOB NOT NULL, checksum INTEGER NOT NULL, source TEXT NOT NULL,
+    sha256 TEXT NOT NULL, added TEXT NOT NULL, by TEXT NOT NULL, preview ANY
+) STRICT;
+CREATE TABLE placements (
+    example INTEGER NOT NULL REFERENCES examples, label TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER,
+    PRIMARY KEY (example, since)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX placed ON placements (until, example);
+CREATE TABLE changes (
+    version INTEGER PRIMARY KEY, time TEXT NOT NULL, by TEXT NOT NULL, action TEXT NOT NULL, detail TEXT NOT NULL,
+    undoes INTEGER UNIQUE
+) STRICT;
+"""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection to a file that is there.
+
+    Raises:
+        StorageError: it cannot be opened.
+    """
+    try:
+        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=WAIT)
+    except sqlite3.Error as error:
+        raise StorageError(f"{path}: cannot be opened ({error}); it and its folder must be readable") from None
+
+
+@final
+class Database:
+    """A connection that knows what it must find, and says in our words what went wrong.
+
+    Args:
+        connection: to a file, or to memory.
+        place: for messages.
+        new: make the tables, for vectors of this encoder and with these settings.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        place: str,
+        new: tuple[EncoderIdentity, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.place, self.sql = place, connection
+        try:
+            with self.errors():
+                if new is not None:
+                    self._make(*new)
+                self.about = self._verified()
+                connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
+
+    def damaged(self, why: object) -> CollectionError:
+        """The error to raise."""
+        return CollectionError(f"{self.place}: damaged ({why}); use a copy of it, or teach it again from its sources")
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turns SQLite's errors into ours."""
+        try:
+            yield
+        except sqlite3.ProgrammingError:
+            raise CollectionError(f"{self.place}: the collection is closed; open it again") from None
+        except sqlite3.DatabaseError as error:
+            code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise StorageError(f"{self.place}: another process is changing it; try again in a moment") from None
+            if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_FULL):
+                remedy = "free some space" if code == sqlite3.SQLITE_FULL else "it and its folder must be writable"
+                raise StorageError(f"{self.place}: cannot be read or written ({error}); {remedy}") from None
+            raise self.damaged(error) from None
+
+    @contextmanager
+    def transaction(self, kind: str) -> Iterator[None]:
+        """DEFERRED to read one state, IMMEDIATE to change it: all of the block, or nothing."""
+        self.sql.execute(f"BEGIN {kind}")
+        try:
+            yield
+            self.sql.execute("COMMIT")
+        except BaseException:
+            if self.sql.in_transaction:
+                self.sql.execute("ROLLBACK")
+            raise
+
+    def _make(self, encoder: EncoderIdentity, settings: Mapping[str, Any]) -> None:
+        about = {"format": FORMAT, "encoder": encoder.__dict__, "settings": dict(settings)}
+        self.sql.execute("PRAGMA journal_mode = WAL")
+        self.sql.execute(f"PRAGMA application_id = {APPLICATION}")
+        self.sql.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+        self.sql.executemany(
+            "INSERT INTO about VALUES (?, ?)", [(name, json.dumps(value)) for name, value in about.items()]
+        )
+
+    def _verified(self) -> dict[str, Any]:
+        if self.sql.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
+            raise CollectionError(f"{self.place}: not a collection of Handful; handful teach makes one")
+        try:
+            about = {name: json.loads(value) for name, value in self.sql.execute("SELECT name, value FROM about")}
+            if about["format"] > FORMAT:
+                raise CollectionError(
+                    f"{self.place}: written in format {about['format']}, and this program reads up to {FORMAT}: "
+                    "upgrade Handful"
+                )
+            EncoderIdentity(**about["encoder"])
+            dict(about["settings"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise self.damaged(f"it does not say what it is: {error}") from None
+        return about

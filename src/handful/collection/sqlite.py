@@ -1,0 +1,279 @@
+"""A collection in one SQLite file, `NAME.handful`.
+
+Examples are rows that never change. A placement says under which label an example stands from one version until
+another. Vectors are little-endian float32 with a checksum; no pickle.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from ..errors import CollectionError, DataError, StorageError, unknown_name
+from ..files import storage_errors
+from .database import Database, connect
+from .interface import Change, Collection, EncoderIdentity, Example, NewExample, Snapshot, checked_label
+
+__all__ = ["SQLiteCollection", "collection_path", "create_collection", "open_collection"]
+
+
+def collection_path(name: str | Path) -> Path:
+    """The file of a collection: as named, or with `.handful` after it."""
+    path = Path(name)
+    return path if path.suffix == ".handful" else path.with_name(path.name + ".handful") if path.name else path
+
+
+def create_collection(
+    name: str | Path, encoder: EncoderIdentity, settings: Mapping[str, Any], examples: Sequence[NewExample]
+) -> SQLiteCollection:
+    """A new collection with its first examples, which are version 1. `":memory:"` keeps it in memory.
+
+    Raises:
+        StorageError: there is one already; nothing can be written there.
+        DataError: as for `add`.
+    """
+    if str(name) == ":memory:":
+        memory = sqlite3.connect(":memory:", isolation_level=None)
+        made = SQLiteCollection(Database(memory, ":memory:", (encoder, settings)))
+        made.add(examples, action="teach")
+        return made
+    path = collection_path(name)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            raise StorageError(
+                f"{path}: there is a collection already; add to it (handful add), remove the file, or name another"
+            )
+        path.touch(exist_ok=False)
+    try:
+        made = SQLiteCollection(Database(connect(path), str(path), (encoder, settings)))
+        made.add(examples, action="teach")
+    except BaseException:
+        _discard(path)
+        raise
+    return made
+
+
+def open_collection(name: str | Path) -> SQLiteCollection:
+    """A collection that is there, to read and to change.
+
+    Raises:
+        CollectionError: none there, not one of ours, damaged, or of a newer format.
+        StorageError: no permission.
+    """
+    path = collection_path(name)
+    with storage_errors(path, "read"):
+        if not path.is_file():
+            near = sorted(p.name for p in path.parent.glob("*.handful")) if path.parent.is_dir() else []
+            hint = f" There: {', '.join(near[:8])}." if near else ""
+            raise CollectionError(f"{path}: no such collection; handful teach SOURCE --to {path.stem} makes one.{hint}")
+        with open(path, "rb"):
+            pass
+    return SQLiteCollection(Database(connect(path), str(path)))
+
+
+@final
+class SQLiteCollection(Collection):
+    """See `create_collection` and `open_collection`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database, self._place, self._sql = database, database.place, database.sql
+        self._about = database.about
+        self._errors, self._transaction, self._damaged = database.errors, database.transaction, database.damaged
+
+    @property
+    def place(self) -> str:
+        """As `Collection.place`."""
+        return self._place
+
+    @property
+    def encoder(self) -> EncoderIdentity:
+        """As `Collection.encoder`."""
+        return EncoderIdentity(**self._about["encoder"])
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """As `Collection.settings`."""
+        return dict(self._about["settings"])
+
+    @property
+    def version(self) -> int:
+        """As `Collection.version`."""
+        with self._errors():
+            return int(self._sql.execute("SELECT coalesce(max(version), 0) FROM changes").fetchone()[0])
+
+    def read(self, version: int | None = None) -> Snapshot:
+        """As `Collection.read`."""
+        with self._errors(), self._transaction("DEFERRED"):
+            newest = self.version
+            if version is not None and not 1 <= version <= newest:
+                raise DataError(f"{self._place}: expected a version from 1 to {newest}, got {version}")
+            at = newest if version is None else version
+            rows = self._sql.execute(
+                "SELECT id, label, source, sha256, added, by, vector, checksum FROM placements JOIN examples "
+                "ON id = example WHERE since <= ? AND (until IS NULL OR until > ?) ORDER BY id",
+                (at, at),
+            ).fetchall()
+        length = 4 * self.encoder.features
+        for row in rows:
+            if len(row[6]) != length or zlib.crc32(row[6]) != row[7]:
+                raise self._damaged(f"the vector of example {row[0]} is not what was written")
+        vectors = np.frombuffer(b"".join(row[6] for row in rows), "<f4").reshape(len(rows), self.encoder.features)
+        return Snapshot(at, tuple(Example(*row[:6]) for row in rows), vectors.astype(np.float32, copy=False))
+
+    def preview(self, example: int) -> str | bytes | None:
+        """As `Collection.preview`."""
+        with self._errors():
+            row = self._sql.execute("SELECT preview FROM examples WHERE id = ?", (example,)).fetchone()
+        return None if row is None else row[0]
+
+    def add(self, examples: Sequence[NewExample], *, action: str = "add") -> int:
+        """As `Collection.add`."""
+        if not examples:
+            raise DataError(f"{self._place}: expected at least one example to add, got none")
+        labels = [checked_label(example.label) for example in examples]
+        vectors = [self._checked_vector(example) for example in examples]
+        classes = sorted(set(labels))
+        with self._change(action, {"examples": len(examples), "labels": classes}) as (version, time, by):
+            for example, label, vector in zip(examples, labels, vectors, strict=True):
+                row = (vector, zlib.crc32(vector), example.source, example.sha256, time, by, example.preview)
+                made = self._sql.execute(
+                    "INSERT INTO examples (vector, checksum, source, sha256, added, by, preview) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    row,
+                )
+                self._place_example(int(made.lastrowid or 0), label, version)
+        return version
+
+    def remove(self, examples: Sequence[int]) -> int:
+        """As `Collection.remove`."""
+        if not examples:
+            raise DataError(f"{self._place}: expected at least one example to remove, got none")
+        with self._change("remove", {"ids": list(dict.fromkeys(examples))}) as (version, _, _):
+            for example in dict.fromkeys(examples):
+                if not self._take_out(example, version):
+                    raise DataError(f"{self._place}: no example {example}; recognize --json gives ids of the nearest")
+            if not self._labels():
+                raise DataError(f"{self._place}: these are all examples; expected one to stay. Remove the file instead")
+        return version
+
+    def rename(self, label: str, new: str) -> int:
+        """As `Collection.rename`."""
+        name = checked_label(new)
+        with self._change("rename", {"label": label, "new": name}) as (version, _, _):
+            if name in self._known(label):
+                raise DataError(f"{self._place}: there is a class {name!r} already; merge makes one of two classes")
+            self._relabel([label], name, version)
+        return version
+
+    def merge(self, labels: Sequence[str], into: str) -> int:
+        """As `Collection.merge`."""
+        name = checked_label(into)
+        if not set(labels) - {name}:
+            raise DataError(f"{self._place}: expected classes to merge into {name!r}, got {list(labels)}")
+        with self._change("merge", {"labels": list(labels), "into": name}) as (version, _, _):
+            self._known(*labels)
+            self._relabel([label for label in labels if label != name], name, version)
+        return version
+
+    def undo(self) -> int:
+        """As `Collection.undo`."""
+        detail: dict[str, Any] = {}
+        with self._change("undo", detail) as (version, _, _):
+            last = self._sql.execute(
+                "SELECT version, action FROM changes WHERE action != 'undo' AND version NOT IN "
+                "(SELECT undoes FROM changes WHERE undoes IS NOT NULL) ORDER BY version DESC LIMIT 1"
+            ).fetchone()
+            if last is None or last[1] == "teach":
+                raise DataError(f"{self._place}: nothing to undo; handful history shows what was done")
+            before, now = self._placed(last[0] - 1), self._placed(version)
+            for example, _ in now.items() - before.items():
+                self._take_out(example, version)
+            for example, label in before.items() - now.items():
+                self._place_example(example, label, version)
+            detail |= {"undoes": last[0], "action": last[1]}
+        return version
+
+    def history(self) -> list[Change]:
+        """As `Collection.history`."""
+        with self._errors():
+            rows = self._sql.execute("SELECT version, time, by, action, detail FROM changes ORDER BY version")
+            return [Change(version, time, by, did, json.loads(detail)) for version, time, by, did, detail in rows]
+
+    def close(self) -> None:
+        """As `Collection.close`."""
+        with self._errors():
+            self._sql.close()
+
+    @contextmanager
+    def _change(self, action: str, detail: Mapping[str, Any]) -> Iterator[tuple[int, str, str]]:
+        """A transaction that makes the next version: (version, time, by)."""
+        time, by = datetime.now(UTC).isoformat(timespec="seconds"), _who()
+        with self._errors(), self._transaction("IMMEDIATE"):
+            version = self.version + 1
+            yield version, time, by
+            row = (version, time, by, action, json.dumps(detail, ensure_ascii=False), detail.get("undoes"))
+            self._sql.execute("INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def _checked_vector(self, example: NewExample) -> bytes:
+        vector = np.asarray(example.vector, "<f4")
+        if vector.shape != (self.encoder.features,):
+            raise DataError(
+                f"{example.source}: expected a vector of {self.encoder.features} numbers, got shape {vector.shape}"
+            )
+        if not np.isfinite(vector).all():
+            raise DataError(f"{example.source}: its vector holds NaN or infinite values; expected finite numbers")
+        return vector.tobytes()
+
+    def _labels(self) -> set[str]:
+        return {row[0] for row in self._sql.execute("SELECT DISTINCT label FROM placements WHERE until IS NULL")}
+
+    def _known(self, *labels: str) -> set[str]:
+        """All labels there are; raises if one of those asked for is not among them."""
+        there = self._labels()
+        for label in labels:
+            if label not in there:
+                raise unknown_name(f"class of {self._place}", label, there)
+        return there
+
+    def _placed(self, version: int) -> dict[int, str]:
+        rows = self._sql.execute(
+            "SELECT example, label FROM placements WHERE since <= ? AND (until IS NULL OR until > ?)",
+            (version, version),
+        )
+        return dict(rows.fetchall())
+
+    def _place_example(self, example: int, label: str, version: int) -> None:
+        self._sql.execute("INSERT INTO placements VALUES (?, ?, ?, NULL)", (example, label, version))
+
+    def _take_out(self, example: int, version: int) -> bool:
+        query = "UPDATE placements SET until = ? WHERE example = ? AND until IS NULL"
+        return bool(self._sql.execute(query, (version, example)).rowcount)
+
+    def _relabel(self, labels: Sequence[str], new: str, version: int) -> None:
+        for label in dict.fromkeys(labels):
+            query = "SELECT example FROM placements WHERE label = ? AND until IS NULL"
+            for (example,) in self._sql.execute(query, (label,)).fetchall():
+                self._take_out(example, version)
+                self._place_example(example, new, version)
+
+
+def _discard(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"

@@ -1,0 +1,113 @@
+"""Data sets of other libraries: any map-style PyTorch `Dataset`, a Hugging Face `Dataset`, as a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import DataError
+from .pictures import Fit, Form, formed
+from .pool import ClassPool
+from .texts import Reading, text_pool
+
+__all__ = ["dataset_pool"]
+
+
+def dataset_pool(
+    dataset: Any,
+    *,
+    x: int | str | None = None,
+    y: int | str | None = None,
+    size: int | Sequence[int] = 84,
+    channels: int = 3,
+    fit: Fit = "crop",
+    reading: Reading = "vectors",
+    model: str = "minilm",
+    length: int = 64,
+) -> ClassPool:
+    """A pool, in memory and without splits, of a data set with `len` and `[index]`. Each item is read once.
+
+    Class names are taken from `dataset.features[y].names` (Hugging Face) or `dataset.classes` (torchvision), where
+    they are given; otherwise they are the labels.
+
+    Args:
+        dataset: items are tuples (x, y, ...) or mappings.
+        x: place or key of the example, a tensor, array, picture (PIL) or text; by default 0, or the key 'image',
+            'img', 'picture', 'text', 'sentence' or 'x'.
+        y: of the label; by default 1, or 'label', 'labels', 'target', 'class' or 'y'.
+        size, channels, fit: the form of pictures, as in `folder`; arrays and tensors are taken as they are.
+        reading, model, length: what becomes of texts, as in `text_pool`.
+
+    Raises:
+        DataError: nothing there, no such place or key, examples of different kinds or shapes.
+    """
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise DataError(
+            f"data set: expected one with len() and [index], got {type(dataset).__name__}; make a list of it"
+        )
+    if len(dataset) == 0:
+        raise DataError("data set: expected at least one example, got none")
+    first = dataset[0]
+    at_x = _place(first, x, ("image", "img", "picture", "text", "sentence", "x"), 0)
+    at_y = _place(first, y, ("label", "labels", "target", "class", "y"), 1)
+    form, examples, labels = Form.of(size, channels, fit), list[Any](), list[Any]()
+    for index in range(len(dataset)):
+        item = dataset[index]
+        example, label = item[at_x], item[at_y]
+        examples.append(_example(example, form, index))
+        labels.append(label.item() if isinstance(label, Tensor | np.generic) else label)
+    kinds = {type(example) for example in examples}
+    if len(kinds) > 1:
+        raise DataError(f"data set: expected examples of one kind, got {', '.join(sorted(k.__name__ for k in kinds))}")
+    names = _names(dataset, at_y)
+    if names is not None:
+        labels = [names[label] if isinstance(label, int) and 0 <= label < len(names) else label for label in labels]
+    if isinstance(examples[0], str):
+        return text_pool(
+            examples, [str(label) for label in labels], what="data set", reading=reading, model=model, length=length
+        )
+    shapes = list(dict.fromkeys(tuple(example.shape) for example in examples))
+    if len(shapes) > 1:
+        raise DataError(
+            f"data set: expected examples of one shape, got {shapes[0]} and {shapes[1]}: resize or pad them"
+        )
+    return ClassPool.from_labels(torch.stack(examples), labels)
+
+
+def _place(item: Any, given: int | str | None, usual: Sequence[str], place: int) -> Any:
+    if isinstance(item, Mapping):
+        found = [key for key in ([given] if given is not None else usual) if key in item]
+        if not found:
+            wanted = repr(given) if given is not None else " or ".join(map(repr, usual))
+            raise DataError(f"data set: expected an item with the key {wanted}, got {', '.join(map(str, item))}")
+        return found[0]
+    place = place if given is None else given  # type: ignore[assignment]
+    if not isinstance(item, tuple | list) or not isinstance(place, int) or not 0 <= place < len(item):
+        raise DataError(f"data set: expected items (example, label), got {type(item).__name__}; say `x` and `y`")
+    return place
+
+
+def _example(example: Any, form: Form, index: int) -> Any:
+    if isinstance(example, Image.Image):
+        return torch.from_numpy(formed(example, f"example {index}", form))
+    if isinstance(example, str):
+        return example
+    try:
+        return torch.as_tensor(example)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"data set: example {index}: expected a tensor, array, picture or text, got {type(example).__name__}"
+        ) from error
+
+
+def _names(dataset: Any, at_y: Any) -> Sequence[str] | None:
+    features = getattr(dataset, "features", None)
+    if isinstance(features, Mapping):
+        return getattr(features.get(at_y), "names", None)
+    classes = getattr(dataset, "classes", None)
+    return list(map(str, classes)) if isinstance(classes, Sequence) and not isinstance(classes, str) else None

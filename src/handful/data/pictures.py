@@ -1,0 +1,179 @@
+"""Picture files that nobody has checked, made into tensors of one form.
+
+A picture's size is read from its header, and a giant refused before a pixel is decoded. Then the orientation that a
+camera wrote (EXIF) is applied, transparency laid on white, any mode converted, and the picture fitted to its size.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from typing import Literal, NamedTuple, TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import DataError, ShapeError, unknown_name
+from .download import progress
+
+__all__ = [
+    "BROKEN",
+    "FORMATS",
+    "PIXELS",
+    "SUFFIXES",
+    "Fit",
+    "Form",
+    "decode",
+    "formed",
+    "in_parallel",
+    "opened",
+    "refuse_bombs",
+]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Fit = Literal["crop", "stretch", "pad"]
+"""Fill the size and cut what protrudes; change the proportions; or put black beside the whole picture."""
+
+PIXELS = 64_000_000
+"""The most pixels that a picture may have, 8000×8000: it is refused before it is decoded."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"})
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+"""What Pillow raises for a file that is not what it says."""
+
+
+class Form(NamedTuple):
+    """The form that all pictures get: `height`×`width` pixels of 1 channel (gray) or 3 (red, green, blue)."""
+
+    height: int
+    width: int
+    channels: int
+    fit: Fit
+
+    @staticmethod
+    def of(size: int | Sequence[int], channels: int, fit: Fit) -> Form:
+        """The form of a size, one number for a square or (height, width).
+
+        Raises:
+            ShapeError, UnknownNameError: no such size, number of channels or way to fit.
+        """
+        sides = (size, size) if isinstance(size, int) else tuple(size)
+        if len(sides) != 2 or not all(1 <= side <= 4096 for side in sides):
+            raise ShapeError(f"pictures: expected a size of 1 to 4096 pixels, or [height, width], got {size}")
+        if channels not in (1, 3):
+            raise ShapeError(f"pictures: expected 1 channel (gray) or 3 (color), got {channels}")
+        if fit not in ("crop", "stretch", "pad"):
+            raise unknown_name("way to fit pictures", fit, ("crop", "stretch", "pad"))
+        return Form(*sides, channels, fit)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[channels, height, width]."""
+        return self.channels, self.height, self.width
+
+
+@contextmanager
+def refuse_bombs() -> Iterator[None]:
+    """Within, what Pillow would only warn of is refused. Around all threads, since filters are the process's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+@contextmanager
+def opened(content: bytes, place: str) -> Iterator[Image.Image]:
+    """A picture whose header has been read and whose size is allowed.
+
+    Raises:
+        DataError: not a picture, damaged (then or while it is used inside), or too large; names `place`.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > PIXELS:
+                raise DataError(
+                    f"{place}: refused, {width}×{height} pixels; expected at most {PIXELS:,}: make it smaller"
+                )
+            yield image
+    except DataError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{place}: refused, {error}; expected at most {PIXELS:,} pixels: make it smaller") from error
+    except UnidentifiedImageError as error:
+        known = ", ".join(FORMATS)
+        raise DataError(f"{place}: not a picture of a known kind; expected {known}: convert or remove it") from error
+    except BROKEN as error:
+        raise DataError(f"{place}: cut short or damaged ({error}); get it again or remove it") from error
+
+
+def decode(content: bytes, place: str, form: Form) -> np.ndarray:
+    """[channels, height, width] uint8 of a picture's file; raises as `opened`."""
+    with opened(content, place) as image:
+        side = 4 * max(form.width, form.height)
+        image.draft(None, (side, side))  # a JPEG several times as large as needed is decoded smaller
+        return formed(image, place, form)
+
+
+def formed(image: Image.Image, place: str, form: Form) -> np.ndarray:
+    """[channels, height, width] uint8 of an open picture."""
+    size = form.width, form.height
+    plain = _plain(ImageOps.exif_transpose(image), place, form.channels)
+    pixels = np.array(plain if plain.size == size else _fitted(plain, size, form.fit))
+    return pixels[None] if form.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _plain(image: Image.Image, place: str, channels: int) -> Image.Image:
+    """The picture in gray or in color, eight bits a channel."""
+    if image.mode == "F":
+        raise DataError(f"{place}: holds real numbers, whose black and white nobody knows; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):  # 16 bits of gray
+        values = np.asarray(image).astype(np.int64)
+        image = Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def _fitted(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
+    match fit:
+        case "crop":
+            return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+        case "pad":
+            return ImageOps.pad(image, size, Image.Resampling.BILINEAR)
+        case "stretch":
+            return image.resize(size, Image.Resampling.BILINEAR)
+
+
+def in_parallel(doing: str, function: Callable[[T], R], items: Iterable[T], total: int | None) -> Iterator[R]:
+    """The function's answers in the order of the items, by a thread for each core, with a progress bar.
+
+    A few items are read ahead, so that a stream of files is never held as a whole.
+    """
+    threads = min(os.cpu_count() or 1, 16)
+    remaining = iter(items)
+    with progress(doing, total) as advance, ThreadPoolExecutor(threads) as pool, refuse_bombs():
+        while batch := list(islice(remaining, 64 * threads)):
+            yield from pool.map(function, batch)
+            advance(len(batch))

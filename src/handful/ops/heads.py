@@ -1,0 +1,51 @@
+"""Rules with a closed form that answer on frozen vectors, by name, each with its temperature."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .conformal import Head
+from .nearest_mean import NearestMean, distances, fit_nearest_mean, leave_one_out
+from .ridge_margin import fit_ridge_margin, ridge_answers, ridge_leave_one_out
+from .temperature import Calibration, calibrate
+
+__all__ = ["HEADS", "HeadName", "fit_head", "strangeness"]
+
+Floats = NDArray[np.floating]
+HeadName = Literal["squared", "cosine", "ridge"]
+HEADS: dict[str, str] = {
+    "squared": "the nearest class mean by squared distance",
+    "cosine": "the nearest class mean by cosine",
+    "ridge": "ridge regression on the classes",
+}
+
+
+def fit_head(
+    name: str, x: Floats, y: NDArray[np.int64], ways: int, weight: Floats | None = None
+) -> tuple[Head, Calibration]:
+    """A head, and the temperature of its probabilities, from examples that are each judged without themselves.
+
+    Args:
+        name: of `HEADS`.
+        x: [n, F], finite; none zero but for "squared".
+        y: [n] in [0, ways), every class at least once.
+        ways: K.
+        weight: [n] above zero, as if an example were there so often.
+    """
+    if name == "ridge":
+        ridge = fit_ridge_margin(x, y, ways, weight=weight)
+        rows = np.flatnonzero(ridge.size[y] > (1 if weight is None else np.minimum(weight, 1)))
+        without = -ridge_leave_one_out(ridge, weight)[rows]
+        return ridge, calibrate(without, y[rows], weight=None if weight is None else weight[rows], guess=0.25)
+    head = fit_nearest_mean(x, y, ways, "cosine" if name == "cosine" else "squared", weight)
+    rows, without = leave_one_out(head)
+    guess = float(np.median(head.near[:, 0])) / 4 if head.near.size else 1.0
+    return head, calibrate(without, y[rows], weight=None if weight is None else weight[rows], guess=guess or 1.0)
+
+
+def strangeness(head: Head, z: Floats) -> Floats:
+    """How far new examples are from each class, in the head's own measure: [Q, F] -> [Q, K]."""
+    return distances(head, z) if isinstance(head, NearestMean) else -ridge_answers(head, z)

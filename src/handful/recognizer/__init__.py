@@ -1,0 +1,8 @@
+"""Teach from a handful of examples; recognize with a promise of how often the truth is among the candidates."""
+
+from .answers import Answer, Neighbor
+from .doctor import Finding
+from .recognizer import Recognizer, open_recognizer, teach
+from .report import Report
+
+__all__ = ["Answer", "Finding", "Neighbor", "Recognizer", "Report", "open_recognizer", "teach"]

@@ -1,0 +1,245 @@
+"""From pictures, texts and vectors to vectors that can be compared: encoders by name.
+
+An encoder is a fixed function of one example: nothing in it is learned from the examples taught, so that these and
+what is asked later stay exchangeable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..collection import EncoderIdentity, NewExample
+from ..errors import CheckpointError, DataError, ShapeError, unknown_name
+from .inputs import Item, with_pixels
+
+__all__ = ["BUILT_IN", "Embedder", "embedded", "embedder_for"]
+
+Vectors = NDArray[np.float32]
+BATCH = 64
+
+
+class Embedder(Protocol):
+    """A fixed function from examples of one kind to vectors."""
+
+    @property
+    def kind(self) -> str:
+        """pictures, texts or vectors."""
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        """What decides its vectors."""
+
+    @property
+    def form(self) -> tuple[int, int, int] | None:
+        """Of pictures: (channels, height, width)."""
+
+    def embed(self, contents: Sequence[Any]) -> Vectors:
+        """[n, F], finite."""
+
+
+@final
+class GivenVectors:
+    """Vectors that are features already, from an encoder of the user's own.
+
+    Args:
+        features: F.
+    """
+
+    kind = "vectors"
+    form = None
+
+    def __init__(self, features: int) -> None:
+        self.identity = EncoderIdentity("vectors", hashlib.sha256(b"vectors").hexdigest(), features)
+
+    def embed(self, contents: Sequence[NDArray[Any]]) -> Vectors:
+        """The vectors themselves."""
+        for vector in contents:
+            if vector.shape != (self.identity.features,):
+                raise ShapeError(f"vectors: expected {self.identity.features} numbers each, got shape {vector.shape}")
+        return np.stack(contents)
+
+
+@final
+class HashedNGrams:
+    """Texts by the words and the pieces of words in them, hashed to 2 × 1,024 counts of length 1 together.
+
+    It has learned nothing: it sees spelling, not meaning, and works in any language without a download.
+    """
+
+    kind = "texts"
+    form = None
+    identity = EncoderIdentity("ngrams", hashlib.sha256(b"ngrams 1: words 1-2, pieces 3-5").hexdigest(), 2048)
+
+    def embed(self, contents: Sequence[str]) -> Vectors:
+        """Raises DataError for a text without a letter or figure."""
+        parts = [vectorizer.transform(contents).toarray() for vectorizer in self._vectorizers]
+        found: Vectors = (np.concatenate(parts, 1) / np.sqrt(2)).astype(np.float32)
+        return found
+
+    @cached_property
+    def _vectorizers(self) -> list[Any]:
+        from sklearn.feature_extraction.text import HashingVectorizer
+
+        words = HashingVectorizer(n_features=1024, ngram_range=(1, 2), token_pattern=r"(?u)\w+")
+        return [words, HashingVectorizer(n_features=1024, ngram_range=(3, 5), analyzer="char_wb")]
+
+
+@final
+class Gradients:
+    """Pictures by the directions of their edges, and a little by their colors; of length 1.
+
+    It has learned nothing: it sees outlines (histograms of oriented gradients, Dalal & Triggs 2005) and where which
+    color is, not what things are. An encoder that was trained does better: --with CHECKPOINT.
+    """
+
+    kind = "pictures"
+    form = (3, 64, 64)
+    identity = EncoderIdentity("gradients", hashlib.sha256(b"gradients 1: 64, 8x8x9, 4x4x3").hexdigest(), 624)
+
+    def embed(self, contents: Sequence[NDArray[np.uint8]]) -> Vectors:
+        """Of [3, 64, 64] pictures."""
+        parts = [_edges_and_colors(np.stack(contents[at : at + BATCH])) for at in range(0, len(contents), BATCH)]
+        return np.concatenate(parts)
+
+
+def _edges_and_colors(pictures: NDArray[np.uint8]) -> Vectors:
+    x = pictures.astype(np.float32) / 255  # [n, 3, 64, 64]
+    dy, dx = np.gradient(x.mean(1), axis=(1, 2))
+    strength, turn = np.hypot(dx, dy), np.arctan2(dy, dx) % np.pi * (9 / np.pi)
+    cells = np.empty((len(x), 9, 8, 8), np.float32)
+    for direction in range(9):  # each edge counts for the two directions beside its own
+        apart = np.abs(turn - direction)
+        share = np.maximum(1 - np.minimum(apart, 9 - apart), 0)
+        cells[:, direction] = (strength * share).reshape(len(x), 8, 8, 8, 8).sum((2, 4))
+    energy = np.pad(np.square(cells).sum(1), ((0, 0), (1, 1), (1, 1)))
+    around = sum(energy[:, i : i + 8, j : j + 8] for i in range(3) for j in range(3))
+    edges = (cells / np.sqrt(around + 0.1)[:, None]).reshape(len(x), -1)
+    colors = (x.reshape(len(x), 3, 4, 16, 4, 16).mean((3, 5)) - 0.5).reshape(len(x), -1)
+    found = np.concatenate([edges, colors], 1)
+    unit: Vectors = (found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-6)).astype(np.float32)
+    return unit
+
+
+@final
+class TrainedEncoder:
+    """The encoder of a checkpoint, as it was meta-trained; its learner's own head is not used.
+
+    Args:
+        folder: the checkpoint.
+
+    Raises:
+        CheckpointError: no checkpoint; its learner adapts its encoder, or examples share statistics in it.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        from ..checkpoint import load_checkpoint
+        from ..encoders import shares_statistics
+        from ..learner import EmbeddingLearner
+
+        checkpoint = load_checkpoint(folder)
+        learner = checkpoint.learner.eval()
+        if not isinstance(learner, EmbeddingLearner):
+            raise CheckpointError(
+                f"{folder}: its learner, {checkpoint.spec.learner.name!r}, adapts its encoder to each task, and a "
+                "recognizer needs vectors that stay; expected one that does not, such as 'prototypical'"
+            )
+        if shares_statistics(learner):
+            raise CheckpointError(
+                f"{folder}: its encoder normalizes examples by each other, so that none has a vector of its own; "
+                'expected normalization = "running", "frozen", "group" or "layer"'
+            )
+        shape = tuple(getattr(learner.encoder, "shape", ()))
+        if len(shape) not in (1, 3):
+            raise CheckpointError(
+                f"{folder}: expected an encoder of pictures or vectors, got examples of shape {shape}"
+            )
+        self.kind = "pictures" if len(shape) == 3 else "vectors"
+        self.form = shape if len(shape) == 3 else None
+        self._learner, self._shape = learner, shape
+        self._ink = checkpoint.spec.data.name in ("omniglot", "digits")
+        digest = hashlib.sha256(f"{shape} {self._ink}".encode())
+        for name, tensor in sorted(learner.encoder.state_dict().items()):
+            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        features = int(learner.encoder.out_features)  # type: ignore[arg-type]
+        self.identity = EncoderIdentity(str(Path(folder).absolute()), digest.hexdigest(), features)
+
+    def embed(self, contents: Sequence[NDArray[Any]]) -> Vectors:
+        """Of pictures of its form, or vectors of its length."""
+        import torch
+
+        found = []
+        for start in range(0, len(contents), BATCH):
+            x = np.stack(contents[start : start + BATCH])
+            if x.shape[1:] != self._shape:
+                raise ShapeError(f"encoder: expected examples of shape {self._shape}, got {x.shape[1:]}")
+            if self.kind == "pictures":
+                x = _bright_ink(x) if self._ink else x
+                x = x.astype(np.float32) / 255
+            with torch.no_grad():
+                found.append(self._learner.embed(torch.from_numpy(x.astype(np.float32))[None])[0].numpy())
+        return np.concatenate(found)
+
+
+def _bright_ink(x: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pictures of writing as their data sets have them, bright on dark: those with a bright border are inverted."""
+    border = np.concatenate([x[..., 0, :], x[..., -1, :], x[..., 0], x[..., -1]], -1).mean((1, 2))
+    return np.where(border[:, None, None, None] > 127, 255 - x, x)
+
+
+BUILT_IN: dict[str, type[HashedNGrams] | type[Gradients]] = {"ngrams": HashedNGrams, "gradients": Gradients}
+"""Encoders that need no checkpoint."""
+DEFAULT = {"texts": "ngrams", "pictures": "gradients"}
+
+
+def embedder_for(kind: str, name: str | None, features: int) -> Embedder:
+    """The encoder for examples of a kind.
+
+    Args:
+        kind: pictures, texts or vectors.
+        name: a built-in encoder, or a checkpoint's folder; by default what fits the kind.
+        features: the length of given vectors.
+
+    Raises:
+        UnknownNameError, CheckpointError: no such encoder.
+        DataError: it takes examples of another kind.
+    """
+    found: Embedder
+    if kind == "vectors" and name in (None, "vectors"):
+        return GivenVectors(features)
+    chosen = name or DEFAULT[kind]
+    if chosen in BUILT_IN:
+        found = BUILT_IN[chosen]()
+    elif Path(chosen).exists():
+        found = TrainedEncoder(chosen)
+    else:
+        raise unknown_name("encoder, or checkpoint folder,", chosen, [*BUILT_IN, "vectors"])
+    if found.kind != kind:
+        raise DataError(f"encoder {chosen!r} takes {found.kind}, and these are {kind}; name another with --with")
+    return found
+
+
+def embedded(embedder: Embedder, items: Sequence[Item], head: str) -> list[NewExample]:
+    """The examples with their vectors.
+
+    Raises:
+        DataError: none, one that cannot be read, or one without a direction for a head that needs it.
+    """
+    if not items:
+        raise DataError("expected at least one example, got none")
+    vectors = embedder.embed(with_pixels(items, embedder.form))
+    if head != "squared":
+        zeros = np.flatnonzero(~vectors.any(1)).tolist()
+        if zeros:
+            source = items[zeros[0]].source
+            raise DataError(f"{source}: its vector is all zeros, which has no direction; use head 'squared'")
+    return [
+        NewExample(item.label, vector, item.source, item.sha256, item.preview)
+        for item, vector in zip(items, vectors, strict=True)
+    ]

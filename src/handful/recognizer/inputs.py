@@ -1,0 +1,239 @@
+"""What can be taught and asked: folders of pictures, tables of texts, arrays of vectors, and the same in memory."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import DataError, ShapeError
+from ..files import storage_errors
+
+__all__ = ["Item", "asked", "kind_of", "taught", "with_pixels", "without_copies"]
+
+LONGEST_TEXT = 100_000
+TEXTS, LABELS = ("text", "sentence", "utterance", "content"), ("label", "class", "category", "intent")
+
+
+class Item(NamedTuple):
+    """An example before it has a vector."""
+
+    content: Any  # a text, a vector, or the bytes of a picture's file
+    label: str
+    source: str
+    sha256: str
+    preview: str | None = None
+
+
+def kind_of(things: object) -> str:
+    """pictures, texts or vectors, by a file's suffix or what values are in memory.
+
+    Raises:
+        DataError: none of these.
+    """
+    if isinstance(things, str | Path):
+        path = Path(things)
+        if path.is_dir():
+            return "pictures"
+        kind = {".npz": "vectors", ".csv": "texts", ".tsv": "texts"}.get(path.suffix.lower())
+        if kind is None:
+            raise DataError(
+                f"{path}: expected a folder of pictures (PATH/mug/1.jpg), a table of texts (.csv with the columns "
+                "text and label) or vectors (.npz with x and y)"
+            )
+        return kind
+    values = [value for group in things.values() for value in group] if isinstance(things, Mapping) else things[0]  # type: ignore[index]
+    if len(values) == 0:
+        raise DataError("teach: expected examples, got none")
+    first = values[0]
+    if isinstance(first, Path):
+        return "pictures"
+    return "texts" if isinstance(first, str) else "vectors"
+
+
+def taught(things: object) -> list[Item]:
+    """Labeled examples, from a path, a mapping of labels to examples, or a pair of examples and labels.
+
+    Raises:
+        DataError, ShapeError: nothing there, no labels, broken; names the place.
+        StorageError: no such file, no permission.
+    """
+    kind = kind_of(things)
+    if isinstance(things, str | Path):
+        path = Path(things)
+        items = {"pictures": _pictures, "texts": _table, "vectors": _arrays}[kind](path)
+    else:
+        pairs = (
+            [(value, str(label)) for label, group in things.items() for value in group]
+            if isinstance(things, Mapping)
+            else _zipped(*things)  # type: ignore[misc]
+        )
+        items = [_of_memory(kind, value, label, f"memory:{row}") for row, (value, label) in enumerate(pairs)]
+    if not items:
+        raise DataError(f"{things}: expected labeled examples, found none")
+    return items
+
+
+def asked(kind: str, things: Sequence[object]) -> list[Item]:
+    """Examples without labels: of pictures their files, of texts these or tables of them, of vectors arrays or files.
+
+    Raises:
+        DataError, StorageError: as `taught`.
+    """
+    found: list[Item] = []
+    for number, thing in enumerate(things):
+        path = Path(thing) if isinstance(thing, str | Path) and len(str(thing)) < 4000 else None
+        if kind == "pictures":
+            if path is None:
+                raise DataError(f"picture {number}: expected a file, got {str(thing)[:50]!r}")
+            found += [_picture(one, "") for one in (_inside(path) if path.is_dir() else [path])]
+        elif kind == "texts" and path is not None and path.suffix.lower() in (".csv", ".tsv") and path.is_file():
+            found += _table(path, labeled=False)
+        elif kind == "vectors" and path is not None:
+            found += _arrays(path, labeled=False)
+        else:
+            found.append(_of_memory(kind, thing, "", f"asked:{number}"))
+    return found
+
+
+def with_pixels(items: Sequence[Item], form: tuple[int, int, int] | None) -> list[Any]:
+    """What an encoder takes: pictures decoded to a form (channels, height, width); all else as it is.
+
+    Raises:
+        DataError: a picture that cannot be read; names it.
+    """
+    if form is None:
+        return [item.content for item in items]
+    from ..data.pictures import Form, decode, in_parallel
+
+    shape = Form.of(form[1:], form[0], "pad")
+    return list(in_parallel("reading", lambda item: decode(item.content, item.source, shape), items, len(items)))
+
+
+def without_copies(items: Sequence[Item]) -> list[Item]:
+    """One of each content. Vectors may be equal without being of one thing, so they stay.
+
+    Raises:
+        DataError: one content in two classes.
+    """
+    seen: dict[str, Item] = {}
+    kept = []
+    for item in items:
+        first = seen.setdefault(item.sha256, item)
+        if isinstance(item.content, np.ndarray) or first is item:
+            kept.append(item)
+        elif first.label != item.label:
+            raise DataError(
+                f"{first.source} ({first.label}) and {item.source} ({item.label}) are the same: expected one thing in "
+                "one class; remove one of them"
+            )
+    return kept
+
+
+def _pictures(path: Path) -> list[Item]:
+    from ..data.folder import picture_files
+
+    return [_picture(file.path, file.name) for file in picture_files(path, nested=True)]
+
+
+def _inside(folder: Path) -> list[Path]:
+    from ..data.pictures import SUFFIXES
+
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise DataError(f"{folder}: no pictures found; expected {', '.join(sorted(SUFFIXES))}")
+    return found
+
+
+def _picture(path: Path, label: str) -> Item:
+    with storage_errors(path, "read"):
+        content = path.read_bytes()
+    return Item(content, label, _printable(path), hashlib.sha256(content).hexdigest())
+
+
+def _printable(path: Path) -> str:
+    """The path as a text that can be stored, whatever bytes it is made of."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def _table(path: Path, *, labeled: bool = True) -> list[Item]:
+    with storage_errors(path, "read"):
+        content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ","))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: expected a table in UTF-8 ({error}); save it as CSV UTF-8") from None
+    if not rows:
+        raise DataError(f"{path}: expected a table with the columns text and label; it is empty")
+    names = [name.strip().lower() for name in rows[0]]
+    columns = []
+    for wanted in (TEXTS, LABELS) if labeled else (TEXTS,):
+        at = next((names.index(name) for name in wanted if name in names), None)
+        if at is None:
+            raise DataError(
+                f"{path}: expected a column {wanted[0]!r} in its first line, got {', '.join(rows[0])[:200]}"
+            )
+        columns.append(at)
+    items = []
+    for number, row in enumerate(rows[1:], 2):
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) <= max(columns):
+            raise DataError(f"{path}, row {number}: expected {len(names)} columns, got {len(row)}")
+        label = row[columns[1]].strip() if labeled else ""
+        items.append(_of_memory("texts", row[columns[0]], label, f"{path}:{number}"))
+    return items
+
+
+def _arrays(path: Path, *, labeled: bool = True) -> list[Item]:
+    with storage_errors(path, "read"):
+        content = path.read_bytes()
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            if not hasattr(stored, "files"):
+                raise DataError(f"{path}: expected an .npz with the arrays x and y")
+            names = stored.files
+            missing = [name for name in (("x", "y") if labeled else ("x",)) if name not in names]
+            if missing:
+                raise DataError(
+                    f"{path}: expected the arrays x [n, features] and y [n], got {', '.join(names) or 'none'}"
+                )
+            x, y = stored["x"], stored["y"] if labeled else np.array([""] * len(stored["x"]))
+    except DataError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise whatever they please for a broken file
+        raise DataError(f"{path}: not an .npz of plain arrays, or broken ({error}); numpy.savez writes one") from None
+    return [_of_memory("vectors", value, label, f"{path}:{row}") for row, (value, label) in enumerate(_zipped(x, y))]
+
+
+def _zipped(x: Any, y: Any) -> list[tuple[Any, str]]:
+    if len(x) != len(y):
+        raise ShapeError(f"expected one label for each of the {len(x)} examples, got {len(y)}")
+    return list(zip(x, [str(label) for label in y], strict=True))
+
+
+def _of_memory(kind: str, value: Any, label: str, source: str) -> Item:
+    if kind == "pictures":
+        return _picture(Path(value), label)._replace(label=label)
+    if kind == "texts":
+        if not isinstance(value, str) or not any(character.isalnum() for character in value):
+            raise DataError(f"{source}: expected a text with letters or figures, got {value!r:.50}")
+        if len(value) > LONGEST_TEXT:
+            raise DataError(f"{source}: expected at most {LONGEST_TEXT} characters, got {len(value)}")
+        value = value.encode("utf-8", "replace").decode()
+        return Item(value, label, source, hashlib.sha256(value.encode()).hexdigest(), value[:300])
+    try:
+        vector = np.asarray(value, np.float32)
+    except (TypeError, ValueError):
+        raise DataError(f"{source}: expected a vector of numbers, got {type(value).__name__}") from None
+    if vector.ndim != 1 or not len(vector):
+        raise ShapeError(f"{source}: expected a vector of numbers, got shape {vector.shape}; x is [examples, features]")
+    if not np.isfinite(vector).all():
+        raise DataError(f"{source}: holds NaN or infinite values; expected finite numbers")
+    return Item(vector, label, source, hashlib.sha256(vector.tobytes()).hexdigest())

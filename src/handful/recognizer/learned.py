@@ -1,0 +1,58 @@
+"""What a version of a collection taught: a pure function of its examples."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..collection import Snapshot
+from ..ops.conformal import Head
+from ..ops.heads import fit_head
+from ..ops.nearest_mean import NearestMean
+from ..ops.temperature import Calibration
+
+__all__ = ["Learned", "learn", "to_add_next"]
+
+
+class Learned(NamedTuple):
+    """The fitted rule, and what is needed beside it to answer."""
+
+    snapshot: Snapshot
+    names: tuple[str, ...]
+    sizes: NDArray[np.int64]
+    counts: dict[str, int]  # the same by name
+    head: Head
+    calibration: Calibration
+    squares: NDArray[np.float32]
+
+
+def learn(snapshot: Snapshot, head_name: str) -> Learned:
+    """Fit a head, and its probabilities, to a version."""
+    names = snapshot.labels
+    number = {name: index for index, name in enumerate(names)}
+    y = np.array([number[one.label] for one in snapshot.examples], np.int64)
+    x = snapshot.vectors
+    head, calibration = fit_head(head_name, x, y, len(names))
+    sizes = np.bincount(y)
+    counts = dict(zip(names, sizes.tolist(), strict=True))
+    return Learned(snapshot, names, sizes, counts, head, calibration, np.einsum("if,if->i", x, x))
+
+
+def to_add_next(learned: Learned, head: NearestMean) -> str:
+    """Which class needs examples most, in words."""
+    sizes = learned.sizes
+    fewest = int(sizes.argmin())
+    if sizes[fewest] < 2:
+        return f"add a second example of {learned.names[fewest]}: of one alone nothing can be learned about its spread"
+    if len(learned.names) == 1:
+        return "add another class, or ask away: with one class all that can be said is whether a thing is like it"
+    wrong = np.bincount(head.y, head.own > head.near[:, 0], len(sizes)) / sizes
+    hardest = int(wrong.argmax())
+    if wrong[hardest] == 0:
+        return f"every example is recognized without itself; {learned.names[fewest]} has the fewest: add to it"
+    return (
+        f"add examples of {learned.names[hardest]}: {round(100 * wrong[hardest])}% of its examples are taken for "
+        "others when judged without themselves"
+    )

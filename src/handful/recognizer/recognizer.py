@@ -1,0 +1,256 @@
+"""A collection, an encoder, a rule with a closed form, and a promise: gives answers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..collection import Change, Collection, Snapshot, create_collection, open_collection
+from ..errors import DataError, unknown_name
+from ..ops.conformal import candidates, examples_needed, p_values, refusals_are_too_many
+from ..ops.heads import HEADS, HeadName, strangeness
+from ..ops.nearest_mean import NearestMean, fit_nearest_mean
+from ..ops.temperature import probabilities
+from .answers import Answer, Neighbor, advised, promise
+from .doctor import examine
+from .embedders import Embedder, embedded, embedder_for
+from .inputs import Item, asked, kind_of, taught, without_copies
+from .learned import Learned, learn, to_add_next
+from .report import Report
+
+__all__ = ["Recognizer", "open_recognizer", "teach"]
+
+NEAREST = 3
+
+
+def teach(
+    source: object,
+    to: str | Path = ":memory:",
+    *,
+    encoder: str | None = None,
+    head: HeadName = "squared",
+    epsilon: float = 0.1,
+) -> Recognizer:
+    """Teach a new recognizer.
+
+    Args:
+        source: a folder of pictures (`photos/mug/1.jpg`), a table of texts (`.csv`, columns text and label), vectors
+            (`.npz`, arrays x and y); or in memory {label: examples}, or (examples, labels), where examples are texts,
+            vectors, or paths of pictures.
+        to: the collection to make; in memory by default.
+        encoder: a built-in encoder's name or a checkpoint's folder; by default what fits the kind of examples.
+        head: squared, cosine or ridge.
+        epsilon: how often a known thing may be refused wrongly, and the true class be missing among the candidates.
+
+    Raises:
+        DataError: nothing to learn from, something unreadable, one thing in two classes.
+        UnknownNameError, CheckpointError: no such encoder or head.
+        StorageError: a collection is there already, or nothing can be written.
+    """
+    _checked_epsilon(epsilon)
+    if head not in HEADS:
+        raise unknown_name("head", head, HEADS)
+    items = without_copies(taught(source))
+    kind = kind_of(source)
+    embedder = embedder_for(kind, encoder, len(items[0].content) if kind == "vectors" else 0)
+    settings = {"kind": kind, "encoder": embedder.identity.name, "head": head, "epsilon": epsilon}
+    rows = embedded(embedder, items, head)
+    return Recognizer(create_collection(to, embedder.identity, settings, rows), embedder)
+
+
+def open_recognizer(place: str | Path, *, encoder: str | None = None) -> Recognizer:
+    """A recognizer that was taught before.
+
+    Args:
+        place: its collection.
+        encoder: the encoder's place, if it has moved.
+
+    Raises:
+        CollectionError: no such collection, damaged, or its vectors were made by another encoder.
+        StorageError, CheckpointError: cannot be read.
+    """
+    collection = open_collection(place)
+    try:
+        settings, identity = collection.settings, collection.encoder
+        embedder = embedder_for(settings["kind"], encoder or settings["encoder"], identity.features)
+        identity.refuse(embedder.identity, collection.place)
+        return Recognizer(collection, embedder)
+    except BaseException:
+        collection.close()
+        raise
+
+
+@final
+class Recognizer:
+    """See `teach` and `open_recognizer`. Its examples are all it is: what is removed has no influence any more."""
+
+    def __init__(self, collection: Collection, embedder: Embedder) -> None:
+        self.collection = collection
+        self._embedder = embedder
+        self._learned: Learned | None = None
+
+    @property
+    def epsilon(self) -> float:
+        """How often a known thing may be refused wrongly, as set when it was taught."""
+        return float(self.collection.settings["epsilon"])
+
+    def recognize(self, thing: object, *, epsilon: float | None = None) -> Answer:
+        """What a thing is: a picture's path, a text, or a vector."""
+        return self.recognize_many([thing], epsilon=epsilon)[0]
+
+    def recognize_many(self, things: Sequence[object], *, epsilon: float | None = None) -> list[Answer]:
+        """What each thing is, in order.
+
+        Warns if so many are refused that they cannot be like the examples: then nothing is promised for them.
+
+        Raises:
+            DataError: something that cannot be read.
+        """
+        e = _checked_epsilon(self.epsilon if epsilon is None else epsilon)
+        learned = self._current()
+        items = asked(str(self.collection.settings["kind"]), things)
+        if not items:
+            return []
+        z = self._vectors(items)
+        p = probabilities(strangeness(learned.head, z), learned.calibration.temperature)
+        stays = candidates(p_values(learned.head, z), learned.sizes, e)
+        nearest, holds = self._nearest(learned, z), promise(learned.counts, e)
+        answers = [self._answer(learned, *one, e, holds) for one in zip(items, p, stays, nearest, strict=True)]
+        refused = sum(answer.unknown for answer in answers)
+        if refusals_are_too_many(refused, len(answers), e):
+            warnings.warn(
+                f"{refused} of {len(answers)} are unlike every example, where at most {e:g} of known things would be: "
+                "they are strangers, or the examples were taken otherwise (light, camera, time, wording), and then "
+                "nothing is promised for the others either. Add some of these to their classes",
+                stacklevel=2,
+            )
+        return answers
+
+    def add(self, label: str, things: Sequence[object]) -> int:
+        """Examples of a class, known or new; at once, without training. The version made.
+
+        Raises:
+            DataError: something that cannot be read, or that is an example already.
+        """
+        items = [item._replace(label=label) for item in asked(str(self.collection.settings["kind"]), things)]
+        if self.collection.settings["kind"] != "vectors":
+            there = {one.sha256: one for one in self.collection.read().examples}
+            for item in items:
+                if item.sha256 in there:
+                    one = there[item.sha256]
+                    raise DataError(f"{item.source}: is example {one.id} of {one.label} already; nothing was added")
+        head = str(self.collection.settings["head"])
+        return self.collection.add(embedded(self._embedder, without_copies(items), head))
+
+    def remove(self, examples: Sequence[int]) -> int:
+        """Take examples out, by their ids; as if they had never been there."""
+        return self.collection.remove(examples)
+
+    def rename(self, label: str, new: str) -> int:
+        """Give a class another name."""
+        return self.collection.rename(label, new)
+
+    def merge(self, labels: Sequence[str], into: str) -> int:
+        """Make one class of several."""
+        return self.collection.merge(labels, into)
+
+    def undo(self) -> int:
+        """Take back the newest change."""
+        return self.collection.undo()
+
+    def history(self) -> list[Change]:
+        """All changes."""
+        return self.collection.history()
+
+    def report(self, *, epsilon: float | None = None) -> Report:
+        """What it can and cannot promise, likely mistakes in the examples, and what to add next."""
+        e = _checked_epsilon(self.epsilon if epsilon is None else epsilon)
+        learned, settings = self._current(), self.collection.settings
+        sizes, head = learned.counts, learned.head
+        if not isinstance(head, NearestMean):
+            head = fit_nearest_mean(learned.snapshot.vectors, head.y, len(learned.names), "squared")
+        needed = examples_needed(e)
+        return Report(
+            self.collection.place,
+            learned.snapshot.version,
+            self.collection.encoder.name,
+            HEADS[settings["head"]],
+            e,
+            promise(sizes, e),
+            sizes,
+            {label: needed - size for label, size in sizes.items() if size < needed},
+            learned.calibration,
+            tuple(examine(learned.snapshot.examples, head, learned.names)),
+            to_add_next(learned, head),
+        )
+
+    def close(self) -> None:
+        """Let go of the collection."""
+        self.collection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _current(self) -> Learned:
+        version = self.collection.version
+        if self._learned is None or self._learned.snapshot.version != version:
+            self._learned = learn(self.collection.read(), str(self.collection.settings["head"]))
+        return self._learned
+
+    def _vectors(self, items: Sequence[Item]) -> NDArray[np.float32]:
+        rows = embedded(self._embedder, items, str(self.collection.settings["head"]))
+        return np.stack([row.vector for row in rows])
+
+    def _nearest(self, learned: Learned, z: NDArray[np.float32]) -> list[tuple[Neighbor, ...]]:
+        x, kept = learned.snapshot.vectors, min(NEAREST, len(learned.snapshot.examples))
+        found = []
+        for one in z:
+            near = learned.squares - 2 * (x @ one) + one @ one
+            rows = np.argpartition(near, kept - 1)[:kept]
+            rows = rows[near[rows].argsort(kind="stable")]
+            found.append(tuple(self._neighbor(learned.snapshot, int(row), float(near[row])) for row in rows))
+        return found
+
+    def _neighbor(self, snapshot: Snapshot, row: int, distance: float) -> Neighbor:
+        one = snapshot.examples[row]
+        text = self.collection.preview(one.id)
+        return Neighbor(one.id, one.label, one.source, max(distance, 0.0), text if isinstance(text, str) else None)
+
+    def _answer(
+        self,
+        learned: Learned,
+        item: Item,
+        p: NDArray[np.float64],
+        stays: NDArray[np.bool_],
+        nearest: tuple[Neighbor, ...],
+        epsilon: float,
+        holds: str,
+    ) -> Answer:
+        order = np.argsort(-p, kind="stable")
+        inside = tuple(learned.names[k] for k in order[stays[order]])
+        best = int(order[0]) if not inside else learned.names.index(inside[0])
+        return Answer(
+            item.preview or item.source,
+            learned.names[best],
+            float(p[best]),
+            inside,
+            not inside,
+            nearest,
+            advised(learned.names[best], inside, learned.counts, epsilon),
+            holds,
+            learned.snapshot.version,
+        )
+
+
+def _checked_epsilon(epsilon: float) -> float:
+    if not isinstance(epsilon, float | int) or not 0.001 <= epsilon <= 0.5:
+        raise DataError(f"epsilon: expected a share from 0.001 to 0.5 (how often may I wrongly refuse?), got {epsilon}")
+    return float(epsilon)

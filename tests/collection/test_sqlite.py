@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from handful.collection import EncoderIdentity, NewExample, collection_path, create_collection, open_collection
+from handful.collection import database as database_module
+from handful.errors import CollectionError, DataError, StorageError
+
+ENCODER = EncoderIdentity("tiny", "ab" * 32, 3)
+
+
+def example(label: str, number: float) -> NewExample:
+    return NewExample(label, np.full(3, number, np.float32), "memory", "")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    create_collection(tmp_path / "shop", ENCODER, {}, [example("a", 1), example("b", 2)]).close()
+    return tmp_path / "shop.handful"
+
+
+def test_what_a_process_leaves_another_finds(path: Path) -> None:
+    with open_collection(path) as store:
+        store.add([example("a", 3)])
+        expected = store.read()
+    for name in (path, path.with_suffix("")):
+        with open_collection(name) as store:
+            found = store.read()
+            assert found.examples == expected.examples
+            assert found.vectors.tobytes() == expected.vectors.tobytes()
+
+
+def test_it_is_one_file_when_closed_and_synchronizes_fully(path: Path) -> None:
+    assert [p.name for p in path.parent.iterdir()] == ["shop.handful"]
+    with open_collection(path) as store:
+        assert store._sql.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert store._sql.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+
+def test_names() -> None:
+    assert collection_path("shop") == Path("shop.handful")
+    assert collection_path("a/shop.v2") == Path("a/shop.v2.handful")
+    assert collection_path("shop.handful") == Path("shop.handful")
+
+
+def test_a_collection_is_not_made_twice(path: Path) -> None:
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match="there is a collection already"):
+        create_collection(path, ENCODER, {}, [example("a", 1)])
+    assert path.read_bytes() == before
+
+
+def test_teaching_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        create_collection(tmp_path / "new", ENCODER, {}, [example("a", np.nan)])
+    with pytest.raises(DataError):
+        create_collection(tmp_path / "new", ENCODER, {}, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_such_collection_names_those_there_are(path: Path) -> None:
+    with pytest.raises(CollectionError, match=r"no such collection.*There: shop.handful"):
+        open_collection(path.parent / "shpo")
+
+
+def test_a_place_under_a_file(path: Path) -> None:
+    with pytest.raises(StorageError, match="a file stands"):
+        create_collection(path / "inner", ENCODER, {}, [example("a", 1)])
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database at all" * 100, b"SQLite format 3\x00" + b"\x00" * 500])
+def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.handful").write_bytes(content)
+    with pytest.raises(CollectionError, match=r"not a collection|damaged"):
+        open_collection(tmp_path / "x")
+    assert (tmp_path / "x.handful").read_bytes() == content
+
+
+def test_another_sqlite_file_is_refused(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "x.handful")
+    other.execute("CREATE TABLE about (name, value)")
+    other.close()
+    with pytest.raises(CollectionError, match="not a collection"):
+        open_collection(tmp_path / "x")
+
+
+def test_a_newer_format_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "FORMAT", 0)
+    with pytest.raises(CollectionError, match="upgrade Handful"):
+        open_collection(path)
+
+
+def test_damage_is_seen_wherever_it_is(path: Path, tmp_path: Path) -> None:
+    with open_collection(path) as store:
+        store.add([example("a", number) for number in range(40)])
+    sound, seen = path.read_bytes(), 0
+    for start in range(0, len(sound), 499):
+        broken = tmp_path / "broken.handful"
+        broken.write_bytes(sound[:start] + bytes(64) + sound[start + 64 :])
+        try:
+            with open_collection(broken) as store:
+                found = store.read()
+                assert np.isfinite(found.vectors).all()
+                store.history()
+        except CollectionError:
+            seen += 1
+        for extra in ("-wal", "-shm"):
+            Path(f"{broken}{extra}").unlink(missing_ok=True)
+    assert seen > 5
+    broken.write_bytes(sound[: len(sound) // 2])
+    with pytest.raises(CollectionError, match="damaged"), open_collection(broken) as store:
+        store.read()
+
+
+def test_a_changed_vector_is_seen(path: Path) -> None:
+    other = sqlite3.connect(path)
+    other.execute("UPDATE examples SET vector = ? WHERE id = 2", (np.full(3, 7, "<f4").tobytes(),))
+    other.commit()
+    other.close()
+    with open_collection(path) as store, pytest.raises(CollectionError, match="vector of example 2"):
+        store.read()
+
+
+def test_two_writers_take_turns(path: Path) -> None:
+    with open_collection(path) as one, open_collection(path) as two:
+        assert [one.add([example("a", 3)]), two.add([example("b", 4)]), one.undo()] == [2, 3, 4]
+        assert one.read().vectors.tobytes() == two.read().vectors.tobytes()
+        assert len(two.read().examples) == 3
+
+
+def test_a_writer_that_does_not_let_go(path: Path) -> None:
+    with open_collection(path) as store:
+        store._sql.execute("PRAGMA busy_timeout = 10")
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        assert len(store.read().examples) == 2  # readers go on
+        with pytest.raises(StorageError, match="another process is changing it"):
+            store.add([example("a", 3)])
+        other.execute("ROLLBACK")
+        other.close()
+        assert store.add([example("a", 3)]) == 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_file_that_may_not_be_written(path: Path) -> None:
+    path.chmod(0o444)
+    with open_collection(path) as store, pytest.raises(StorageError, match="must be writable"):
+        store.add([example("a", 3)])
+
+
+def test_a_closed_collection(path: Path) -> None:
+    store = open_collection(path)
+    store.close()
+    with pytest.raises(CollectionError, match="is closed"):
+        store.read()
+
+
+def test_a_copy_of_the_file_is_a_copy_of_the_collection(path: Path) -> None:
+    shutil.copy(path, path.with_name("copy.handful"))
+    with open_collection(path.with_name("copy")) as store:
+        assert len(store.read().examples) == 2
+
+
+def test_fifty_kills(tmp_path: Path) -> None:
+    """Kills, not power losses: what the system was given to write it still has."""
+    command = [sys.executable, str(Path(__file__).with_name("killer.py")), str(tmp_path / "shop.handful"), "50"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    rounds, writing, version = map(int, done.stdout.split())
+    assert rounds == 50
+    assert writing > 10
+    assert version > 50

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import TensorDataset
+
+from handful.data.foreign import dataset_pool
+from handful.errors import DataError
+
+
+class Items(list[Any]):
+    """A map-style data set with whatever else it says."""
+
+    classes: list[str]
+    features: dict[str, Any]
+
+
+def test_a_pytorch_data_set() -> None:
+    pool = dataset_pool(TensorDataset(torch.arange(6.0).view(3, 2), torch.tensor([1, 0, 1])))
+    assert pool.names == ("0", "1")
+    assert pool.examples.tolist() == [[2, 3], [0, 1], [4, 5]]
+
+
+def test_pictures_with_names_of_classes() -> None:
+    items = Items((Image.new("L", (5, 9), 40 * index), index % 2) for index in range(4))
+    items.classes = ["wren", "robin"]
+    pool = dataset_pool(items, size=8)
+    assert pool.names == ("robin", "wren")
+    assert pool.shape == (3, 8, 8)
+    assert pool.examples[:, 0, 0, 0].tolist() == [40, 120, 0, 80]
+
+
+def test_a_hugging_face_data_set_of_texts() -> None:
+    class Label:
+        names = ("no", "yes")
+
+    items = Items({"idx": index, "sentence": f"word{index}", "label": index % 2} for index in range(3))
+    items.features = {"label": Label()}
+    pool = dataset_pool(items, reading="words", length=2)
+    assert pool.names == ("no", "yes")
+    assert pool.counts.tolist() == [2, 1]
+    assert dataset_pool(items, x="idx", y="sentence").names == ("word0", "word1", "word2")
+
+
+@pytest.mark.parametrize(
+    ("items", "said"),
+    [
+        (iter([1]), r"expected one with len\(\)"),
+        ([], "at least one example"),
+        ([{"z": 1, "label": 2}], "the key 'image' or .* got z, label"),
+        ([3], "expected items"),
+        ([(np.zeros(2), 0), (np.zeros(3), 0)], "examples of one shape"),
+        ([(np.zeros(2), 0), ("text", 0)], "of one kind, got Tensor, str"),
+        ([(object(), 0)], "example 0: expected a tensor, array, picture or text"),
+    ],
+)
+def test_what_is_wrong_is_named(items: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        dataset_pool(items)

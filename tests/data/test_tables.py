@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from handful.data.tables import arrays, columns_pool, table
+from handful.errors import DataError, MissingExtraError, StorageError, UnknownNameError
+
+ROWS = [("a, b", "first", 1.0), ("naïve", "second", 2.5), ('say "no"', "first", -3.0)]
+
+
+def written(path: Path, content: str, encoding: str = "utf-8") -> str:
+    path.write_bytes(content.encode(encoding))
+    return str(path)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    """The same rows in every form."""
+    quoted = ['"' + text.replace('"', '""') + '"' for text, *_ in ROWS]
+    found = {
+        kind: written(
+            tmp_path / f"rows.{kind}",
+            "\n".join([between.join(("text", "label", "n")), *(
+                between.join((text, label, str(n))) for text, (_, label, n) in zip(quoted, ROWS, strict=True)
+            )]),
+        )
+        for kind, between in (("csv", ","), ("tsv", "\t"))
+    }  # fmt: skip
+    lines = [json.dumps({"text": text, "label": label, "n": n}) for text, label, n in ROWS]
+    found["jsonl"] = written(tmp_path / "rows.jsonl", "\n".join(lines) + "\n\n")
+    if find_spec("pyarrow"):
+        import pyarrow
+        import pyarrow.parquet
+
+        columns = {name: [row[i] for row in ROWS] for i, name in enumerate(("text", "label", "n"))}
+        found["parquet"] = str(tmp_path / "rows.parquet")
+        pyarrow.parquet.write_table(pyarrow.table(columns), found["parquet"])
+    return found
+
+
+def test_every_form_of_a_table_gives_the_same_pool(files: dict[str, str]) -> None:
+    digests = {kind: table(path=path, reading="words", length=4).digest for kind, path in files.items()}
+    assert len(set(digests.values())) == 1
+    for path in files.values():
+        pool = table(path=path, features=["n"])
+        assert pool.names == ("first", "second")
+        assert pool.examples.tolist() == [[1.0], [-3.0], [2.5]]
+
+
+def test_an_encoding_is_said(tmp_path: Path) -> None:
+    content = "text,label\nZürich,a\n"
+    path = written(tmp_path / "old.csv", content, "cp1252")
+    with pytest.raises(DataError, match=r'line 2 is not utf-8.*encoding = "cp1252"'):
+        table(path=path, reading="words")
+    right = table(path=written(tmp_path / "bom.csv", content, "utf-8-sig"), reading="words")
+    assert table(path=path, reading="words", encoding="cp1252").digest == right.digest
+    with pytest.raises(DataError, match="unknown encoding"):
+        table(path=path, encoding="morse")
+
+
+def test_columns_of_lists_are_vectors(tmp_path: Path) -> None:
+    path = written(tmp_path / "v.jsonl", '{"v": [1, 2], "w": 3, "label": 7}\n{"v": [4, 5], "w": 6, "label": 8}')
+    pool = table(path=path)
+    assert pool.examples.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert pool.names == ("7", "8")
+
+
+def test_a_mapping_and_a_frame() -> None:
+    columns = {"kind": ["a", "b", "a"], "x": np.arange(3), "y": [0.5, 1, 2]}
+    made = columns_pool(columns, label="kind")
+    assert made.examples.tolist() == [[0.0, 0.5], [2.0, 2.0], [1.0, 1.0]]
+    pandas = pytest.importorskip("pandas")
+    assert columns_pool(pandas.DataFrame(columns), label="kind").digest == made.digest
+    with pytest.raises(DataError, match="expected a DataFrame"):
+        columns_pool([1, 2])
+
+
+def test_splits_and_least(tmp_path: Path) -> None:
+    rows = "".join(f"{index},{'abcd'[index % 4]}\n" for index in range(9))
+    path = written(tmp_path / "n.csv", "x,label\n" + rows)
+    assert table(path=path, split={"train": ["a", "b"]}).split("train").names == ("a", "b")
+    assert table(path=path, least=3).names == ("a",)
+    assert table(path=path, within=True, split={"train": 0.5, "test": 0.5}).split("test").classes == 4
+    with pytest.raises(DataError, match="no class has 9 rows, the largest has 3"):
+        table(path=path, least=9)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", "text,label\none,a,b\n", "line 2: expected 2 cells .*quotes"),
+        ("a.csv", "", "first line of different column names"),
+        ("a.csv", "x,x\n1,2\n", "first line of different column names"),
+        ("a.csv", 'text,label\n"open,a\n', "line 2"),
+        ("a.csv", "text,label\none,\n", r"rows \[1\] have no 'label'"),
+        ("a.csv", "x,label\none,a\n", "row 1 of column 'x': expected a finite number, got 'one'"),
+        ("a.csv", "x,label\nnan,a\n", "expected a finite number"),
+        ("a.csv", "label\na\n", "a column of texts, or of numbers"),
+        ("a.jsonl", '{"x": 1}\n[2]\n', "line 2: expected an object of the keys x"),
+        ("a.jsonl", "{\n", "line 1 is not JSON"),
+        ("a.jsonl", '{"v": [1, 2], "label": 1}\n{"v": [1], "label": 1}', r"row 2 .*a list of 2"),
+        ("a.xlsx", "", r"expected a file \.csv"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, name: str, content: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        table(path=written(tmp_path / name, content))
+
+
+def test_columns_that_are_not_there(files: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match=r"column of .*'class'.*label, n, text"):
+        table(path=files["csv"], label="class")
+    with pytest.raises(StorageError, match="nowhere"):
+        table(path=str(tmp_path / "nowhere.csv"))
+
+
+def test_parquet_that_is_none_or_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "a.parquet", "no")
+    if find_spec("pyarrow"):
+        with pytest.raises(DataError, match="not a readable Parquet"):
+            table(path=path)
+    monkeypatch.setattr("handful.data.tables.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"handful\[tables\]"):
+        table(path=path)
+
+
+def test_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.arange(6, dtype=np.uint8).reshape(3, 1, 2), labels=["a", "b", "a"])
+    pool = arrays(path=str(path), y="labels")
+    assert pool.examples.dtype == torch.uint8
+    assert pool.examples.flatten().tolist() == [0, 1, 4, 5, 2, 3]
+    with pytest.raises(UnknownNameError, match="labels, x"):
+        arrays(path=str(path))
+    np.savez(path, x=np.array([{}]), y=[1])
+    with pytest.raises(DataError, match=r"expected an \.npz file of plain arrays"):
+        arrays(path=str(path))
+    with pytest.raises(DataError, match="plain arrays"):
+        arrays(path=written(tmp_path / "b.npz", "no"))
+    with pytest.raises(StorageError, match="nowhere"):
+        arrays(path=str(tmp_path / "nowhere.npz"))

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from handful.data.intents import (
+    add_banking77,
+    add_clinc150,
+    add_huffpost,
+    add_hwu64,
+    banking77,
+    clinc150,
+    huffpost,
+    hwu64,
+)
+from handful.data.raw import RawFile
+from handful.data.relations import fewrel, placed_words
+from handful.data.texts import word_numbers
+from handful.errors import DataError, DownloadError, UnknownNameError
+
+INTENTS = sys.modules["handful.data.intents"]
+RELATIONS = sys.modules["handful.data.relations"]
+RAW = sys.modules["handful.data.raw"]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty data folder, and no network."""
+    monkeypatch.setenv("HANDFUL_DATA", str(tmp_path / "home"))
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    return tmp_path / "home"
+
+
+def stand_in(file: RawFile, content: str, url: str | None = None) -> RawFile:
+    return RawFile(file.name, hashlib.sha256(content.encode()).hexdigest(), url)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, name: str, content: str) -> str:
+    monkeypatch.setattr(INTENTS, name, stand_in(getattr(INTENTS, name), content))
+    return content
+
+
+def add(source: Path, place: str, files: list[RawFile], contents: list[str]) -> None:
+    """What `data add` does, of files under other names, one of them packed."""
+    source.mkdir(parents=True)
+    for index, content in enumerate(contents):
+        if index == 0:
+            (source / f"some{index}.xz").write_bytes(lzma.compress(content.encode()))
+        else:
+            (source / f"some{index}").write_text(content)
+    RAW.add_raw(place, source, files)
+
+
+def test_clinc150(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    intents = [f"intent{index}" for index in range(5)]
+    parts = {part: [[f"{part} {name} {n}", name] for name in intents for n in range(count)] for part, count in (
+        ("train", 3), ("val", 1), ("test", 2)
+    )}  # fmt: skip
+    parts |= {f"oos_{part}": [[f"strange {part}", "oos"]] for part in ("train", "val", "test")}
+    content = use(monkeypatch, "CLINC150", json.dumps(parts))
+    add(tmp_path / "source", "clinc150", [INTENTS.CLINC150], [content])
+    pool = clinc150(reading="words", length=4)
+    assert pool.names == tuple(intents)
+    assert pool.counts.tolist() == [6] * 5
+    assert [len(members) for members in pool.splits.values()] == [3, 1, 1]
+    whole = clinc150(reading="words", protocol="examples")
+    assert whole.split("test").counts.tolist() == [2] * 5
+    assert whole.split("train").names[0] == "intent0/train"
+    scope = clinc150(reading="words", out_of_scope=True)
+    assert scope.split("oos").counts.tolist() == [3]
+    assert scope.splits["train"]
+    assert "oos" not in scope.split("train+val+test").names
+    assert clinc150(reading="words", out_of_scope=True, protocol="examples").split("oos").names == ("oos/oos",)
+
+
+def test_banking77(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = {
+        "train": 'text,category\n"Where, is it?",card\nWhen?,time\nWho,name\n',
+        "test": "text,category\nWhere now?,card\nWhen now,time\nWho now,name\n",
+    }
+    files = {part: stand_in(INTENTS.BANKING77[part], content) for part, content in contents.items()}
+    monkeypatch.setattr(INTENTS, "BANKING77", files)
+    add(tmp_path / "source", "banking77", list(files.values()), list(contents.values()))
+    assert banking77(reading="words").counts.tolist() == [2, 2, 2]
+    assert banking77(reading="words", protocol="examples").split("train").names == (
+        "card/train",
+        "name/train",
+        "time/train",
+    )
+
+
+def test_hwu64_and_huffpost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = use(monkeypatch, "HWU64", "\n".join(
+        json.dumps({"sentence": f"say {label}", "label": f"a/{label}"}) for label in "xyz"
+    ))  # fmt: skip
+    add(tmp_path / "hwu", "hwu64", [INTENTS.HWU64], [content])
+    assert hwu64(reading="words").names == ("a/x", "a/y", "a/z")
+    news = use(monkeypatch, "HUFFPOST", "\n".join(json.dumps({"raw": f"n {i}", "label": i}) for i in range(41)))
+    words = use(monkeypatch, "HUFFPOST_WORDS", "\n".join(f"{n}\tSECTION {min(n, 39)}" for n in range(41)))
+    add(tmp_path / "huff", "huffpost", [INTENTS.HUFFPOST, INTENTS.HUFFPOST_WORDS], [news, words])
+    pool = huffpost(reading="words")
+    assert {part: len(members) for part, members in pool.splits.items()} == {"train": 20, "val": 5, "test": 16}
+    assert pool.split("val").names == tuple(f"SECTION {index}" for index in range(5))
+    assert pool.split("test").names[-2:] == ("SECTION 39 39", "SECTION 39 40")
+
+
+# Relations
+
+
+def relation(words: str, head: int, tail: int) -> dict[str, Any]:
+    tokens = words.split()
+    return {"tokens": tokens, "h": [tokens[head], "Q1", [[head]]], "t": [tokens[tail], "Q2", [[tail]]]}
+
+
+@pytest.fixture
+def mini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = {
+        "wiki": json.dumps({f"P{n}": [relation(f"A is in B {n}", 0, 3)] * 2 for n in range(4)}),
+        "pubmed": json.dumps({"ingredient_of": [relation("salt in soup", 2, 0)]}),
+        "names": json.dumps({f"P{n}": [f"name {n}", "about"] for n in range(4)}),
+    }
+    files = {name: stand_in(RELATIONS.FILES[name], content) for name, content in contents.items()}
+    monkeypatch.setattr(RELATIONS, "FILES", {**RELATIONS.FILES, **files})
+    add(tmp_path / "source", "fewrel", list(files.values()), list(contents.values()))
+
+
+def test_words_and_places_of_relations() -> None:
+    x = placed_words([["a", "b", "c"], list("abcdefghij")], [(2, 0), (9, 7)], 5)
+    assert x.shape == (2, 3, 5)
+    assert x[0, 0].tolist() == [*word_numbers([["a", "b", "c"]], 3)[0].tolist(), 0, 0]
+    assert x[0, 1:].tolist() == [[-2, -1, 0, 0, 0], [0, 1, 2, 0, 0]]
+    assert torch.equal(x[1, 0], word_numbers([list("fghij")], 5)[0])
+    assert x[1, 1:].tolist() == [[-4, -3, -2, -1, 0], [-2, -1, 0, 1, 2]]
+
+
+@pytest.mark.usefixtures("mini")
+def test_fewrel() -> None:
+    pool = fewrel(reading="words", length=8)
+    assert pool.names == tuple(f"P{n} name {n}" for n in range(4))
+    assert pool.shape == (3, 8)
+    assert [len(members) for members in pool.splits.values()] == [2, 2]
+    shifted = fewrel(reading="words", test="pubmed")
+    assert shifted.split("test").names == ("pubmed: ingredient_of",)
+    assert shifted.split("train").names == pool.names
+    with pytest.raises(DataError, match="leave `split` out"):
+        fewrel(reading="words", test="pubmed", split={"train": 1.0})
+    with pytest.raises(UnknownNameError, match="nyt, pubmed, semeval, wiki"):
+        fewrel(test="books")  # type: ignore[arg-type]
+
+
+# Files
+
+
+def test_files_that_are_not_there(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        DataError, match=r"HWU64_full\.jsonl is not on this machine.*handful data add hwu64 --from PATH"
+    ):
+        hwu64()
+    monkeypatch.setattr(INTENTS, "CLINC150", INTENTS.CLINC150._replace(url="http://127.0.0.1:9/data_full.json"))
+    with pytest.raises(DownloadError, match="handful data add clinc150"):
+        clinc150()
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "data_full.json").write_text("{}")
+    for function in (add_clinc150, add_banking77, add_hwu64, add_huffpost):
+        with pytest.raises(DataError, match="found none with their content"):
+            function(tmp_path / "source")
+    (tmp_path / "source" / "broken.xz").write_bytes(b"no")
+    with pytest.raises(DataError, match=r"broken\.xz: cut short or damaged"):
+        add_hwu64(tmp_path / "source")
+    (home / "hwu64").mkdir(parents=True)
+    (home / "hwu64" / "HWU64_full.jsonl").write_text("{}")
+    with pytest.raises(DataError, match="its checksum is not the published one"):
+        hwu64()
