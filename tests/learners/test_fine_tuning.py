@@ -58,11 +58,11 @@ def tuned_by_torch(learner: Any, support: Support, queries: Tensor, task: int) -
     for _ in range(learner.steps):
         optimizer.zero_grad()
         each = F.cross_entropy(logits(x), y, reduction="none")
-        ((weight * each).sum() / weight.sum()).backward()
+        ((weight * each).sum() / weight.sum()).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if learner.uses_queries:
             optimizer.zero_grad()
-            entropy(logits(q)).backward()
+            entropy(logits(q)).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return logits(q).detach()
 

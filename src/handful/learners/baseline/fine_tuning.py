@@ -27,7 +27,7 @@ from ...gradient_learner import Adapted, GradientLearner
 from ...learner import features_of, plain_encoder, task_losses
 from ...ops.classes import membership
 from ...ops.engine import Engine
-from ...ops.optimizers import InnerOptimizer
+from ...ops.optimizers import InnerOptimizer, Memory
 from ...ops.tasks import Named, call_each, map_tasks
 from ...pretrained_learner import training_classes
 
@@ -146,7 +146,7 @@ class _FineTuning(GradientLearner):
             log = log_p(theta, "/queries")
             return -(log.exp() * log).sum(2).mean(1)  # [B]
 
-        memory = self.optimizer.init({name: theta[name] for name in self.adapted})
+        memory: Memory = self.optimizer.init({name: theta[name] for name in self.adapted})
         for _ in range(self.steps):
             for loss in (cross_entropy,) if queries is None else (cross_entropy, entropy):
                 g = self.engine.gradients(loss, theta, state.buffers, self.adapted)
