@@ -30,8 +30,9 @@ class Adapted(NamedTuple):
 
     parameters: dict[str, Tensor]  # [B, ...] by name
     buffers: dict[str, Tensor]  # [B, ...] by name
-    support: Data | None  # [B, S, *shape], kept if its statistics normalize the queries
+    support: Data | None  # [B, S, *shape], kept if queries need it
     ways: Tensor | None = None  # [B] number of classes, kept where several members of a task answer together
+    member: Tensor | None = None  # [B, S, N] how much an example counts in each class, kept if queries are learned from
 
 
 class GradientLearner(Learner):

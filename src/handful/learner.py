@@ -23,7 +23,7 @@ from .errors import ShapeError
 from .ops.buffers import settle_
 from .ops.tasks import pure_call
 
-__all__ = ["EmbeddingLearner", "Learner", "embedded", "features_of", "query_loss", "task_losses"]
+__all__ = ["EmbeddingLearner", "Learner", "embedded", "features_of", "plain_encoder", "query_loss", "task_losses"]
 
 
 class Learner(nn.Module, ABC):
@@ -80,13 +80,7 @@ class EmbeddingLearner(Learner):
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
-        wrong = policies_of(encoder) & {"support", "per_step", "episode"}
-        if wrong:
-            raise ShapeError(
-                f"normalization {wrong.pop()!r} is for learners that adapt their encoder; "
-                "expected running, frozen, batch, group, layer or instance"
-            )
-        self.encoder = encoder
+        self.encoder = plain_encoder(encoder)
 
     @abstractmethod
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Any:
@@ -158,6 +152,21 @@ def embedded(encoder: nn.Module, x: Data, *, keep: bool) -> Tensor:
     for name, buffer in own.items():
         settle_(buffer, torch.stack([buffers[name] for buffers in left]))
     return torch.stack(features)
+
+
+def plain_encoder(encoder: nn.Module) -> nn.Module:
+    """The encoder itself, if it can be trained without adapting it.
+
+    Raises:
+        ShapeError: its normalization needs a learner that adapts it.
+    """
+    wrong = policies_of(encoder) & {"support", "per_step", "episode"}
+    if wrong:
+        raise ShapeError(
+            f"normalization {wrong.pop()!r} is for learners that adapt their encoder in training; "
+            "expected running, frozen, batch, group, layer or instance"
+        )
+    return encoder
 
 
 def features_of(encoder: nn.Module, what: str) -> int:

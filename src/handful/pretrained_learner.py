@@ -14,7 +14,7 @@ from .episode import Episode
 from .errors import LabelError
 from .learner import EmbeddingLearner, features_of, task_losses
 
-__all__ = ["PretrainedLearner"]
+__all__ = ["PretrainedLearner", "training_classes"]
 
 
 class PretrainedLearner(EmbeddingLearner):
@@ -49,7 +49,7 @@ class PretrainedLearner(EmbeddingLearner):
         if self.classifier is None:
             state = self.adapt_features(z, support.y, ways, support.weight)
             return task_losses(self.predict_features(state, z_query), episode.query.y).mean()
-        y = _classes(episode, self.classifier.out_features)
+        y = training_classes(episode, self.classifier.out_features)
         every = torch.cat([z, z_query], 1)
         if self.classifier_scale is None:
             return task_losses(self.classifier(every), y).mean()
@@ -57,8 +57,12 @@ class PretrainedLearner(EmbeddingLearner):
         return task_losses(self.classifier_scale * cosines, y).mean()
 
 
-def _classes(episode: Episode, classes: int) -> Tensor:
-    """[B, S + Q] the training class of each example, support first."""
+def training_classes(episode: Episode, classes: int) -> Tensor:
+    """[B, S + Q] the training class of each example, support first.
+
+    Raises:
+        LabelError: the episode does not say them, or they are not below `classes`.
+    """
     if episode.classes is None:
         raise LabelError(
             "pre-training: the episodes do not say which training classes their labels stand for; expected "

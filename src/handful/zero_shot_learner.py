@@ -11,11 +11,10 @@ from typing import NamedTuple, final
 
 from torch import Tensor, nn
 
-from .encoders.normalization import policies_of
 from .encoders.shapes import shape_of
 from .episode import Data, Episode, Support
 from .errors import ShapeError
-from .learner import Learner, embedded, features_of
+from .learner import Learner, embedded, features_of, plain_encoder
 
 __all__ = ["Described", "ZeroShotLearner"]
 
@@ -41,13 +40,7 @@ class ZeroShotLearner(Learner):
 
     def __init__(self, encoder: nn.Module, *, description: Sequence[int] | None = None) -> None:
         super().__init__()
-        wrong = policies_of(encoder) & {"support", "per_step", "episode"}
-        if wrong:
-            raise ShapeError(
-                f"normalization {wrong.pop()!r} is for learners that adapt their encoder; "
-                "expected running, frozen, batch, group, layer or instance"
-            )
-        self.encoder = encoder
+        self.encoder = plain_encoder(encoder)
         self.description = shape_of(encoder) if description is None else tuple(description)
         self.features = features_of(encoder, "a map into the common space")
 

@@ -102,7 +102,10 @@ def test_weights_of_another(plan: Plan, plan_of: Callable[..., Plan], place: Pla
     copy = measured(plan, "again", place)
     assert (copy["weights_of"], copy["weights"]) == ("prototypical", source["weights"])
     assert copy["tests"]["5-way"]["record"] == source["tests"]["5-way"]["record"]
-    wrong = plan_of(('learner = { name = "prototypical" }\nweights', 'learner = { name = "maml" }\nweights'))
+    entry = 'learner = { name = "prototypical" }\nweights'
+    tuned = measured(plan_of((entry, 'learner = { name = "fine_tuning", steps = 2 }\nweights')), "again", place)
+    assert (tuned["weights_of"], tuned["weights"]) == ("prototypical", source["weights"])
+    wrong = plan_of((entry, 'learner = { name = "maml" }\nweights'))
     with pytest.raises(SpecError, match="expected a learner with an encoder like that of prototypical"):
         measured(wrong, "again", place)
 

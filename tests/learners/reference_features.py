@@ -44,7 +44,7 @@ def by_classes(learner: Any, episode: Episode) -> tuple[Tensor, None]:
         y = torch.cat([episode.support.y[task], episode.query.y[task]])
         for z, label in zip(learner.encoder(x), episode.classes[task][y], strict=True):
             w = learner.classifier.weight
-            if learner.classifier_scale is None:
+            if getattr(learner, "classifier_scale", None) is None:
                 logits = w @ z + learner.classifier.bias
             else:
                 logits = torch.stack([learner.classifier_scale * cosine(z, row) for row in w])

@@ -4,8 +4,12 @@ from typing import Any
 
 from factories import CLASSES, Variant
 from reference_features import baseline, baseline_plus, by_classes, by_tasks, frozen, nearest, simpleshot
+from reference_fine_tuning import fine_tuning
 
 PRETRAINED = {"test_loss_is_the_query_loss_after_adapting": "it is trained by classification of all training classes"}
+
+TUNING = {"steps": 2, "rate": 0.01, "optimizer": {"name": "adam", "eps": 0.1}}
+"""With Adam's own eps, 1e-8, a step is no smooth function of small gradients."""
 
 
 def pretrained(name: str, **options: Any) -> Variant:
@@ -26,4 +30,13 @@ BASELINE = {
         pretrained("baseline_plus"),
     ],
     "simpleshot": [Variant("simpleshot", by_tasks(simpleshot)), pretrained("simpleshot")],
+    "fine_tuning": [
+        Variant("fine_tuning", fine_tuning, options=TUNING),
+        Variant("fine_tuning", fine_tuning, options={"adapted": "head", **TUNING}),
+        pretrained("fine_tuning", **TUNING),
+    ],
+    "transductive_fine_tuning": [
+        Variant("transductive_fine_tuning", fine_tuning, options=TUNING),
+        pretrained("transductive_fine_tuning", adapted="head", **TUNING),
+    ],
 }

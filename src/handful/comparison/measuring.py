@@ -19,6 +19,7 @@ from ..errors import SpecError
 from ..evaluation import evaluate, evaluation_mode
 from ..files import storage_errors, write_file
 from ..learner import EmbeddingLearner, Learner
+from ..learners import FineTuning, TransductiveFineTuning
 from ..machine import commit, describe_machine, versions
 from ..ops.intervals import median_interval, paired_difference
 from ..reproduce import weights_digest
@@ -27,6 +28,9 @@ from ..spec import Spec, build, load_data
 from .plan import Plan, Trial
 
 __all__ = ["Place", "Progress", "finished", "measure", "with_differences"]
+
+PRETRAINED = (EmbeddingLearner, FineTuning, TransductiveFineTuning)
+"""Learners that any trained encoder will do for."""
 
 TIMED = 20
 """Tasks that the time to learn and to answer is measured on, one by one."""
@@ -192,7 +196,7 @@ def _trained(plan: Plan, key: str, spec: Spec, seconds: float, place: Place) -> 
     learner = build(spec)
     if spec.learner.name == source.learner.name:
         learner.load_state_dict(checkpoint.learner.state_dict())
-    elif isinstance(learner, EmbeddingLearner) and isinstance(checkpoint.learner, EmbeddingLearner):
+    elif isinstance(learner, PRETRAINED) and isinstance(checkpoint.learner, PRETRAINED):
         learner.encoder.load_state_dict(checkpoint.learner.encoder.state_dict())
     else:
         raise SpecError(f"comparison {plan.name}, {key}: expected a learner with an encoder like that of {of}")

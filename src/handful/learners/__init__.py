@@ -3,6 +3,7 @@
 from ..learner import Learner
 from .baseline.baseline import Baseline
 from .baseline.baseline_plus import BaselinePlus
+from .baseline.fine_tuning import FineTuning, TransductiveFineTuning
 from .baseline.frozen import Frozen
 from .baseline.nearest import NearestNeighbor
 from .baseline.simpleshot import SimpleShot
@@ -67,6 +68,7 @@ __all__ = [
     "ConditionalNeuralProcess",
     "DeViSE",
     "DeepEMD",
+    "FineTuning",
     "Frozen",
     "LSTMMetaLearner",
     "LaplacianShot",
@@ -87,6 +89,7 @@ __all__ = [
     "SiameseNetwork",
     "SimpleShot",
     "SoftKMeans",
+    "TransductiveFineTuning",
     "ZeroShotPrototypical",
 ]
 
@@ -125,6 +128,8 @@ LEARNERS: dict[str, type[Learner]] = {
     "baseline": Baseline,
     "baseline_plus": BaselinePlus,
     "simpleshot": SimpleShot,
+    "fine_tuning": FineTuning,
+    "transductive_fine_tuning": TransductiveFineTuning,
     "soft_kmeans": SoftKMeans,
     "tim": TIM,
     "laplacianshot": LaplacianShot,
