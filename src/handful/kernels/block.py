@@ -236,4 +236,4 @@ def _mapped(function: Callable[..., Any], info: Any, in_dims: Any, inputs: tuple
 
 
 for _function in (_Block, _Embed, _Stand, _Unpool, _Unconvolve):  # torch asks at every call, and inspect is slow
-    _function.forward.__signature__ = inspect.signature(_function.forward)  # type: ignore[attr-defined]
+    setattr(_function.forward, "__signature__", inspect.signature(_function.forward))  # noqa: B010
