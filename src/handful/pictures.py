@@ -20,8 +20,8 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import DataError, ShapeError, unknown_name
-from .download import progress
+from .errors import DataError, ShapeError, unknown_name
+from .progress import progress
 
 __all__ = [
     "BROKEN",
