@@ -166,7 +166,7 @@ def _fitted(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
             return image.resize(size, Image.Resampling.BILINEAR)
 
 
-def in_parallel(doing: str, function: Callable[[T], R], items: Iterable[T], total: int | None) -> Iterator[R]:
+def in_parallel(doing: str | None, function: Callable[[T], R], items: Iterable[T], total: int | None) -> Iterator[R]:
     """The function's answers in the order of the items, by a thread for each core, with a progress bar.
 
     A few items are read ahead, so that a stream of files is never held as a whole.

@@ -10,9 +10,9 @@ __all__ = ["progress"]
 
 
 @contextmanager
-def progress(doing: str, total: float | None) -> Iterator[Callable[[float], object]]:
-    """A progress bar on stderr, only if that is a terminal. Yields the function to call with each advance."""
-    if not sys.stderr.isatty():
+def progress(doing: str | None, total: float | None) -> Iterator[Callable[[float], object]]:
+    """A progress bar on stderr, if that is a terminal and it has a name. Yields what to call at each advance."""
+    if doing is None or not sys.stderr.isatty():
         yield lambda step: None
         return
     from rich.console import Console

@@ -46,7 +46,9 @@ def hashed(texts: Sequence[str], tokens: Callable[[str], list[str]], columns: in
         number = hashes([token for group in each for token in group])
         row = np.repeat(np.arange(start, start + len(each)), [len(group) for group in each])
         np.add.at(found, (row, np.abs(number) % columns), np.where(number < 0, -1, 1))
-    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-300)
+    length = np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-300)
+    found /= length
+    return found
 
 
 def hashes(tokens: Sequence[str]) -> NDArray[np.int64]:

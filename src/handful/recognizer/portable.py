@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -53,6 +54,9 @@ class Portable(NamedTuple):
 @final
 class _Answering(nn.Module):
     """An encoder and a head."""
+
+    w: Tensor
+    b: Tensor
 
     def __init__(self, encoder: nn.Module, head: Linear) -> None:
         super().__init__()
@@ -123,9 +127,9 @@ def _check(module: nn.Module, samples: tuple[Tensor, ...], names: list[str], pat
 def _quiet() -> Iterator[None]:
     """Without what torch says to its developers."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -44,7 +44,9 @@ def open_export(folder: str | Path) -> Recognizer:
         with storage_errors(folder, "read"):
             arrays = load_arrays((folder / "supports.safetensors").read_bytes())
         store = ExportedCollection(folder, about, arrays["vectors"], arrays["labels"])
-        numbers = {name: float("nan") if value is None else value for name, value in about["calibration"].items()}
+        numbers: dict[str, Any] = {
+            name: float("nan") if value is None else value for name, value in about["calibration"].items()
+        }
         encoder = encoder_of(folder, about["preparation"], store.encoder, about["inputs"])
         return Recognizer(store, encoder, calibration=Calibration(**numbers))
     except (SafetensorError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
