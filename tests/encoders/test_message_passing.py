@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from handful import MAML, Query, Support, query_loss
 from handful.encoders import MessagePassing
@@ -24,13 +23,12 @@ def by_hand(encoder: MessagePassing, x: torch.Tensor) -> torch.Tensor:
     """One molecule, atom by atom."""
     first, atoms = len(COLUMNS), [row.long().tolist() for row in x if row[0] > 0]
     h = [sum(table.weight[atom[c]] for c, table in enumerate(encoder.atoms)) for atom in atoms]  # type: ignore[misc]
-    for bonds, update in zip(encoder.bonds, encoder.updates, strict=True):
-        moved = []
-        for number, atom in enumerate(atoms):
-            near = [(atom[first + slot] - 1, atom[first + NEIGHBORS + slot]) for slot in range(NEIGHBORS)]
-            m = sum((F.relu(h[other] + bonds.weight[kind]) for other, kind in near if other >= 0), torch.zeros(()))
-            moved.append(h[number] + update(h[number] + m))
-        h = moved
+    near = [[other - 1 for other in atom[first : first + NEIGHBORS] if other] for atom in atoms]
+    for number, atom in enumerate(atoms):
+        h[number] = sum((encoder.bonds.weight[kind] for kind in atom[first + NEIGHBORS :] if kind), h[number])
+    for update in encoder.updates:
+        m = [sum((h[other] for other in near[number]), torch.zeros(())) for number in range(len(atoms))]
+        h = [own + update(own + sent) for own, sent in zip(h, m, strict=True)]
     stacked = torch.stack(h)
     return torch.cat([stacked.mean(0), stacked.amax(0)])
 

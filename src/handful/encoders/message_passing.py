@@ -1,10 +1,11 @@
 """Message passing over the bonds of a molecule (Gilmer et al. 2017, arXiv:1704.01212; its sums: Hu et al. 2020).
 
-    h⁰_v = Σ_c E_c[column c of atom v]        m_v = Σ_{w ∈ N(v)} ReLU(h_w + B[bond])
-    h_v ← h_v + MLP(LN(h_v + m_v))            features: mean and greatest value of h over atoms
+    h⁰_v = Σ_c E_c[column c of atom v] + Σ_{w ∈ N(v)} B[bond of v and w]        m_v = Σ_{w ∈ N(v)} h_w
+    h_v ← h_v + MLP(LN(h_v + m_v))        features: mean and greatest value of h over atoms
 
-Departures from Hu et al. (arXiv:1905.12265): the residual sum, and layer normalization in the place of batch
-normalization, so that a molecule's features do not depend on the others.
+Departures from Hu et al. (arXiv:1905.12265): bonds are told to their atoms once, and not with every message; the
+residual sum; layer normalization in the place of batch normalization, so that a molecule's features do not depend on
+the others.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class MessagePassing(nn.Module):
             )
         self.shape, self.out_features = tuple(shape), 2 * width
         self.atoms = nn.ModuleList(nn.Embedding(values, width) for values in COLUMNS)
-        self.bonds = nn.ModuleList(nn.Embedding(len(BONDS) + 2, width) for _ in range(layers))
+        self.bonds = nn.Embedding(len(BONDS) + 2, width)
         self.updates = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
             for _ in range(layers)
@@ -58,13 +59,12 @@ class MessagePassing(nn.Module):
         x = x.long()
         about, neighbor, bond = torch.split(x, [len(COLUMNS), NEIGHBORS, NEIGHBORS], 2)
         there = about[..., :1] > 0  # [examples, atoms, 1]
-        bound = (neighbor > 0).unsqueeze(-1)  # [examples, atoms, neighbors, 1]
-        source = (neighbor - 1).clamp_min(0).flatten(1).unsqueeze(-1)  # [examples, atoms · neighbors, 1]
-        h = torch.stack([table(about[..., column]) for column, table in enumerate(self.atoms)]).sum(0) * there
-        for bonds, update in zip(self.bonds, self.updates, strict=True):
-            sent = h.gather(1, source.expand(-1, -1, h.shape[2])).view(*neighbor.shape, -1)
-            m = ((sent + bonds(bond)).relu() * bound).sum(2)  # [examples, atoms, width]
-            h = h + update(h + m) * there
+        h = torch.stack([table(about[..., column]) for column, table in enumerate(self.atoms)]).sum(0)
+        h = (h + (self.bonds(bond) * (bond > 0).unsqueeze(-1)).sum(2)) * there  # [examples, atoms, width]
+        numbers = torch.arange(1, x.shape[1] + 1, device=x.device)
+        adjacency = (neighbor.unsqueeze(-1) == numbers).any(2).to(h.dtype)  # [examples, atoms, atoms]
+        for update in self.updates:
+            h = h + update(h + adjacency @ h) * there
         mean = h.sum(1) / there.sum(1).clamp_min(1)
         most = h.masked_fill(~there, -torch.inf).amax(1)
         return torch.cat([mean, most], 1)
