@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from torch import nn
 
 from .data import DATASETS
+from .data.assays import AssayEpisodes, AssayPool
 from .data.descriptions import DescribedPool, ZeroShotEpisodes
 from .data.episodes import Episodes
 from .data.functions import FunctionEpisodes
@@ -60,7 +61,7 @@ class Tasks(Table):
     split: str
     ways: Counts | None = None
     shots: Counts = 1
-    queries: Count = 15
+    queries: Count | Literal["all"] = 15
     batch: Count = 1
     ragged: bool = False
     families: bool = False
@@ -83,10 +84,12 @@ class Tasks(Table):
             return ZeroShotEpisodes(data.split(self.split), **options)
         if any((self.ways, self.ragged, self.families, self.query_balance, self.label_noise)):
             names = "`ways`, `ragged`, `families`, `query_balance` or `label_noise`"
-            raise SpecError(f"regression tasks have no {names}: leave them out")
-        return FunctionEpisodes(
-            data, shots=self.shots, queries=self.queries, batch=self.batch, seed=self.seed, split=self.split
-        )
+            what = "tasks that are assays" if isinstance(data, AssayPool) else "regression tasks"
+            raise SpecError(f"{what} have no {names}: leave them out")
+        common: dict[str, Any] = {name: getattr(self, name) for name in ("shots", "queries", "batch", "seed")}
+        if isinstance(data, AssayPool):
+            return AssayEpisodes(data.split(self.split), **common)
+        return FunctionEpisodes(data, split=self.split, **common)
 
 
 class Training(Tasks):
@@ -191,7 +194,7 @@ def load_data(spec: Spec, *, ranks: Ranks = ALONE) -> Any:
         data = entry.load(**_options(entry.load, spec.data, "data"))
     shapes = inspect.signature(_entry("encoder", spec.encoder, ENCODERS)).parameters.get("shape")
     expected = spec.encoder.options.get("shape", shapes and shapes.default)
-    shape = data.shape if isinstance(data, ClassPool | DescribedPool) else (1,)
+    shape = data.shape if isinstance(data, ClassPool | DescribedPool | AssayPool) else (1,)
     if expected is not None and tuple(expected) != shape:
         raise DataError(
             f"data {spec.data.name!r} holds examples of shape {list(shape)}, the encoder expects {list(expected)}: "
