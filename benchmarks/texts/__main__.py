@@ -4,8 +4,8 @@
     python -m benchmarks.texts setfit --seconds 1500
     python -m benchmarks.texts page
 
-Every question writes a row as soon as it knows it, and leaves alone what it has already; `--anew` begins again. The page
-is made from all rows at the end of each.
+Every question writes a row as soon as it knows it, and leaves alone what it has already; `--anew` begins again. The
+page is made from all rows at the end of each.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """SetFit (Tunstall et al. 2022, arXiv:2209.11055) with the same sentence encoder, on the same supports.
 
-Needs an environment of its own: `pip install setfit==1.2.0` beside Handful and its extra `text`. Everything but the number
-of pairs is left as SetFit has it: one pass, batches of 16, rate 2e-5, logistic regression at the end.
+Needs an environment of its own: `pip install setfit==1.2.0` beside Handful and its extra `text`. Everything but the
+number of pairs is left as SetFit has it: one pass, batches of 16, rate 2e-5, logistic regression at the end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .sentences import INTENTS, Name, intents, shown
+from .sentences import Name, intents, shown
 
 __all__ = ["ASKED", "JOBS", "Job", "packed", "run", "unpacked"]
 

@@ -149,8 +149,8 @@ def intent_texts(name: Literal["clinc150", "banking77", "hwu64"]) -> dict[str, l
         return parts
     if name != "hwu64":
         raise unknown_name("set of intents", name, ("clinc150", "banking77", "hwu64"))
-    lines = raw_files(name, [HWU64], name)[HWU64.name].read_text(encoding="utf-8").splitlines()
-    return {"all": [(row["sentence"], row["label"]) for row in map(json.loads, lines)]}
+    rows = map(json.loads, raw_files(name, [HWU64], name)[HWU64.name].read_text(encoding="utf-8").splitlines())
+    return {"all": [(row["sentence"], row["label"]) for row in rows]}
 
 
 def _pool(
