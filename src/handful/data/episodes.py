@@ -158,7 +158,7 @@ class Episodes:
         strangers = drawn_strangers(
             generator("strangers", self.seed, t), self.pool, classes, number, families=self.families
         )
-        return Draw(*(torch.from_numpy(array) for array in (classes, *shuffled)), strangers)
+        return Draw(*[*(torch.from_numpy(array) for array in (classes, *shuffled)), strangers])
 
     def classes(self, random: np.random.Generator, ways: int) -> Integers:
         """Classes for a batch of tasks, uniform and in random order: [B, N]."""
