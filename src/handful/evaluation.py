@@ -17,13 +17,14 @@ from torch import Tensor
 from .data.assays import AssayEpisodes
 from .data.episodes import Draw, Episodes, drawn
 from .distributed import ALONE, Ranks
-from .episode import Episode, EpisodeSource
+from .episode import Episode, EpisodeSource, join_data, leading
 from .errors import DataError, ShapeError
 from .learner import EmbeddingLearner, Learner
 from .ops.curves import delta_auprc, roc_auc
 from .ops.intervals import Mean, grouped_interval, mean_interval
+from .ops.strangers import KNOWN_BY, area_under_curve, false_acceptance
 
-__all__ = ["Evaluation", "Scored", "compare", "evaluate", "evaluation_mode", "scores"]
+__all__ = ["Evaluation", "Scored", "Strangers", "compare", "evaluate", "evaluation_mode", "scores"]
 
 
 CURVES = {"auc": roc_auc, "delta_auprc": delta_auprc}
@@ -39,6 +40,20 @@ class Scored(NamedTuple):
     classes: Tensor | None  # [B, Q] class of each query in the pool; where tasks are assays, [B] which
     not_finite: int  # queries whose answer holds a NaN or an infinity
     digest: bytes  # which tasks they are
+    told: dict[str, Tensor]  # [2, B] area under the ROC curve, and false acceptance, by the score for known
+
+
+class Strangers(NamedTuple):
+    """How well queries of none of the classes were told from the others."""
+
+    values: NDArray[np.float64]  # [tasks] area under the ROC curve
+    fpr95: Mean
+    """Share of strangers taken for known where 95% of a task's queries are."""
+
+    @property
+    def auroc(self) -> Mean:
+        """Mean over tasks with its 95% interval."""
+        return mean_interval(self.values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +72,8 @@ class Evaluation:
             their labels.
         assay: [tasks] which assay each is, where tasks are assays.
         interval_over: what another drawing would change: "tasks"; or the "supports" of these assays, or the "assays".
+        strangers: where tasks have some, how well they are told from the queries, by each score of
+            `ops.strangers.KNOWN_BY`.
     """
 
     metric: str
@@ -68,6 +85,7 @@ class Evaluation:
     tasks_digest: str = ""
     assay: NDArray[np.int64] | None = None
     interval_over: Literal["tasks", "supports", "assays"] = "tasks"
+    strangers: dict[str, Strangers] = field(default_factory=dict)
 
     @property
     def mean(self) -> Mean:
@@ -92,7 +110,8 @@ class Evaluation:
         else:
             shown = f"{self.metric} {self.mean}"
         failed = f", {self.not_finite} queries without a finite answer" if self.not_finite else ""
-        return f"{shown} ({len(self.values)} tasks, {kind}{failed})"
+        told = "".join(f"; strangers told by {name}: AUROC {found.auroc}" for name, found in self.strangers.items())
+        return f"{shown} ({len(self.values)} tasks, {kind}{failed}){told}"
 
 
 def evaluate(learner: Learner, episodes: EpisodeSource, *, tasks: int = 1000, ranks: Ranks = ALONE) -> Evaluation:
@@ -108,7 +127,9 @@ def evaluate(learner: Learner, episodes: EpisodeSource, *, tasks: int = 1000, ra
     begin = time.perf_counter()
     scored = list(scores(learner, episodes, tasks=tasks, ranks=ranks))
     not_finite = torch.tensor([part.not_finite for part in scored])
-    ranks.sum_([not_finite, *(leaf for part in scored for leaf in (part.values, part.hits) if leaf is not None)])
+    found = (leaf for part in scored for leaf in (part.values, part.hits, *part.told.values()) if leaf is not None)
+    ranks.sum_([not_finite, *found])
+    told = {name: torch.cat([part.told[name] for part in scored], 1).numpy() for name in scored[0].told}
     evaluation = Evaluation(
         "mse" if scored[0].hits is None else "accuracy",
         torch.cat([part.values for part in scored]).numpy(),
@@ -117,6 +138,7 @@ def evaluate(learner: Learner, episodes: EpisodeSource, *, tasks: int = 1000, ra
         time.perf_counter() - begin,
         int(not_finite.sum()),
         _digest(*(part.digest for part in scored)).hex(),
+        strangers={name: Strangers(auroc, mean_interval(fpr)) for name, (auroc, fpr) in told.items()},
     )
     if not isinstance(episodes, AssayEpisodes):
         return evaluation
@@ -153,7 +175,10 @@ def scores(learner: Learner, episodes: EpisodeSource, *, tasks: int, ranks: Rank
             output = None
             if start < stop:
                 episode = make(start, stop).to(device)
-                output = learner.predict(learner.adapt(episode.support), episode.query.x)
+                asked = episode.query.x
+                if episode.strangers is not None:
+                    asked = join_data([asked, episode.strangers], 1)
+                output = learner.predict(learner.adapt(episode.support), asked)
             yield _score(batch, episodes, output, start)
             done, turn = done + batch.tasks, turn + 1
 
@@ -182,11 +207,11 @@ def _embedded(
 ) -> Iterator[Scored]:
     count = -(-tasks // episodes.batch)
     draws = [episodes.draw(t) for t in range(count)]
-    rows = torch.unique(torch.cat([torch.cat([draw.support.flatten(), draw.query.flatten()]) for draw in draws]))
+    rows = torch.unique(torch.cat([part.flatten() for draw in draws for part in (draw.support, draw.asked)]))
     start, stop = ranks.share(len(rows))
-    own = rows[start:stop] if start < stop else rows[:1]  # a rank without any must know the shape of a feature
+    share = rows[start:stop] if start < stop else rows[:1]  # a rank without any must know the shape of a feature
     gather = episodes.pool.gather
-    found = torch.cat([learner.embed(gather(part).unsqueeze(0).to(device))[0] for part in own.split(512)])
+    found = torch.cat([learner.embed(gather(part).unsqueeze(0).to(device))[0] for part in share.split(512)])
     features = found.new_zeros(len(rows), *found.shape[1:])
     features[start:stop] = found[: stop - start]
     ranks.sum_([features])
@@ -195,11 +220,11 @@ def _embedded(
         start, stop = ranks.share(draw.tasks, turn)
         output = None
         if start < stop:
-            classes, support, support_y, query, _ = draw.part(start, stop)
-            z_support, z_query = (features[torch.searchsorted(rows, part)] for part in (support, query))
-            ways = 0 if support_y.is_floating_point() else classes.shape[1]
-            state = learner.adapt_features(z_support, support_y.to(device), ways)
-            output = learner.predict_features(state, z_query)
+            own = draw.part(start, stop)
+            z_support, z_asked = (features[torch.searchsorted(rows, part)] for part in (own.support, own.asked))
+            ways = 0 if own.support_y.is_floating_point() else own.classes.shape[1]
+            state = learner.adapt_features(z_support, own.support_y.to(device), ways)
+            output = learner.predict_features(state, z_asked)
         yield _score(draw, episodes, output, start)
 
 
@@ -217,12 +242,19 @@ def _score(batch: Draw | Episode, episodes: EpisodeSource, output: Tensor | None
         assert isinstance(batch, Episode)
         y, ways, classes = batch.query.y, batch.support.ways, None
         digest = _digest(batch.support.y, y)
+    there = ways is not None and batch.strangers is not None and leading(batch.strangers)[1] > 0
+    told = {name: torch.zeros(2, len(y), dtype=torch.float64) for name in KNOWN_BY if there}
     values = torch.zeros(len(y), dtype=torch.float64)
     hits = None if ways is None or curve is not None else torch.zeros(y.shape)
     if output is None:
-        return Scored(values, hits, classes, 0, digest)
+        return Scored(values, hits, classes, 0, digest, told)
     own = slice(start, start + len(output))
     y = y[own].to(output.device)
+    if there:
+        output, strange = output[:, : y.shape[1]], output[:, y.shape[1] :]
+        for name, measure in told.items():
+            known, unknown = (KNOWN_BY[name](logits).cpu() for logits in (output, strange))
+            measure[:, own] = torch.stack([area_under_curve(known, unknown), false_acceptance(known, unknown)])
     expected = y.shape if ways is None else (*y.shape, ways)
     if output.shape != expected:
         kind = "outputs [B, Q, *out]" if ways is None else "logits [B, Q, ways]"
@@ -243,11 +275,11 @@ def _score(batch: Draw | Episode, episodes: EpisodeSource, output: Tensor | None
     else:
         hits[own] = ((output.argmax(-1) == y) & finite).float().cpu()  # the argmax of NaN is a class too
         values[own] = hits[own].mean(1).double()
-    return Scored(values, hits, classes, not_finite, digest)
+    return Scored(values, hits, classes, not_finite, digest, told)
 
 
 def _rows_digest(episodes: Episodes | AssayEpisodes, draw: Draw) -> bytes:
-    return _digest(*draw, "\0".join(episodes.pool.names).encode())
+    return _digest(*(leaf for leaf in draw if leaf.numel()), "\0".join(episodes.pool.names).encode())
 
 
 def _digest(*parts: Tensor | bytes) -> bytes:

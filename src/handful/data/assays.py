@@ -190,7 +190,8 @@ class AssayEpisodes:
         if self.pool.ways is None:
             y = y.to(torch.get_default_dtype()).unsqueeze(-1)
         places = torch.from_numpy(support), torch.from_numpy(query)
-        return Draw(classes, rows[places[0]], y[places[0]], rows[places[1]], y[places[1]])
+        none = classes.new_zeros(len(classes), 0)
+        return Draw(classes, rows[places[0]], y[places[0]], rows[places[1]], y[places[1]], none)
 
     def assay_of(self, draw: Draw) -> Integers:
         """[B] which assay of the pool each task is."""
