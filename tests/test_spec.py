@@ -226,6 +226,7 @@ def test_unknown_keys_are_refused_and_valid_ones_listed(
             "unknown encoder 'conv5'; did you mean 'conv4'? Valid: conv4, ",
         ),
         ("data.name", "minst", "unknown data set 'minst'"),
+        ("train.augmentation", {"crops": 2}, "unknown key 'train.augmentation.crops'; did you mean 'train.augm"),
         (
             "train.optimizer",
             {"name": "adan"},
@@ -259,6 +260,9 @@ def test_unknown_names_list_the_valid_ones(digits_table: Make, path: str, value:
         ("train.precision", "float16", "train.precision: input should be 'float32' or 'bfloat16', got 'float16'"),
         ("train.optimizer", "adam", "train.optimizer: input should be a valid dictionary"),
         ("validation.patience", 0, "validation.patience: input should be greater than or equal to 1, got 0"),
+        ("train.augmentation", {"crop": True}, "train.augmentation: input should not be true or false"),
+        ("train.augmentation", {"flip": 3}, "train.augmentation.flip: input should be a valid boolean"),
+        ("train.augmentation", {"color": 2.0}, "color in [0, 1]"),
         ("encoder.hidden", "wide", "[encoder] mlp: hidden: "),
         ("encoder.hidden", [3, "x"], "[encoder] mlp: hidden.1: "),
         ("encoder.normalization", "btach", "[encoder] mlp: normalization: input should be 'batch', 'support', "),

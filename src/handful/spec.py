@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from torch import nn
 
 from .data import DATASETS
+from .data.augmentation import Augmentation, Augmented
 from .data.descriptions import DescribedPool, ZeroShotEpisodes
 from .data.episodes import Episodes
 from .data.functions import FunctionEpisodes
@@ -38,7 +39,7 @@ __all__ = ["Part", "Spec", "Tasks", "Training", "Validation", "build", "load_dat
 
 Count = Annotated[int, Field(ge=1)]
 Counts = Count | tuple[Count, Count]
-LATER = {"query_balance": None, "label_noise": 0.0, "seconds": None, "selection": None}
+LATER = {"query_balance": None, "label_noise": 0.0, "seconds": None, "selection": None, "augmentation": None}
 """Keys of tasks that came after the first runs, and their usual values: then they do not count in a digest."""
 
 
@@ -97,12 +98,19 @@ class Training(Tasks):
     seconds: Annotated[float, Field(gt=0)] | None = None
     """A budget of training time instead of a number of steps."""
     selection: Part | None = None
+    augmentation: Augmentation | None = None
+    """How the examples of these tasks vary."""
     optimizer: Part = Part(name="adam")
     rate: Annotated[float, Field(gt=0)] = 1e-3
     schedule: Part = Part(name="constant")
     clip: Annotated[float, Field(gt=0)] | None = None
     accumulate: Count = 1
     precision: Literal["float32", "bfloat16"] = "float32"
+
+    def draw_from(self, data: Any) -> EpisodeSource:
+        """The episodes of these tasks in a data set, varied if the spec says so."""
+        episodes = super().draw_from(data)
+        return episodes if self.augmentation is None else Augmented(episodes, self.augmentation, seed=self.seed)
 
 
 class Validation(Tasks):
