@@ -226,7 +226,6 @@ def test_unknown_keys_are_refused_and_valid_ones_listed(
             "unknown encoder 'conv5'; did you mean 'conv4'? Valid: conv4, ",
         ),
         ("data.name", "minst", "unknown data set 'minst'"),
-        ("train.augmentation", {"crops": 2}, "unknown key 'train.augmentation.crops'; did you mean 'train.augm"),
         (
             "train.optimizer",
             {"name": "adan"},

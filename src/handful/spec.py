@@ -35,7 +35,7 @@ from .selection import SELECTIONS, Selection
 from .tables import Table, checked, read_table
 from .training import OPTIMIZERS, PARTS, SCHEDULES, Schedule
 
-__all__ = ["Part", "Spec", "Tasks", "Training", "Validation", "build", "load_data"]
+__all__ = ["Part", "Spec", "Tasks", "Training", "Validation", "build", "expected_shape", "load_data"]
 
 Count = Annotated[int, Field(ge=1)]
 Counts = Count | tuple[Count, Count]
@@ -197,15 +197,21 @@ def load_data(spec: Spec, *, ranks: Ranks = ALONE) -> Any:
     entry = _entry("data set", spec.data, DATASETS)
     with ranks.one_a_machine_first():
         data = entry.load(**_options(entry.load, spec.data, "data"))
-    shapes = inspect.signature(_entry("encoder", spec.encoder, ENCODERS)).parameters.get("shape")
-    expected = spec.encoder.options.get("shape", shapes and shapes.default)
+    expected = expected_shape(spec)
     shape = data.shape if isinstance(data, ClassPool | DescribedPool) else (1,)
-    if expected is not None and tuple(expected) != shape:
+    if expected is not None and expected != shape:
         raise DataError(
             f"data {spec.data.name!r} holds examples of shape {list(shape)}, the encoder expects {list(expected)}: "
             f"set shape = {list(shape)} in [encoder]"
         )
     return data
+
+
+def expected_shape(spec: Spec) -> tuple[int, ...] | None:
+    """The shape of the examples that a spec's encoder is for; None for one that takes any."""
+    shapes = inspect.signature(_entry("encoder", spec.encoder, ENCODERS)).parameters.get("shape")
+    shape = spec.encoder.options.get("shape", shapes and shapes.default)
+    return None if shape is None else tuple(shape)
 
 
 def make_optimizer(spec: Spec, learner: Learner) -> torch.optim.Optimizer:
@@ -252,7 +258,8 @@ def make_selection(spec: Spec, data: Any, learner: Learner) -> Selection | None:
     episodes = training.draw_from(data)
     if not isinstance(episodes, Episodes) or training.accumulate > 1:
         raise SpecError(
-            "[train.selection] chooses among classes, a batch a step: not for functions, nor accumulate > 1"
+            "[train.selection] chooses among classes, a batch a step: not for functions, nor with accumulate > 1 or "
+            "augmentation"
         )
     held_out = training.model_copy(update={"split": "val"}).draw_from(data) if "val" in data.splits else None
     cls = _entry("selection of tasks", training.selection, SELECTIONS)

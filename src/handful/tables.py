@@ -77,7 +77,9 @@ def _explained(model: type[BaseModel], problem: Any) -> str:
         for part in path[:-1]:
             annotation = table.model_fields[part].annotation if part in getattr(table, "model_fields", {}) else None
             options = [annotation, *get_args(annotation)]
-            table = next((a for a in options if isinstance(a, type) and (is_dataclass(a) or issubclass(a, BaseModel))), table)
+            table = next(
+                (a for a in options if isinstance(a, type) and (is_dataclass(a) or issubclass(a, BaseModel))), table
+            )
         keys = [key.name for key in fields(table)] if is_dataclass(table) else list(table.model_fields)
         return str(unknown_name("key", ".".join(path), [".".join([*path[:-1], key]) for key in keys]))
     if problem["type"] == "missing":

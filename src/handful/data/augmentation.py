@@ -54,12 +54,19 @@ class Augmentation:
             raise SpecError(f"augmentation: expected mixup from 0 on and word_dropout in [0, 1), got {self}")
 
     def __call__(self, x: Tensor, random: np.random.Generator) -> Tensor:
-        """What varies in each picture by itself: [..., channels, height, width] in [0, 1], or bytes -> the same in [0, 1].
+        """What varies in each picture by itself.
+
+        Args:
+            x: [..., channels, height, width] floats in [0, 1], or bytes.
+            random: the noise.
+
+        Returns:
+            As many pictures, floats in [0, 1].
 
         Raises:
             ShapeError: not pictures, or smaller than the square that is cut out.
         """
-        x = as_floats(x)
+        x = _floats(x)
         if x.ndim < 3 or not x.is_floating_point() or min(x.shape[-2:]) < self.cutout:
             raise ShapeError(
                 f"augmentation: expected pictures [..., channels, height, width] of at least {self.cutout} pixels, "
@@ -83,7 +90,7 @@ class Augmentation:
             if any((self.rotation, self.crop, self.flip, self.color, self.cutout, self.mixup)):
                 raise ShapeError(f"augmentation: expected word_dropout alone, as texts are no pictures; got {self}")
             return _with_fewer_words(x, self.word_dropout, random)
-        x = _turned(as_floats(x), turns.gather(1, y)) if self.rotation else x
+        x = _turned(_floats(x), turns.gather(1, y)) if self.rotation else x
         x = self(x, random)
         return _blended(x, y, self.mixup, random) if self.mixup else x
 
@@ -115,6 +122,12 @@ class Augmented:
             Query(vary(query.x, query.y, turns, random), query.y),
             None if self.augmentation.rotation else episode.classes,
         )
+
+
+def _floats(x: Tensor) -> Tensor:
+    floats = as_floats(x)
+    assert isinstance(floats, Tensor)
+    return floats
 
 
 def _column(values: Any) -> Tensor:
