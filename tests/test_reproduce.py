@@ -48,6 +48,7 @@ PUBLISHED = {
     "sinusoid-platipus-5shot": None,
     "sinusoid-bayesian-maml-5shot": None,
     "omniglot-metagan-5w1s": None,
+    "faces-prototypical-20w5s": None,
     "mini-imagenet-prototypical-1shot": 0.4942,
     "mini-imagenet-prototypical-5shot": 0.6820,
     "mini-imagenet-maml-1shot": 0.4870,

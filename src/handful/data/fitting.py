@@ -38,7 +38,8 @@ def fitted(pool: ClassPool, shape: Sequence[int]) -> ClassPool:
     for what, found in (("examples", pool.shape), ("an encoder for examples", wanted)):
         if len(found) != 3 or found[0] not in (1, 3) or min(found) < 1:
             raise ShapeError(
-                f"pictures: expected {what} [channels, height, width] of 1 channel (gray) or 3 (color), got {list(found)}"
+                f"pictures: expected {what} [channels, height, width] of 1 channel (gray) or 3 (color), "
+                f"got {list(found)}"
             )
     rows = pool.rows()
     examples = pool.examples.new_empty(len(rows), *wanted)
