@@ -7,7 +7,7 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -15,10 +15,12 @@ from ..errors import DataError, ShapeError
 from ..files import storage_errors
 from .molecules import FINGERPRINTS, SMILES, content_digest
 
-__all__ = ["Item", "asked", "kind_of", "taught", "with_pixels", "without_copies"]
+__all__ = ["FIT", "Item", "asked", "kind_of", "taught", "with_pixels", "without_copies"]
 
 LONGEST_TEXT = 100_000
 TABLES = (".csv", ".tsv")
+FIT: Literal["pad"] = "pad"
+"""How a picture gets its form."""
 TEXTS, LABELS = ("text", "sentence", "utterance", "content"), ("label", "class", "category", "intent")
 
 
@@ -120,9 +122,9 @@ def with_pixels(items: Sequence[Item], form: tuple[int, int, int] | None) -> lis
     """
     if form is None:
         return [item.content for item in items]
-    from ..data.pictures import Form, decode, in_parallel
+    from ..pictures import Form, decode, in_parallel
 
-    shape = Form.of(form[1:], form[0], "pad")
+    shape = Form.of(form[1:], form[0], FIT)
     return list(in_parallel("reading", lambda item: decode(item.content, item.source, shape), items, len(items)))
 
 
@@ -153,7 +155,7 @@ def _pictures(path: Path) -> list[Item]:
 
 
 def _inside(folder: Path) -> list[Path]:
-    from ..data.pictures import SUFFIXES
+    from ..pictures import SUFFIXES
 
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not found:

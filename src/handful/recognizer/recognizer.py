@@ -15,8 +15,9 @@ from ..errors import DataError, unknown_name
 from ..ops.conformal import candidates, examples_needed, p_values, refusals_are_too_many
 from ..ops.heads import HEADS, HeadName, strangeness
 from ..ops.nearest_mean import NearestMean, fit_nearest_mean
-from ..ops.temperature import probabilities
+from ..ops.temperature import Calibration, probabilities
 from .answers import Answer, Neighbor, advised, promise
+from .card import card
 from .doctor import examine
 from .embedders import Embedder, embedded, embedder_for
 from .inputs import Item, asked, kind_of, taught, without_copies
@@ -89,9 +90,10 @@ def open_recognizer(place: str | Path, *, encoder: str | None = None) -> Recogni
 class Recognizer:
     """See `teach` and `open_recognizer`. Its examples are all it is: what is removed has no influence any more."""
 
-    def __init__(self, collection: Collection, embedder: Embedder) -> None:
+    def __init__(self, collection: Collection, embedder: Embedder, *, calibration: Calibration | None = None) -> None:
         self.collection = collection
         self._embedder = embedder
+        self._calibration = calibration
         self._learned: Learned | None = None
 
     @property
@@ -189,6 +191,26 @@ class Recognizer:
             to_add_next(learned, head),
         )
 
+    def card(self, *, epsilon: float | None = None) -> str:
+        """A model card: what it was taught with, what it can promise and what not, in Markdown."""
+        return card(self.report(epsilon=epsilon), self._current().snapshot, self._embedder)
+
+    def export(self, folder: str | Path, *, force: bool = False) -> Path:
+        """Write a folder from which `handful.runtime` gives the same answers by onnxruntime, without torch.
+
+        Args:
+            folder: the new folder.
+            force: whether it may take the place of an older export.
+
+        Raises:
+            StorageError: there is something already; nothing can be written.
+            DataError: its encoder or head cannot be exported.
+            MissingExtraError: the extra `onnx` is not installed.
+        """
+        from .export import export
+
+        return export(self._current(), self.collection, self._embedder, self.card, Path(folder), force=force)
+
     def close(self) -> None:
         """Let go of the collection."""
         self.collection.close()
@@ -202,7 +224,7 @@ class Recognizer:
     def _current(self) -> Learned:
         version = self.collection.version
         if self._learned is None or self._learned.snapshot.version != version:
-            self._learned = learn(self.collection.read(), str(self.collection.settings["head"]))
+            self._learned = learn(self.collection.read(), str(self.collection.settings["head"]), self._calibration)
         return self._learned
 
     def _vectors(self, items: Sequence[Item]) -> NDArray[np.float32]:
