@@ -45,6 +45,7 @@ FLOORS = {
     "checkpoint": 7,
     "generalized": 7,
     "run": 8,
+    "transfer": 8,
     "collection": 8,
     "recognizer": 9,
     "estimator": 9,

@@ -30,7 +30,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other progra
 def teach(
     source: Annotated[
         Path,
-        typer.Argument(exists=True, help="A folder PATH/CLASS/*.jpg, texts.csv (text, label), or vectors.npz (x, y)."),
+        typer.Argument(
+            exists=True, help="A folder PATH/CLASS/*.jpg; a .csv of text or smiles, and label; or vectors.npz (x, y)."
+        ),
     ],
     to: Annotated[Path | None, typer.Option(help="The collection to make; named as the source by default.")] = None,
     encoder: Encoder = None,
@@ -47,7 +49,7 @@ def teach(
 def recognize(
     collection: Place,
     things: Annotated[
-        list[str], typer.Argument(help="Pictures or folders of them; texts, or tables of them; vectors.npz.")
+        list[str], typer.Argument(help="Pictures or folders of them; texts or SMILES, or tables of them; vectors.npz.")
     ],
     epsilon: Epsilon = None,
     encoder: Encoder = None,

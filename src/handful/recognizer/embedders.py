@@ -1,4 +1,4 @@
-"""From pictures, texts and vectors to vectors that can be compared: encoders by name.
+"""From pictures, texts, molecules and vectors to vectors that can be compared: encoders by name.
 
 An encoder is a fixed function of one example: nothing in it is learned from the examples taught, so that these and
 what is asked later stay exchangeable.
@@ -7,7 +7,7 @@ what is asked later stay exchangeable.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
 
@@ -18,6 +18,7 @@ from ..collection import EncoderIdentity, NewExample
 from ..errors import CheckpointError, DataError, ShapeError, unknown_name
 from .about import About, trained_on
 from .inputs import FIT, Item, with_pixels
+from .molecules import Fingerprints
 from .ngrams import hashed, pieces, words
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Embedder(Protocol):
 
     @property
     def kind(self) -> str:
-        """pictures, texts or vectors."""
+        """pictures, texts, molecules or vectors."""
 
     @property
     def identity(self) -> EncoderIdentity:
@@ -198,16 +199,21 @@ class TrainedEncoder:
         return Portable(self._module, (torch.randn(2, *self._shape, generator=seeded),), {})
 
 
-BUILT_IN: dict[str, type[HashedNGrams] | type[Gradients]] = {"ngrams": HashedNGrams, "gradients": Gradients}
+BUILT_IN: dict[str, Callable[[], Embedder]] = {
+    "ngrams": HashedNGrams,
+    "gradients": Gradients,
+    "morgan": lambda: Fingerprints("morgan"),
+    "maccs": lambda: Fingerprints("maccs"),
+}
 """Encoders that need no checkpoint."""
-DEFAULT = {"texts": "ngrams", "pictures": "gradients"}
+DEFAULT = {"texts": "ngrams", "pictures": "gradients", "molecules": "morgan"}
 
 
 def embedder_for(kind: str, name: str | None, features: int) -> Embedder:
     """The encoder for examples of a kind.
 
     Args:
-        kind: pictures, texts or vectors.
+        kind: pictures, texts, molecules or vectors.
         name: a built-in encoder, or a checkpoint's folder; by default what fits the kind.
         features: the length of given vectors.
 

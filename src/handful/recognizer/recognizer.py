@@ -40,9 +40,9 @@ def teach(
     """Teach a new recognizer.
 
     Args:
-        source: a folder of pictures (`photos/mug/1.jpg`), a table of texts (`.csv`, columns text and label), vectors
-            (`.npz`, arrays x and y); or in memory {label: examples}, or (examples, labels), where examples are texts,
-            vectors, or paths of pictures.
+        source: a folder of pictures (`photos/mug/1.jpg`), a table of texts or molecules (`.csv`, columns text or
+            smiles, and label), vectors (`.npz`, arrays x and y); or in memory {label: examples}, or (examples, labels),
+            where examples are texts (SMILES, if the encoder is one of molecules), vectors, or paths of pictures.
         to: the collection to make; in memory by default.
         encoder: a built-in encoder's name or a checkpoint's folder; by default what fits the kind of examples.
         head: squared, cosine or ridge.
@@ -56,8 +56,8 @@ def teach(
     _checked_epsilon(epsilon)
     if head not in HEADS:
         raise unknown_name("head", head, HEADS)
-    items = without_copies(taught(source))
-    kind = kind_of(source)
+    items = without_copies(taught(source, encoder))
+    kind = kind_of(source, encoder)
     embedder = embedder_for(kind, encoder, len(items[0].content) if kind == "vectors" else 0)
     settings = {"kind": kind, "encoder": embedder.identity.name, "head": head, "epsilon": epsilon}
     rows = embedded(embedder, items, head)
