@@ -20,6 +20,7 @@ FLOORS = {
     "progress": 0,
     "recipes": 0,
     "version": 0,
+    "molecules": 1,
     "pictures": 1,
     "tables": 1,
     "distributed": 1,
