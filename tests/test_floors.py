@@ -17,8 +17,10 @@ FLOORS = {
     "errors": 0,
     "files": 0,
     "machine": 0,
+    "progress": 0,
     "recipes": 0,
     "version": 0,
+    "pictures": 1,
     "tables": 1,
     "distributed": 1,
     "examples": 1,
@@ -50,6 +52,7 @@ FLOORS = {
     "reproduce": 9,
     "comparison": 9,
     "ledger": 9,
+    "runtime": 10,
     "cli": 10,
     "__main__": 11,
 }

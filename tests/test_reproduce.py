@@ -369,7 +369,11 @@ def test_a_ledger_that_cannot_be_written_is_known_before_the_training(recipe_of:
     ("old", "new", "said"),
     [
         ("ways = 5", "wais = 5", "recipe small: spec: unknown key 'train.wais'; did you mean 'train.ways'?"),
-        ('metric = "accuracy"', 'metric = "f1"', "recipe small: metric: input should be 'accuracy' or 'mse', got 'f1'"),
+        (
+            'metric = "accuracy"',
+            'metric = "f1"',
+            "recipe small: metric: input should be 'accuracy', 'mse', 'auc' or 'delta_auprc', got 'f1'",
+        ),
         ('title = "A small test"', "", "recipe small: missing key 'title'"),
         ("[evaluation]", "[validation]", "recipe small: missing key 'evaluation'"),
         ("tasks = 20", "taks = 20", "recipe small: unknown key 'evaluation.taks'; did you mean 'evaluation.tasks'?"),

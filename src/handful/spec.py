@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from torch import nn
 
 from .data import DATASETS
+from .data.assays import AssayEpisodes, AssayPool
 from .data.augmentation import Augmentation, Augmented
 from .data.descriptions import DescribedPool, ZeroShotEpisodes
 from .data.episodes import Episodes
@@ -39,7 +40,14 @@ __all__ = ["Part", "Spec", "Tasks", "Training", "Validation", "build", "expected
 
 Count = Annotated[int, Field(ge=1)]
 Counts = Count | tuple[Count, Count]
-LATER = {"query_balance": None, "label_noise": 0.0, "seconds": None, "selection": None, "augmentation": None}
+LATER = {
+    "query_balance": None,
+    "label_noise": 0.0,
+    "strangers": 0.0,
+    "seconds": None,
+    "selection": None,
+    "augmentation": None,
+}
 """Keys of tasks that came after the first runs, and their usual values: then they do not count in a digest."""
 
 
@@ -61,12 +69,13 @@ class Tasks(Table):
     split: str
     ways: Counts | None = None
     shots: Counts = 1
-    queries: Count = 15
+    queries: Count | Literal["all"] = 15
     batch: Count = 1
     ragged: bool = False
     families: bool = False
     query_balance: Annotated[float, Field(gt=0)] | None = None
     label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    strangers: Annotated[float, Field(ge=0, le=0.9)] = 0.0
     seed: int = 0
 
     def draw_from(self, data: Any) -> EpisodeSource:
@@ -77,17 +86,19 @@ class Tasks(Table):
             options = {name: getattr(self, name) for name in Tasks.model_fields if name != "split"}
             if isinstance(data, ClassPool):
                 return Episodes(data.split(self.split), **options)
-            only = ("ragged", "families", "query_balance", "label_noise")
+            only = ("ragged", "families", "query_balance", "label_noise", "strangers")
             refused = [name for name in only if options.pop(name)]
             if refused:
                 raise SpecError(f"zero-shot tasks have no `{'`, `'.join(refused)}`: leave them out")
             return ZeroShotEpisodes(data.split(self.split), **options)
-        if any((self.ways, self.ragged, self.families, self.query_balance, self.label_noise)):
-            names = "`ways`, `ragged`, `families`, `query_balance` or `label_noise`"
-            raise SpecError(f"regression tasks have no {names}: leave them out")
-        return FunctionEpisodes(
-            data, shots=self.shots, queries=self.queries, batch=self.batch, seed=self.seed, split=self.split
-        )
+        if any((self.ways, self.ragged, self.families, self.query_balance, self.label_noise, self.strangers)):
+            names = "`ways`, `ragged`, `families`, `query_balance`, `label_noise` or `strangers`"
+            what = "tasks that are assays" if isinstance(data, AssayPool) else "regression tasks"
+            raise SpecError(f"{what} have no {names}: leave them out")
+        common: dict[str, Any] = {name: getattr(self, name) for name in ("shots", "queries", "batch", "seed")}
+        if isinstance(data, AssayPool):
+            return AssayEpisodes(data.split(self.split), **common)
+        return FunctionEpisodes(data, split=self.split, **common)
 
 
 class Training(Tasks):
@@ -146,6 +157,10 @@ class Spec(Table):
         _options(_entry("learner", spec.learner, LEARNERS), spec.learner, "learner", skip=1)
         _options(_entry("encoder", spec.encoder, ENCODERS), spec.encoder, "encoder")
         _options(_entry("data set", spec.data, DATASETS).load, spec.data, "data")
+        if spec.train.strangers:
+            raise SpecError(
+                "[train] no loss asks about `strangers`: set them in [evaluation], or at `handful evaluate`"
+            )
         if spec.train.seconds is None and spec.train.steps is None:
             raise SpecError("spec: missing key 'train.steps' (or 'train.seconds', a budget of time)")
         make_schedule(spec)
@@ -198,7 +213,7 @@ def load_data(spec: Spec, *, ranks: Ranks = ALONE) -> Any:
     with ranks.one_a_machine_first():
         data = entry.load(**_options(entry.load, spec.data, "data"))
     expected = expected_shape(spec)
-    shape = data.shape if isinstance(data, ClassPool | DescribedPool) else (1,)
+    shape = data.shape if isinstance(data, ClassPool | DescribedPool | AssayPool) else (1,)
     if expected is not None and expected != shape:
         raise DataError(
             f"data {spec.data.name!r} holds examples of shape {list(shape)}, the encoder expects {list(expected)}: "

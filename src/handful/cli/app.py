@@ -90,6 +90,9 @@ def evaluate(
     ] = None,
     shots: Annotated[int | None, typer.Option(min=1, help="Support examples a class; likewise.")] = None,
     queries: Annotated[int, typer.Option(min=1, help="Queries a class.")] = 15,
+    strangers: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of what is asked that is of none of a task's classes.")
+    ] = 0.0,
     tasks: Annotated[int, typer.Option(min=2, help="Number of tasks.")] = 1000,
     seed: Annotated[int, typer.Option(help="Which tasks: the same seed is the same tasks.")] = 2,
     against: Annotated[Path | None, typer.Option(exists=True, help="Another checkpoint, on the same tasks.")] = None,
@@ -101,7 +104,7 @@ def evaluate(
     """Test a trained learner on classes it has never seen: mean, 95% interval, accuracy by class."""
     from .evaluation import run_evaluate
 
-    tasks_of = {"split": split, "ways": ways, "shots": shots, "queries": queries, "seed": seed}
+    tasks_of = {"split": split, "ways": ways, "shots": shots, "queries": queries, "strangers": strangers, "seed": seed}
     run_evaluate(checkpoint, data, against, record, tasks_of, tasks, device, threads, json)
 
 

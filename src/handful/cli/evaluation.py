@@ -100,6 +100,10 @@ def _table(path: Path, checkpoint: Checkpoint, data: str, trials: Tasks, result:
         "evaluation": trials.model_dump(mode="json"),
         "seconds": round(result.seconds, 2),
         "record": result.record,
+        "strangers": {
+            name: {"auroc": found.auroc.value, "ci95": found.auroc.ci95, "fpr95": found.fpr95.value}
+            for name, found in result.strangers.items()
+        },
         "by_class": dict(sorted(result.by_class.items(), key=lambda item: item[1])),
     }
 
@@ -116,6 +120,11 @@ def _show(table: dict[str, Any]) -> None:
         other, difference = table["against"], table["difference"]
         print(f"{other['checkpoint']}: {percent(metric, other['value'], other['ci95'])}")
         print(f"paired difference: {percent(metric, difference['value'], difference['ci95'])}")
+    for name, told in table["strangers"].items():
+        figures = (
+            f"AUROC {percent('auroc', told['auroc'], told['ci95'])}, FPR95 {percent('fpr95', told['fpr95'], None)}"
+        )
+        print(f"strangers told by {name}: {figures}")
     if table["by_class"]:
         hardest = list(table["by_class"].items())[:5]
         print("hardest classes: " + ", ".join(f"{name} {100 * value:.0f} %" for name, value in hardest))
