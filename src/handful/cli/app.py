@@ -81,6 +81,9 @@ def train(
 @app.command()
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(exists=True, help="A checkpoint folder, such as runs/NAME/best.")],
+    data: Annotated[
+        str | None, typer.Option(help="Pictures of another data set, fitted to the encoder (see `handful list data`).")
+    ] = None,
     split: Annotated[str, typer.Option(help="Split of the data to draw tasks from.")] = "test",
     ways: Annotated[
         int | None, typer.Option(min=1, help="Classes a task; as in validation, or else training, by default.")
@@ -102,7 +105,7 @@ def evaluate(
     from .evaluation import run_evaluate
 
     tasks_of = {"split": split, "ways": ways, "shots": shots, "queries": queries, "strangers": strangers, "seed": seed}
-    run_evaluate(checkpoint, against, record, tasks_of, tasks, device, threads, json)
+    run_evaluate(checkpoint, data, against, record, tasks_of, tasks, device, threads, json)
 
 
 @app.command()
