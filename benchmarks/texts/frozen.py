@@ -1,4 +1,4 @@
-"""The frozen encoder and the head that validation chose, on the supports that SetFit had; its rows are for `setfit`'s table."""
+"""The frozen encoder and the head that validation chose, on the supports that SetFit had, for its table."""
 
 from __future__ import annotations
 

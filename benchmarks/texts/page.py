@@ -19,7 +19,7 @@ from .sentences import unpacked
 __all__ = ["QUESTIONS", "page", "read"]
 
 Row = dict[str, Any]
-QUESTIONS = ("intents", "setfit", "frozen")
+QUESTIONS = ("intents", "setfit", "frozen", "relations", "zero-shot")
 
 
 def read(folder: Path) -> dict[str, list[Row]]:
@@ -69,10 +69,9 @@ def _order(heads: set[str], part: str, rows: list[Row]) -> list[str]:
 def _setfit(results: Mapping[str, list[Row]]) -> str:
     """Each set and number of shots: all settings, and ours against the best of them."""
     theirs = results["setfit"]
-    lines = [
-        "| | shots | draws | SetFit by pairs a sentence | best | ours | ours less SetFit's best | SetFit trains | ours | times |",
-        "|---" * 10 + "|",
-    ]
+    titles = ["", "shots", "draws", "SetFit by pairs a sentence", "SetFit's best", "ours", "ours less its best"]
+    titles += ["SetFit's training", "ours", "times as long"]
+    lines = [_line(titles), "|---" * len(titles) + "|"]
     ours = {(row["data"], row["shots"], row["seed"]): row for row in results["frozen"]}
     for data, shots in dict.fromkeys((row["data"], row["shots"]) for row in theirs):
         own = [row for row in theirs if (row["data"], row["shots"]) == (data, shots)]
