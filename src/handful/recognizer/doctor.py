@@ -16,7 +16,7 @@ __all__ = ["Finding", "examine", "likely_mislabeled"]
 COMPARED = 20_000
 COPY = 0.02
 IMBALANCE = 3
-CHUNK = 1 << 23
+CHUNK = 1 << 20
 
 
 class Finding(NamedTuple):
