@@ -1,4 +1,4 @@
-"""What was promised beside what came: coverage, labels a set, known things refused, and what probabilities are worth."""
+"""What was promised beside what came: coverage, labels a set, refusals, and what probabilities are worth."""
 
 from __future__ import annotations
 

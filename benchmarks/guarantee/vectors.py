@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
+from handful.data.cache import data_folder
 from handful.data.intents import banking77, clinc150
 from handful.data.mini_imagenet import mini_imagenet
 from handful.data.omniglot import omniglot
-from handful.data.cache import data_folder
 from handful.data.pool import ClassPool
 from handful.recognizer.embedders import Gradients, TrainedEncoder
 
