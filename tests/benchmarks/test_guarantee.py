@@ -22,7 +22,7 @@ NONE = np.empty((0, 2), np.float32)
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run on the digits wrote."""
     folder = tmp_path_factory.mktemp("figures")
-    chosen = ["coverage", "unknown", "mislabeled", "labeling", "--sets", "digits", "--tasks", "20"]
+    chosen = ["coverage", "unknown", "mislabeled", "labeling", "--sets", "digits", "--tasks", "4"]
     command = [sys.executable, "-m", "benchmarks.guarantee", *chosen, "--results", str(folder), "--docs", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

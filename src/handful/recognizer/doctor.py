@@ -71,9 +71,9 @@ def examine(examples: tuple[Example, ...], state: NearestMean, names: tuple[str,
 def likely_mislabeled(state: NearestMean, neighbor: NDArray[np.int64] | None = None) -> list[Doubt]:
     """Examples whose label is doubted twice, the most doubtful first; of classes of one or two nothing is said.
 
-    First by a rule in which wrong labels still have their say: another class's mean is nearer than its own, made without
-    it, and its nearest neighbor is of another class. Then all are judged anew without those: another mean is nearer by
-    far (1.3 times), and the nearest of the others is of another class.
+    First by a rule in which wrong labels still have their say: another class's mean is nearer than its own, made
+    without it, and its nearest neighbor is of another class. Then all are judged anew without those: another mean is
+    nearer by far (1.3 times), and the nearest of the others is of another class.
     """
     if not state.near.shape[1]:
         return []
