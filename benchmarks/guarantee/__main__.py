@@ -39,7 +39,7 @@ def measure_coverage(name: str, data: VectorSet, options: argparse.Namespace) ->
 def measure_unknown(name: str, data: VectorSet, options: argparse.Namespace) -> Rows:
     for shots in coverage.SHOTS:
         if shots != 2 and tasks.enough(data, shots):
-            yield unknown.unknown(data, 5, shots, unknown.ASKED, options.tasks // 5)
+            yield unknown.unknown(data, 5, shots, unknown.ASKED, options.tasks // 10)
     if name == "clinc150":
         yield unknown.unknown(data, 150, 10, 1000, max(2, options.tasks // 100))
     if name == "banking77":
@@ -54,7 +54,7 @@ def measure_mislabeled(name: str, data: VectorSet, options: argparse.Namespace) 
 
 def measure_labeling(name: str, data: VectorSet, options: argparse.Namespace) -> Rows:
     for uneven in (False, True):
-        yield labeling.labeling(name, data, uneven, max(2, options.tasks // 80))
+        yield labeling.labeling(name, data, uneven, max(2, options.tasks // 100))
 
 
 def measure_speed(options: argparse.Namespace) -> Rows:
@@ -112,7 +112,9 @@ def _arguments() -> argparse.Namespace:
     options = parser.parse_args()
     pairs = [one.partition("=") for one in options.encoder]
     options.encoders = {name: Path(place) for name, _, place in pairs}
-    options.shown = [one if "=" not in one else one.partition("=")[0] + "=CHECKPOINT" for one in sys.argv[1:]]
+    places = {str(options.results), str(options.docs), "--results", "--docs"}
+    options.shown = [f"{one.partition('=')[0]}=CHECKPOINT" if "=" in one else one for one in sys.argv[1:]]
+    options.shown = [one for one in options.shown if one not in places]
     return options
 
 

@@ -21,7 +21,7 @@ RESAMPLED = 1000
 
 def mislabeled(data: VectorSet, shots: int, share: float, tasks: int, seed: int = 0) -> dict[str, Any]:
     """Precision and recall over all tasks together; intervals by drawing the tasks again."""
-    random, rows = np.random.default_rng(seed), data.rows()
+    random, rows = np.random.default_rng(seed), data.rows
     counts = []  # [tasks, 3]: found and wrong, found, wrong
     while len(counts) < tasks:
         chosen = random.choice(len(rows), WAYS, replace=False)

@@ -30,23 +30,24 @@ class Task(NamedTuple):
 
 def enough(data: VectorSet, shots: int) -> bool:
     """Whether classes have examples left to ask for."""
-    return min(map(len, data.rows())) >= shots + 5
+    return min(map(len, data.rows)) >= shots + 5
 
 
 def draw(data: VectorSet, random: np.random.Generator, *, ways: int, shots: int, known: int, strangers: int) -> Task:
     """A task; strangers come from the set's own if it has such and all its classes are taught."""
-    rows = data.rows()
+    rows = data.rows
     order = random.permutation(len(rows))
     mixed = [random.permutation(rows[label]) for label in order[:ways]]
     left = np.concatenate([one[shots:] for one in mixed])
     of = np.repeat(np.arange(ways), [len(one) - shots for one in mixed])
     asked = random.choice(len(left), min(known, len(left)), replace=False)
-    others = data.x[np.concatenate([rows[label] for label in order[ways:]])] if ways < len(rows) else data.strangers
+    source = data.x if ways < len(rows) else data.strangers
+    others = np.concatenate([rows[label] for label in order[ways:]]) if ways < len(rows) else np.arange(len(source))
     support = np.concatenate([one[:shots] for one in mixed])
     return Task(
         data.x[support],
         np.repeat(np.arange(ways), shots),
         data.x[left[asked]],
         of[asked],
-        others[random.choice(len(others), min(strangers, len(others)), replace=False)],
+        source[random.choice(others, min(strangers, len(others)), replace=False)],
     )

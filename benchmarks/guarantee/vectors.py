@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +30,8 @@ SETS = {
 }
 
 
-class VectorSet(NamedTuple):
+@dataclass(frozen=True)
+class VectorSet:
     """Examples of classes.
 
     Attributes:
@@ -43,6 +46,7 @@ class VectorSet(NamedTuple):
     y: NDArray[np.int64]
     strangers: NDArray[np.float32]
 
+    @cached_property
     def rows(self) -> list[NDArray[np.int64]]:
         """Of each class."""
         return [np.flatnonzero(self.y == label) for label in range(int(self.y.max()) + 1)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_a_task_asks_for_what_is_not_taught() -> None:
     assert not {*task.strangers[:, 1]} & {*task.x[:, 1]}
     assert enough(data, 3)
     assert not enough(data, 4)
-    every = draw(data._replace(strangers=-data.x[:5]), np.random.default_rng(0), ways=4, shots=2, known=3, strangers=9)
+    every = draw(replace(data, strangers=-data.x[:5]), np.random.default_rng(0), ways=4, shots=2, known=3, strangers=9)
     assert (every.strangers[:, 0] <= 0).all()
     assert len(every.strangers) == 5
 
