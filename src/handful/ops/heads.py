@@ -7,9 +7,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .choosing import Chosen, Rule, rule_distances
 from .conformal import Head
-from .nearest_mean import NearestMean, distances, fit_nearest_mean, leave_one_out
-from .ridge_margin import fit_ridge_margin, ridge_answers, ridge_leave_one_out
+from .nearest_mean import fit_nearest_mean, leave_one_out
+from .ridge_margin import fit_ridge_margin, ridge_leave_one_out
 from .temperature import Calibration, calibrate
 
 __all__ = ["HEADS", "HeadName", "fit_head", "strangeness"]
@@ -25,7 +26,7 @@ HEADS: dict[str, str] = {
 
 def fit_head(
     name: str, x: Floats, y: NDArray[np.int64], ways: int, weight: Floats | None = None
-) -> tuple[Head, Calibration]:
+) -> tuple[Rule, Calibration]:
     """A head, and the temperature of its probabilities, from examples that are each judged without themselves.
 
     Args:
@@ -48,4 +49,6 @@ def fit_head(
 
 def strangeness(head: Head, z: Floats) -> Floats:
     """How far new examples are from each class, in the head's own measure: [Q, F] -> [Q, K]."""
-    return distances(head, z) if isinstance(head, NearestMean) else -ridge_answers(head, z)
+    if isinstance(head, Chosen):
+        return rule_distances(head.rules[head.best], z)
+    return rule_distances(head, z) if isinstance(head, Rule) else head.distances(z)
