@@ -7,7 +7,7 @@ what is asked later stay exchangeable.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, final
@@ -19,7 +19,7 @@ from ..collection import EncoderIdentity, NewExample
 from ..errors import CheckpointError, DataError, ShapeError, unknown_name
 from .inputs import Item, with_pixels
 
-__all__ = ["BUILT_IN", "Embedder", "embedded", "embedder_for"]
+__all__ = ["BUILT_IN", "Embedder", "batches", "embedded", "embedder_for"]
 
 Vectors = NDArray[np.float32]
 BATCH = 64
@@ -175,16 +175,27 @@ class TrainedEncoder:
         import torch
 
         found = []
-        for start in range(0, len(contents), BATCH):
-            x = np.stack(contents[start : start + BATCH])
-            if x.shape[1:] != self._shape:
-                raise ShapeError(f"encoder: expected examples of shape {self._shape}, got {x.shape[1:]}")
-            if self.kind == "pictures":
-                x = _bright_ink(x) if self._ink else x
-                x = x.astype(np.float32) / 255
+        for x in batches(contents, self._shape, ink=self._ink):
             with torch.no_grad():
-                found.append(self._learner.embed(torch.from_numpy(x.astype(np.float32))[None])[0].numpy())
+                found.append(self._learner.embed(torch.from_numpy(x)[None])[0].numpy())
         return np.concatenate(found)
+
+
+def batches(contents: Sequence[NDArray[Any]], shape: tuple[int, ...], *, ink: bool) -> Iterator[Vectors]:
+    """Pictures (bytes) or vectors of a shape as a learner takes them: [64, *shape] at a time.
+
+    Args:
+        contents: the examples.
+        shape: of three axes for pictures, of one for vectors.
+        ink: whether pictures are of writing, bright on dark.
+    """
+    for start in range(0, len(contents), BATCH):
+        x = np.stack(contents[start : start + BATCH])
+        if x.shape[1:] != shape:
+            raise ShapeError(f"encoder: expected examples of shape {shape}, got {x.shape[1:]}")
+        if len(shape) == 3:
+            x = (_bright_ink(x) if ink else x).astype(np.float32) / 255
+        yield x.astype(np.float32)
 
 
 def _bright_ink(x: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -234,11 +245,11 @@ def embedded(embedder: Embedder, items: Sequence[Item], head: str) -> list[NewEx
     if not items:
         raise DataError("expected at least one example, got none")
     vectors = embedder.embed(with_pixels(items, embedder.form))
-    if head != "squared":
+    if head in ("cosine", "ridge"):
         zeros = np.flatnonzero(~vectors.any(1)).tolist()
         if zeros:
             source = items[zeros[0]].source
-            raise DataError(f"{source}: its vector is all zeros, which has no direction; use head 'squared'")
+            raise DataError(f"{source}: its vector is all zeros, which has no direction; use head 'squared' or 'auto'")
     return [
         NewExample(item.label, vector, item.source, item.sha256, item.preview)
         for item, vector in zip(items, vectors, strict=True)
