@@ -78,7 +78,7 @@ class CrossConformal:
         self._learner, self._shape, self._ways = learner, shape, ways
         place = np.argsort([hashlib.sha256(row.tobytes()).hexdigest() for row in x], kind="stable")
         self._rank = place.argsort()  # of each example in the order in which learners hear them
-        self._x, self._y = torch.from_numpy(np.asarray(x, np.float32)).view(len(x), *shape), y
+        self._x, self._y = torch.tensor(x, dtype=torch.float32).view(len(x), *shape), y
         self.size = np.bincount(y, minlength=ways).astype(np.float64)
         self._all = self._adapted(np.arange(len(x))[None])
         held = sum(leaf.numel() for leaf in _leaves(self._all[0].state))
