@@ -14,6 +14,8 @@ from ..ops.choosing import Chosen
 from ..ops.conformal import Head, PValues, candidates, examples_needed
 from ..ops.head_choice import FAMILY, fit_best
 from ..ops.heads import HEADS, fit_head
+from ..ops.nearest_mean import NearestMean
+from ..ops.ridge_margin import RidgeMargin
 from ..ops.temperature import Calibration
 from .answers import percent, promise
 from .embedders import BUILT_IN, Embedder, embedder_for
@@ -21,7 +23,18 @@ from .embedders import BUILT_IN, Embedder, embedder_for
 if TYPE_CHECKING:
     from ..learner import Learner
 
-__all__ = ["AUTO", "LEARNER", "embedder_and_head", "fit", "kept", "missed", "promised", "refuse_ways", "said"]
+__all__ = [
+    "AUTO",
+    "LEARNER",
+    "closed_form",
+    "embedder_and_head",
+    "fit",
+    "kept",
+    "missed",
+    "promised",
+    "refuse_ways",
+    "said",
+]
 
 Floats = NDArray[np.floating]
 AUTO, LEARNER = "auto", "learner"
@@ -44,9 +57,8 @@ def embedder_and_head(
         DataError: names that contradict each other, or an encoder of another kind.
     """
     whole = encoder is not None and encoder not in (*BUILT_IN, "vectors") and Path(encoder).exists()
-    if learner is not None:
-        if encoder is not None or head not in (None, LEARNER):
-            raise DataError("teach: a learner has an encoder and a head of its own; leave out the others")
+    if learner is not None and (encoder is not None or head not in (None, LEARNER)):
+        raise DataError("teach: a learner has an encoder and a head of its own; leave out the others")
     if learner is None and (head not in (None, LEARNER) or not whole):
         embedder = embedder_for(kind, encoder, features)
         if head == LEARNER:
@@ -71,8 +83,10 @@ def _checked_head(head: str, features: int) -> str:
     return head
 
 
-def fit(head: str, x: Floats, y: NDArray[np.int64], ways: int, embedder: Embedder) -> tuple[Head, Calibration]:
-    """What examples [n, F] with labels [n] in [0, ways) taught.
+def fit(
+    head: str, x: Floats, y: NDArray[np.int64], ways: int, embedder: Embedder, calibration: Calibration | None = None
+) -> tuple[Head, Calibration]:
+    """What examples [n, F] with labels [n] in [0, ways) taught; the calibration is found if it is not given.
 
     Raises:
         LabelError: a learner whose tasks have another number of classes.
@@ -80,7 +94,7 @@ def fit(head: str, x: Floats, y: NDArray[np.int64], ways: int, embedder: Embedde
     if head == AUTO:
         return fit_best(x, y, ways)
     if head in HEADS:
-        return fit_head(head, x, y, ways)
+        return fit_head(head, x, y, ways, calibration=calibration)
     from .learner_head import fit_learner
     from .trained import TrainedLearner, learner_of_vectors
 
@@ -110,6 +124,13 @@ def said(name: str, head: Head, embedder: Embedder) -> str:
     return f"{whose}, adapted to the examples" + (
         "" if _weaker(head) is None else "; what it promises is found by holding out examples in turn"
     )
+
+
+def closed_form(head: NearestMean | RidgeMargin | Chosen) -> str:
+    """The name that fits an equal head, whatever it was asked for by."""
+    if isinstance(head, Chosen):
+        return AUTO
+    return head.metric if isinstance(head, NearestMean) else "ridge"
 
 
 def _weaker(head: Head) -> Any:

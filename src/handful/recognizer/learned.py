@@ -30,13 +30,13 @@ class Learned(NamedTuple):
     y: NDArray[np.int64]  # of the examples of the snapshot
 
 
-def learn(snapshot: Snapshot, head_name: str, embedder: Embedder) -> Learned:
-    """Fit a head, and its probabilities, to a version."""
+def learn(snapshot: Snapshot, head_name: str, embedder: Embedder, calibration: Calibration | None = None) -> Learned:
+    """Fit a head, and its probabilities if they are not given, to a version."""
     names = snapshot.labels
     number = {name: index for index, name in enumerate(names)}
     y = np.array([number[one.label] for one in snapshot.examples], np.int64)
     x = snapshot.vectors
-    head, calibration = fit(head_name, x, y, len(names), embedder)
+    head, calibration = fit(head_name, x, y, len(names), embedder, calibration)
     sizes = np.bincount(y)
     counts = dict(zip(names, sizes.tolist(), strict=True))
     return Learned(snapshot, names, sizes, counts, head, calibration, np.einsum("if,if->i", x, x), y)

@@ -15,8 +15,9 @@ from ..errors import DataError
 from ..ops.conformal import examples_needed, p_values, refusals_are_too_many
 from ..ops.heads import strangeness
 from ..ops.nearest_mean import NearestMean, fit_nearest_mean
-from ..ops.temperature import probabilities
+from ..ops.temperature import Calibration, probabilities
 from .answers import Answer, Neighbor, advised
+from .card import card
 from .doctor import examine
 from .embedders import Embedder, embedded
 from .fitting import embedder_and_head, kept, missed, promised, refuse_ways, said
@@ -44,9 +45,9 @@ def teach(
     """Teach a new recognizer.
 
     Args:
-        source: a folder of pictures (`photos/mug/1.jpg`), a table of texts (`.csv`, columns text and label), vectors
-            (`.npz`, arrays x and y); or in memory {label: examples}, or (examples, labels), where examples are texts,
-            vectors, or paths of pictures.
+        source: a folder of pictures (`photos/mug/1.jpg`), a table of texts or molecules (`.csv`, columns text or
+            smiles, and label), vectors (`.npz`, arrays x and y); or in memory {label: examples}, or (examples, labels),
+            where examples are texts (SMILES, if the encoder is one of molecules), vectors, or paths of pictures.
         to: the collection to make; in memory by default.
         encoder: a built-in encoder's name or a checkpoint's folder; by default what fits the kind of examples.
         head: squared, cosine or ridge; auto, the best of these; a learner of the catalog that needs no training; by
@@ -60,8 +61,8 @@ def teach(
         StorageError: a collection is there already, or nothing can be written.
     """
     _checked_epsilon(epsilon)
-    items = without_copies(taught(source))
-    kind = kind_of(source)
+    items = without_copies(taught(source, encoder))
+    kind = kind_of(source, encoder)
     features = len(items[0].content) if kind == "vectors" else 0
     embedder, head = embedder_and_head(kind, encoder, head, learner, features)
     refuse_ways(embedder, len({item.label for item in items}))
@@ -98,9 +99,10 @@ def open_recognizer(place: str | Path, *, encoder: str | None = None, learner: L
 class Recognizer:
     """See `teach` and `open_recognizer`. Its examples are all it is: what is removed has no influence any more."""
 
-    def __init__(self, collection: Collection, embedder: Embedder) -> None:
+    def __init__(self, collection: Collection, embedder: Embedder, *, calibration: Calibration | None = None) -> None:
         self.collection = collection
         self._embedder = embedder
+        self._calibration = calibration
         self._learned: Learned | None = None
 
     @property
@@ -200,6 +202,26 @@ class Recognizer:
             missed(learned.head, e),
         )
 
+    def card(self, *, epsilon: float | None = None) -> str:
+        """A model card: what it was taught with, what it can promise and what not, in Markdown."""
+        return card(self.report(epsilon=epsilon), self._current().snapshot, self._embedder)
+
+    def export(self, folder: str | Path, *, force: bool = False) -> Path:
+        """Write a folder from which `handful.runtime` gives the same answers by onnxruntime, without torch.
+
+        Args:
+            folder: the new folder.
+            force: whether it may take the place of an older export.
+
+        Raises:
+            StorageError: there is something already; nothing can be written.
+            DataError: its encoder or head cannot be exported.
+            MissingExtraError: the extra `onnx` is not installed.
+        """
+        from .export import export
+
+        return export(self._current(), self.collection, self._embedder, self.card, Path(folder), force=force)
+
     def close(self) -> None:
         """Let go of the collection."""
         self.collection.close()
@@ -213,7 +235,8 @@ class Recognizer:
     def _current(self) -> Learned:
         version = self.collection.version
         if self._learned is None or self._learned.snapshot.version != version:
-            self._learned = learn(self.collection.read(), str(self.collection.settings["head"]), self._embedder)
+            settings, store = self.collection.settings, self.collection
+            self._learned = learn(store.read(), str(settings["head"]), self._embedder, self._calibration)
         return self._learned
 
     def _vectors(self, items: Sequence[Item]) -> NDArray[np.float32]:

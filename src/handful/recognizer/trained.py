@@ -12,18 +12,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from ..checkpoint import load_checkpoint
 from ..collection import EncoderIdentity
 from ..encoders import Identity, shares_statistics
-from ..errors import CheckpointError, LabelError, SpecError, unknown_name
+from ..encoders.pixels import FromPixels
+from ..errors import CheckpointError, DataError, LabelError, SpecError, unknown_name
 from ..gradient_learner import GradientLearner
 from ..learner import EmbeddingLearner, Learner
 from ..learners import LEARNERS
-from .embedders import Vectors, batches
+from .about import About, trained_on
+from .embedders import Vectors, portable_module, through
+from .portable import Portable
 
 __all__ = ["TrainedLearner", "learner_of_vectors", "taught_by_checkpoint", "taught_by_learner"]
 
@@ -36,25 +39,25 @@ class TrainedLearner:
         learner: of classes; in evaluation mode.
         name: of the checkpoint's place, or of the learner.
         ink: whether it knows bright writing on dark ground only.
+        about: what it was trained on, if that is known.
 
     Raises:
         CheckpointError: it looks at all queries together, learns from descriptions, or takes no pictures or vectors.
     """
 
-    def __init__(self, learner: Learner, name: str, *, ink: bool = False) -> None:
+    def __init__(self, learner: Learner, name: str, *, ink: bool = False, about: About | None = None) -> None:
         refuse(learner, name)
         encoder = getattr(learner, "encoder", None) or getattr(learner, "model", None)
         shape = tuple(getattr(encoder, "shape", ()) or _shape_inside(encoder))
         if len(shape) not in (1, 3):
             raise CheckpointError(f"{name}: expected a learner of pictures or vectors, got examples of shape {shape}")
-        self.learner = learner.eval()
+        self.learner, self.about = learner.eval(), about
         self.kind = "pictures" if len(shape) == 3 else "vectors"
         self.form = shape if len(shape) == 3 else None
-        self._shape, self._ink = shape, ink
-        self.feature_shape = shape
-        if isinstance(learner, EmbeddingLearner):
-            with torch.no_grad():
-                self.feature_shape = tuple(learner.embed(torch.zeros(1, 1, *shape)).shape[2:])
+        own = learner.encoder if isinstance(learner, EmbeddingLearner) else nn.Identity()
+        self._shape, self._module = shape, FromPixels(own, bright_ink=ink) if self.form else own
+        with torch.no_grad():
+            self.feature_shape = tuple(own(torch.zeros(1, *shape)).shape[1:])
         digest = hashlib.sha256(f"{type(learner).__name__} {shape} {ink}".encode())
         for key, tensor in sorted(learner.state_dict().items()):
             digest.update(key.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -62,14 +65,13 @@ class TrainedLearner:
 
     def embed(self, contents: Sequence[NDArray[Any]]) -> Vectors:
         """Features of the frozen encoder, or the examples themselves, as rows."""
-        found = []
-        for x in batches(contents, self._shape, ink=self._ink):
-            z = torch.from_numpy(x)
-            if isinstance(self.learner, EmbeddingLearner):
-                with torch.no_grad():
-                    z = self.learner.embed(z[None])[0]
-            found.append(z.flatten(1).numpy())
-        return np.concatenate(found)
+        return through(self._module, contents, self._shape)
+
+    def portable(self) -> Portable:
+        """For an export; of learners that leave their encoder alone."""
+        if not isinstance(self.learner, EmbeddingLearner):
+            raise DataError(f"export: {type(self.learner).__name__} adapts its encoder, which needs torch")
+        return portable_module(self._module, self._shape)
 
     def refuse_ways(self, ways: int) -> None:
         """Raises LabelError if the learner's tasks have another number of classes, once and for all."""
@@ -91,7 +93,8 @@ def taught_by_checkpoint(folder: str | Path) -> TrainedLearner:
     """The learner of a checkpoint. Raises as `TrainedLearner`, and CheckpointError if there is none."""
     checkpoint = load_checkpoint(folder)
     ink = checkpoint.spec.data.name in ("omniglot", "digits")
-    return TrainedLearner(checkpoint.learner.eval(), str(Path(folder).absolute()), ink=ink)
+    about = trained_on(checkpoint.spec.data.name)
+    return TrainedLearner(checkpoint.learner.eval(), str(Path(folder).absolute()), ink=ink, about=about)
 
 
 def taught_by_learner(learner: Learner) -> TrainedLearner:
@@ -139,6 +142,6 @@ def refuse(learner: Learner, name: str) -> None:
 
 def _shape_inside(model: object) -> tuple[int, ...]:
     """Of a model of several parts, that of the first which says it."""
-    parts = model.modules() if isinstance(model, torch.nn.Module) else ()
+    parts = model.modules() if isinstance(model, nn.Module) else ()
     shapes = (getattr(part, "shape", None) for part in parts)
     return next((tuple(shape) for shape in shapes if isinstance(shape, Sequence)), ())
