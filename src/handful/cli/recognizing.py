@@ -30,10 +30,10 @@ __all__ = [
 ]
 
 
-def run_teach(source: Path, to: Path, encoder: str | None, head: str, epsilon: float | None, json: bool) -> None:
+def run_teach(source: Path, to: Path, encoder: str | None, head: str | None, epsilon: float | None, json: bool) -> None:
     """Teach, and say what can be promised."""
     begin = time.perf_counter()
-    with _warnings(), teach(source, to, encoder=encoder, head=head, epsilon=epsilon or 0.1) as made:  # type: ignore[arg-type]
+    with _warnings(), teach(source, to, encoder=encoder, head=head, epsilon=epsilon or 0.1) as made:
         report = made.report()
     seconds = time.perf_counter() - begin
     if json:
