@@ -21,6 +21,7 @@ FLOORS = {
     "recipes": 0,
     "version": 0,
     "pictures": 1,
+    "molecules": 1,
     "tables": 1,
     "distributed": 1,
     "examples": 1,

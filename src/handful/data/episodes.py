@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from operator import index
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -196,19 +196,10 @@ class Episodes:
             )
 
 
-@runtime_checkable
-class Drawing(Protocol):
-    """Episodes that are numbers before they are examples."""
-
-    def draw(self, t: int) -> Draw: ...
-
-    def make(self, draw: Draw) -> Episode: ...
-
-
 def drawn(episodes: EpisodeSource, t: int) -> tuple[Draw | Episode, Callable[[int, int], Episode]]:
     """The t-th batch, as numbers where that can be, and what makes its tasks from start to stop: only these."""
-    if isinstance(episodes, Drawing):
-        draw = episodes.draw(t)
+    if hasattr(episodes, "draw") and hasattr(episodes, "make"):
+        draw: Draw = episodes.draw(t)
         return draw, lambda start, stop: episodes.make(draw.part(start, stop))
     episode = episodes[t]
     return episode, episode.part
