@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .errors import DataError, MissingExtraError, ShapeError, unknown_name
 
-__all__ = ["BONDS", "COLUMNS", "NEIGHBORS", "Features", "canonical_smiles", "molecule_features", "molecule_shape"]
+__all__ = ["COLUMNS", "NEIGHBORS", "Features", "canonical_smiles", "molecule_features", "molecule_shape"]
 
 Features = Literal["morgan", "counts", "maccs", "graph"]
 """What becomes of a molecule: [2048] bits or counts of circular substructures, [167] MACCS keys, or [atoms, 18]."""
@@ -55,7 +55,7 @@ def molecule_features(
     any_valence: bool = False,
     advance: Callable[[float], object] = lambda _: None,
 ) -> NDArray[np.uint8]:
-    """The features of each molecule: [M, *shape], small whole numbers.
+    """The features of each molecule: [M, *shape] of small whole numbers, uint8.
 
     Args:
         smiles: M of them.

@@ -16,7 +16,7 @@ SMILES = ["CCO", "OCC", "CC(=O)Oc1ccccc1C(=O)O", "C[N+](=O)[O-]", "C"]
 
 
 def graphs(smiles: list[str], atoms: int = 16) -> torch.Tensor:
-    return torch.tensor(molecule_features(smiles, "graph", atoms=atoms), dtype=torch.get_default_dtype())
+    return torch.from_numpy(molecule_features(smiles, "graph", atoms=atoms)).to(torch.get_default_dtype())
 
 
 def by_hand(encoder: MessagePassing, x: torch.Tensor) -> torch.Tensor:

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ..errors import unknown_name
 from ..molecules import Features, molecule_features, molecule_shape
+from ..progress import progress
 from .assays import AssayPool, AssayProtocol
 from .cache import cached_pool
-from .download import progress
 from .pool import ClassPool
 from .raw import RawFile, adder, raw_files
 

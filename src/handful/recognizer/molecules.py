@@ -44,12 +44,12 @@ class Fingerprints:
 
     kind = "molecules"
     form = None
-    about = About("nothing: it looks for substructures", "MIT, as Handful")
+    about = About("nothing: it looks for substructures", "MIT, as Handful; RDKit is BSD")
 
     def __init__(self, name: Literal["morgan", "maccs"]) -> None:
         self._name = name
-        about = hashlib.sha256(f"{name} 1: bits of length 1".encode()).hexdigest()
-        self.identity = EncoderIdentity(name, about, FINGERPRINTS[name])
+        digest = hashlib.sha256(f"{name} 1: bits of length 1".encode()).hexdigest()
+        self.identity = EncoderIdentity(name, digest, FINGERPRINTS[name])
 
     def embed(self, contents: Sequence[str]) -> NDArray[np.float32]:
         """Of SMILES."""
