@@ -11,8 +11,8 @@ from handful.recognizer import teach
 
 def test_at_most_three_times_the_vectors() -> None:
     random = np.random.default_rng(0)
-    y = np.arange(6000) // 10
-    x = (random.normal(size=(600, 384))[y] + random.normal(size=(6000, 384))).astype(np.float32)
+    y = np.arange(4000) // 10
+    x = (random.normal(size=(400, 1024))[y] + random.normal(size=(4000, 1024))).astype(np.float32)
     names = y.astype(str)
     teach((x[:30], names[:30])).recognize(x[0])
     tracemalloc.start()
