@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from torch import nn
 
 from .data import DATASETS
+from .data.assays import AssayEpisodes, AssayPool
+from .data.augmentation import Augmentation, Augmented
 from .data.descriptions import DescribedPool, ZeroShotEpisodes
 from .data.episodes import Episodes
 from .data.functions import FunctionEpisodes
@@ -34,11 +36,14 @@ from .selection import SELECTIONS, Selection
 from .tables import Table, checked, read_table
 from .training import OPTIMIZERS, PARTS, SCHEDULES, Schedule
 
-__all__ = ["Part", "Spec", "Tasks", "Training", "Validation", "build", "load_data"]
+__all__ = ["Part", "Spec", "Tasks", "Training", "Validation", "build", "expected_shape", "load_data"]
 
+OF_CLASSES = ("ragged", "families", "query_balance", "label_noise", "strangers")
+"""Keys of tasks that are drawn from a pool of classes alone."""
 Count = Annotated[int, Field(ge=1)]
 Counts = Count | tuple[Count, Count]
-LATER = {"query_balance": None, "label_noise": 0.0, "seconds": None, "selection": None}
+LATER: dict[str, Any] = {"query_balance": None, "label_noise": 0.0, "strangers": 0.0}
+LATER |= {"seconds": None, "selection": None, "augmentation": None}
 """Keys of tasks that came after the first runs, and their usual values: then they do not count in a digest."""
 
 
@@ -60,12 +65,13 @@ class Tasks(Table):
     split: str
     ways: Counts | None = None
     shots: Counts = 1
-    queries: Count = 15
+    queries: Count | Literal["all"] = 15
     batch: Count = 1
     ragged: bool = False
     families: bool = False
     query_balance: Annotated[float, Field(gt=0)] | None = None
     label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    strangers: Annotated[float, Field(ge=0, le=0.9)] = 0.0
     seed: int = 0
 
     def draw_from(self, data: Any) -> EpisodeSource:
@@ -76,17 +82,17 @@ class Tasks(Table):
             options = {name: getattr(self, name) for name in Tasks.model_fields if name != "split"}
             if isinstance(data, ClassPool):
                 return Episodes(data.split(self.split), **options)
-            only = ("ragged", "families", "query_balance", "label_noise")
-            refused = [name for name in only if options.pop(name)]
+            refused = [name for name in OF_CLASSES if options.pop(name)]
             if refused:
                 raise SpecError(f"zero-shot tasks have no `{'`, `'.join(refused)}`: leave them out")
             return ZeroShotEpisodes(data.split(self.split), **options)
-        if any((self.ways, self.ragged, self.families, self.query_balance, self.label_noise)):
-            names = "`ways`, `ragged`, `families`, `query_balance` or `label_noise`"
-            raise SpecError(f"regression tasks have no {names}: leave them out")
-        return FunctionEpisodes(
-            data, shots=self.shots, queries=self.queries, batch=self.batch, seed=self.seed, split=self.split
-        )
+        if refused := [name for name in ("ways", *OF_CLASSES) if getattr(self, name)]:
+            what = "tasks that are assays" if isinstance(data, AssayPool) else "regression tasks"
+            raise SpecError(f"{what} have no `{'`, `'.join(refused)}`: leave them out")
+        common: dict[str, Any] = {name: getattr(self, name) for name in ("shots", "queries", "batch", "seed")}
+        if isinstance(data, AssayPool):
+            return AssayEpisodes(data.split(self.split), **common)
+        return FunctionEpisodes(data, split=self.split, **common)
 
 
 class Training(Tasks):
@@ -97,12 +103,19 @@ class Training(Tasks):
     seconds: Annotated[float, Field(gt=0)] | None = None
     """A budget of training time instead of a number of steps."""
     selection: Part | None = None
+    augmentation: Augmentation | None = None
+    """How the examples of these tasks vary."""
     optimizer: Part = Part(name="adam")
     rate: Annotated[float, Field(gt=0)] = 1e-3
     schedule: Part = Part(name="constant")
     clip: Annotated[float, Field(gt=0)] | None = None
     accumulate: Count = 1
     precision: Literal["float32", "bfloat16"] = "float32"
+
+    def draw_from(self, data: Any) -> EpisodeSource:
+        """The episodes of these tasks in a data set, varied if the spec says so."""
+        episodes = super().draw_from(data)
+        return episodes if self.augmentation is None else Augmented(episodes, self.augmentation, seed=self.seed)
 
 
 class Validation(Tasks):
@@ -138,6 +151,10 @@ class Spec(Table):
         _options(_entry("learner", spec.learner, LEARNERS), spec.learner, "learner", skip=1)
         _options(_entry("encoder", spec.encoder, ENCODERS), spec.encoder, "encoder")
         _options(_entry("data set", spec.data, DATASETS).load, spec.data, "data")
+        if spec.train.strangers:
+            raise SpecError(
+                "[train] no loss asks about `strangers`: set them in [evaluation], or at `handful evaluate`"
+            )
         if spec.train.seconds is None and spec.train.steps is None:
             raise SpecError("spec: missing key 'train.steps' (or 'train.seconds', a budget of time)")
         make_schedule(spec)
@@ -189,15 +206,21 @@ def load_data(spec: Spec, *, ranks: Ranks = ALONE) -> Any:
     entry = _entry("data set", spec.data, DATASETS)
     with ranks.one_a_machine_first():
         data = entry.load(**_options(entry.load, spec.data, "data"))
-    shapes = inspect.signature(_entry("encoder", spec.encoder, ENCODERS)).parameters.get("shape")
-    expected = spec.encoder.options.get("shape", shapes and shapes.default)
-    shape = data.shape if isinstance(data, ClassPool | DescribedPool) else (1,)
-    if expected is not None and tuple(expected) != shape:
+    expected = expected_shape(spec)
+    shape = data.shape if isinstance(data, ClassPool | DescribedPool | AssayPool) else (1,)
+    if expected is not None and expected != shape:
         raise DataError(
             f"data {spec.data.name!r} holds examples of shape {list(shape)}, the encoder expects {list(expected)}: "
             f"set shape = {list(shape)} in [encoder]"
         )
     return data
+
+
+def expected_shape(spec: Spec) -> tuple[int, ...] | None:
+    """The shape of the examples that a spec's encoder is for; None for one that takes any."""
+    shapes = inspect.signature(_entry("encoder", spec.encoder, ENCODERS)).parameters.get("shape")
+    shape = spec.encoder.options.get("shape", shapes and shapes.default)
+    return None if shape is None else tuple(shape)
 
 
 def make_optimizer(spec: Spec, learner: Learner) -> torch.optim.Optimizer:
@@ -244,7 +267,8 @@ def make_selection(spec: Spec, data: Any, learner: Learner) -> Selection | None:
     episodes = training.draw_from(data)
     if not isinstance(episodes, Episodes) or training.accumulate > 1:
         raise SpecError(
-            "[train.selection] chooses among classes, a batch a step: not for functions, nor accumulate > 1"
+            "[train.selection] chooses among classes, a batch a step: not for functions, nor with accumulate > 1 or "
+            "augmentation"
         )
     held_out = training.model_copy(update={"split": "val"}).draw_from(data) if "val" in data.splits else None
     cls = _entry("selection of tasks", training.selection, SELECTIONS)

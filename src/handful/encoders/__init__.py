@@ -4,6 +4,7 @@ from torch import nn
 
 from .conv4 import Conv4
 from .identity import Identity
+from .message_passing import MessagePassing
 from .mlp import MLP
 from .normalization import BatchNorm, shares_statistics
 from .relation import RelationEncoder
@@ -18,6 +19,7 @@ __all__ = [
     "BatchNorm",
     "Conv4",
     "Identity",
+    "MessagePassing",
     "RelationEncoder",
     "ResNet12",
     "ResNet18",
@@ -34,6 +36,7 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "siamese": SiameseNet,
     "mlp": MLP,
     "text_cnn": TextCNN,
+    "message_passing": MessagePassing,
     "identity": Identity,
 }
 """Every encoder by the name a spec gives it. Keyword arguments of the class are its configuration."""

@@ -1,4 +1,4 @@
-"""From pictures, texts and vectors to vectors that can be compared: encoders by name.
+"""From pictures, texts, molecules and vectors to vectors that can be compared: encoders by name.
 
 An encoder is a fixed function of one example: nothing in it is learned from the examples taught, so that these and
 what is asked later stay exchangeable.
@@ -7,17 +7,22 @@ what is asked later stay exchangeable.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..collection import EncoderIdentity, NewExample
 from ..errors import CheckpointError, DataError, ShapeError, unknown_name
-from .inputs import Item, with_pixels
+from .about import About, trained_on
+from .inputs import FIT, Item, with_pixels
+from .molecules import Fingerprints
+from .ngrams import hashed, pieces, words
+
+if TYPE_CHECKING:
+    from .portable import Portable
 
 __all__ = ["BUILT_IN", "Embedder", "embedded", "embedder_for"]
 
@@ -30,7 +35,7 @@ class Embedder(Protocol):
 
     @property
     def kind(self) -> str:
-        """pictures, texts or vectors."""
+        """pictures, texts, molecules or vectors."""
 
     @property
     def identity(self) -> EncoderIdentity:
@@ -54,6 +59,7 @@ class GivenVectors:
 
     kind = "vectors"
     form = None
+    about = About("not known here: the vectors were given, ask who made them", "not known here: the vectors were given")
 
     def __init__(self, features: int) -> None:
         self.identity = EncoderIdentity("vectors", hashlib.sha256(b"vectors").hexdigest(), features)
@@ -75,20 +81,14 @@ class HashedNGrams:
 
     kind = "texts"
     form = None
+    about = About("nothing: it counts pieces of words", "MIT, as Handful")
     identity = EncoderIdentity("ngrams", hashlib.sha256(b"ngrams 1: words 1-2, pieces 3-5").hexdigest(), 2048)
 
     def embed(self, contents: Sequence[str]) -> Vectors:
         """Raises DataError for a text without a letter or figure."""
-        parts = [vectorizer.transform(contents).toarray() for vectorizer in self._vectorizers]
+        parts = [hashed(contents, tokens, 1024) for tokens in (words, pieces)]
         found: Vectors = (np.concatenate(parts, 1) / np.sqrt(2)).astype(np.float32)
         return found
-
-    @cached_property
-    def _vectorizers(self) -> list[Any]:
-        from sklearn.feature_extraction.text import HashingVectorizer
-
-        words = HashingVectorizer(n_features=1024, ngram_range=(1, 2), token_pattern=r"(?u)\w+")
-        return [words, HashingVectorizer(n_features=1024, ngram_range=(3, 5), analyzer="char_wb")]
 
 
 @final
@@ -101,6 +101,7 @@ class Gradients:
 
     kind = "pictures"
     form = (3, 64, 64)
+    about = About("nothing: it measures edges and colors", "MIT, as Handful")
     identity = EncoderIdentity("gradients", hashlib.sha256(b"gradients 1: 64, 8x8x9, 4x4x3").hexdigest(), 624)
 
     def embed(self, contents: Sequence[NDArray[np.uint8]]) -> Vectors:
@@ -141,6 +142,7 @@ class TrainedEncoder:
     def __init__(self, folder: str | Path) -> None:
         from ..checkpoint import load_checkpoint
         from ..encoders import shares_statistics
+        from ..encoders.pixels import FromPixels
         from ..learner import EmbeddingLearner
 
         checkpoint = load_checkpoint(folder)
@@ -162,9 +164,10 @@ class TrainedEncoder:
             )
         self.kind = "pictures" if len(shape) == 3 else "vectors"
         self.form = shape if len(shape) == 3 else None
-        self._learner, self._shape = learner, shape
-        self._ink = checkpoint.spec.data.name in ("omniglot", "digits")
-        digest = hashlib.sha256(f"{shape} {self._ink}".encode())
+        self._shape, ink = shape, checkpoint.spec.data.name in ("omniglot", "digits")
+        self._module = FromPixels(learner.encoder, bright_ink=ink) if self.form else learner.encoder
+        self.about = trained_on(checkpoint.spec.data.name)
+        digest = hashlib.sha256(f"{shape} {ink}".encode())
         for name, tensor in sorted(learner.encoder.state_dict().items()):
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
         features = int(learner.encoder.out_features)  # type: ignore[arg-type]
@@ -179,30 +182,38 @@ class TrainedEncoder:
             x = np.stack(contents[start : start + BATCH])
             if x.shape[1:] != self._shape:
                 raise ShapeError(f"encoder: expected examples of shape {self._shape}, got {x.shape[1:]}")
-            if self.kind == "pictures":
-                x = _bright_ink(x) if self._ink else x
-                x = x.astype(np.float32) / 255
             with torch.no_grad():
-                found.append(self._learner.embed(torch.from_numpy(x.astype(np.float32))[None])[0].numpy())
+                found.append(self._module(torch.from_numpy(x)).numpy())
         return np.concatenate(found)
 
+    def portable(self) -> Portable:
+        """For an export."""
+        import torch
 
-def _bright_ink(x: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pictures of writing as their data sets have them, bright on dark: those with a bright border are inverted."""
-    border = np.concatenate([x[..., 0, :], x[..., -1, :], x[..., 0], x[..., -1]], -1).mean((1, 2))
-    return np.where(border[:, None, None, None] > 127, 255 - x, x)
+        from .portable import Portable
+
+        seeded = torch.Generator().manual_seed(0)
+        if self.form:
+            sample = torch.randint(0, 256, (2, *self._shape), generator=seeded, dtype=torch.uint8)
+            return Portable(self._module, (sample,), {"form": self.form, "fit": FIT})
+        return Portable(self._module, (torch.randn(2, *self._shape, generator=seeded),), {})
 
 
-BUILT_IN: dict[str, type[HashedNGrams] | type[Gradients]] = {"ngrams": HashedNGrams, "gradients": Gradients}
+BUILT_IN: dict[str, Callable[[], Embedder]] = {
+    "ngrams": HashedNGrams,
+    "gradients": Gradients,
+    "morgan": lambda: Fingerprints("morgan"),
+    "maccs": lambda: Fingerprints("maccs"),
+}
 """Encoders that need no checkpoint."""
-DEFAULT = {"texts": "ngrams", "pictures": "gradients"}
+DEFAULT = {"texts": "ngrams", "pictures": "gradients", "molecules": "morgan"}
 
 
 def embedder_for(kind: str, name: str | None, features: int) -> Embedder:
     """The encoder for examples of a kind.
 
     Args:
-        kind: pictures, texts or vectors.
+        kind: pictures, texts, molecules or vectors.
         name: a built-in encoder, or a checkpoint's folder; by default what fits the kind.
         features: the length of given vectors.
 

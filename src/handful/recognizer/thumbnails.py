@@ -17,7 +17,7 @@ def with_thumbnails(examples: Sequence[NewExample], items: Sequence[Item]) -> Se
     """Pictures with a JPEG of at most 96×96 pixels each; other kinds as they are."""
     if not isinstance(items[0].content, bytes):
         return examples
-    from ..data.pictures import in_parallel
+    from ..pictures import in_parallel
 
     small = in_parallel("thumbnails", _thumbnail, items, len(items))
     return [one._replace(preview=preview) for one, preview in zip(examples, small, strict=True)]
@@ -26,7 +26,7 @@ def with_thumbnails(examples: Sequence[NewExample], items: Sequence[Item]) -> Se
 def _thumbnail(item: Item) -> bytes:
     from PIL import Image, ImageOps
 
-    from ..data.pictures import Form, formed, opened
+    from ..pictures import Form, formed, opened
 
     with opened(item.content, item.source) as image:
         image.draft(None, (2 * SIDE, 2 * SIDE))  # a large JPEG is decoded smaller

@@ -20,8 +20,8 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import DataError, ShapeError, unknown_name
-from .download import progress
+from .errors import DataError, ShapeError, unknown_name
+from .progress import progress
 
 __all__ = [
     "BROKEN",
@@ -166,7 +166,7 @@ def _fitted(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
             return image.resize(size, Image.Resampling.BILINEAR)
 
 
-def in_parallel(doing: str, function: Callable[[T], R], items: Iterable[T], total: int | None) -> Iterator[R]:
+def in_parallel(doing: str | None, function: Callable[[T], R], items: Iterable[T], total: int | None) -> Iterator[R]:
     """The function's answers in the order of the items, by a thread for each core, with a progress bar.
 
     A few items are read ahead, so that a stream of files is never held as a whole.
