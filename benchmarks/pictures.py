@@ -3,8 +3,8 @@
     python -m benchmarks.pictures transfer --checkpoint runs/prototypical-c07b4ea4ff6d/best ...
     python -m benchmarks.pictures faces --checkpoint runs/prototypical-c07b4ea4ff6d/best ...
 
-Raw pixels and an untrained Conv4 are always beside the checkpoints. Results are written to results/pictures, and the
-tables of docs/data/transfer.md and docs/data/faces.md are made from them.
+Raw pixels and an untrained Conv4 are always beside the checkpoints. Results are written to results/pictures, in the
+place of older ones of the same encoder; the tables of docs/data/transfer.md and docs/data/faces.md are made of all.
 """
 
 from __future__ import annotations
@@ -68,33 +68,32 @@ def main() -> None:
     torch.set_num_threads(1)
     tune_allocator()
     measure, table = (transfer, transfer_table) if options.what == "transfer" else (recognition, faces_table)
-    rows = []
-    for row in measure(list(eyes(options.checkpoint)), options.tasks):
-        print(json.dumps({key: row[key] for key in row if key != "about"}), flush=True)
-        rows.append(row)
-    result = {
-        "command": f"python -m benchmarks.pictures {options.what}",
-        "tasks": options.tasks,
-        "seed": 2,
-        "commit": commit(),
-        "date": datetime.now(UTC).date().isoformat(),
-        "versions": versions(),
-        "machine": describe_machine("cpu"),
-        "rows": rows,
-    }
-    write_file(options.results / f"{options.what}.json", json.dumps(result, indent=2) + "\n")
+    path = options.results / f"{options.what}.json"
+    kept = json.loads(path.read_text())["rows"] if path.exists() else []
+    chosen = list(eyes(options.checkpoint, {row["encoder"] for row in kept}))
+    rows = [row for row in kept if row["encoder"] not in {eye.name for eye in chosen}]
+    place = {"commit": commit(), "date": datetime.now(UTC).date().isoformat(), "tasks": options.tasks, "seed": 2}
+    for row in measure(chosen, options.tasks):
+        print(json.dumps(row), flush=True)
+        rows.append(row | place)
+    about = {"command": f"python -m benchmarks.pictures {options.what}", "versions": versions()}
+    result = about | {"machine": describe_machine("cpu"), "rows": rows}
+    write_file(path, json.dumps(result, indent=2) + "\n")
     page = options.docs / f"{options.what}.md"
     begin, end = (mark.format(options.what) for mark in MARKS)
     write_file(page, between_marks(page.read_text(), begin, end, table(rows)))
 
 
-def eyes(checkpoints: list[Path]) -> Iterator[Eye]:
-    """Raw pixels, an untrained encoder, and those of the checkpoints."""
-    yield Eye("raw pixels", None, (), None, {})
+def eyes(checkpoints: list[Path], measured: set[str]) -> Iterator[Eye]:
+    """Raw pixels and an untrained encoder, unless they were measured before; and the encoders of the checkpoints."""
     spec = load_recipe("mini-imagenet-prototypical-5shot").spec
     untrained = build(spec)
     assert isinstance(untrained, EmbeddingLearner)
-    yield Eye("Conv4, untrained", untrained, expected_shape(spec) or (), None, {"seed": spec.train.seed})
+    controls = (
+        Eye("raw pixels", None, (), None, {}),
+        Eye("Conv4, untrained", untrained, expected_shape(spec) or (), None, {"seed": spec.train.seed}),
+    )
+    yield from (eye for eye in controls if eye.name not in measured)
     for path in checkpoints:
         found = load_checkpoint(path)
         data, learner = found.spec.data.name, found.learner
@@ -188,7 +187,7 @@ def faces_table(rows: list[dict[str, Any]]) -> str:
         "| identified, 1 shot | 5 shots |",
         "|---" * 8 + "|",
     ]
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row["people"], reverse=True):
         low, high = row["eer_interval"]
         cells = [f"{100 * row['eer']:.1f} ({100 * low:.1f} to {100 * high:.1f})"]
         cells += [percent(row[key]) for key in ("tar", "far", "map", "identified_1_shot", "identified_5_shot")]

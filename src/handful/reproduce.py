@@ -215,10 +215,10 @@ def retuned(checkpoint: Checkpoint, trials: Trials) -> Learner:
     table["learner"] = dict(trials.learner) if other else table["learner"] | trials.learner
     table["encoder"] |= trials.encoder
     learner = build(Spec.of(table))
-    trained, made = (checkpoint.learner.encoder, learner.encoder) if other else (checkpoint.learner, learner)
+    part = "encoder" if other else ""
     try:
-        made.load_state_dict(trained.state_dict())
-    except RuntimeError as error:
+        learner.get_submodule(part).load_state_dict(checkpoint.learner.get_submodule(part).state_dict())
+    except (RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise SpecError(f"evaluation: its options do not fit the trained weights: {reason}") from None
     return learner
