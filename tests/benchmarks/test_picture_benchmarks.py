@@ -39,7 +39,7 @@ def checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
     monkeypatch.setitem(DATASETS, "faces", DataSet(load, "", "", ""))
     monkeypatch.setattr(pictures, "faces", load)
-    monkeypatch.setattr(pictures, "TARGETS", {"faces": ("all", 5), "digits": ("test", 5)})
+    monkeypatch.setattr(pictures, "TARGETS", {"faces": ("all", 5, {}), "digits": ("test", 5, {})})
     spec = Spec.of(TABLE)
     save_checkpoint(tmp_path / "best", build(spec), spec, step=1, notes={"commits": [None]})
     return tmp_path / "best"
