@@ -24,7 +24,7 @@ from handful.data import DATASETS, Episodes, faces
 from handful.data.fitting import fitted
 from handful.data.pool import ClassPool
 from handful.encoders import Identity
-from handful.evaluation import Evaluation, evaluate
+from handful.evaluation import Evaluation, evaluate, evaluation_mode
 from handful.files import write_file
 from handful.learner import EmbeddingLearner
 from handful.learners import PrototypicalNetwork
@@ -65,7 +65,7 @@ class Eye(NamedTuple):
         else:
             pool = fitted(pool, self.shape)
             rows = pool.rows()
-            with torch.no_grad():
+            with torch.no_grad(), evaluation_mode(self.learner):
                 parts = [self.learner.embed(pool.gather(part).unsqueeze(0))[0].flatten(1) for part in rows.split(512)]
             z = torch.cat(parts)
         return ClassPool.grouped(z, pool.counts.tolist(), pool.names)
