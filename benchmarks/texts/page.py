@@ -19,7 +19,7 @@ from .sentences import unpacked
 __all__ = ["QUESTIONS", "page", "read"]
 
 Row = dict[str, Any]
-QUESTIONS = ("intents", "setfit", "frozen", "relations", "zero-shot")
+QUESTIONS = ("intents", "setfit", "frozen", "relations", "zero-shot", "pictures-by-name")
 
 
 def read(folder: Path) -> dict[str, list[Row]]:

@@ -67,8 +67,8 @@ def fewrel(
 
     Args:
         test: "wiki" divides the 16 relations of Wikipedia; another domain is the split test, and all 16 are train.
-        reading: "vectors" [384] of a frozen sentence encoder, which reads 'head ; tail ; sentence'; "places" [1536], its
-            inner states in the sentence, the head, the tail, and between them, see `span_vectors`; or "words"
+        reading: "vectors" [384] of a frozen sentence encoder, which reads 'head ; tail ; sentence'; "places" [1536],
+            its inner states in the sentence, the head, the tail, and between them, see `span_vectors`; or "words"
             [3, length]: numbers of words, and their distances from the head and from the tail, for `text_cnn`.
         model: the sentence encoder, see `sentence_vectors`.
         length: with "words", how many are kept; of a longer sentence those around the entities.
