@@ -1,13 +1,12 @@
 """mini-ImageNet's classes told by their names alone.
 
-Features of a frozen picture encoder (`--checkpoint`: of mini-ImageNet's training classes) are mapped to the vectors that
-a sentence encoder makes of names. The map is learned on the 64 training classes; learner and penalty are chosen on the
-16 validation classes; five trainings.
+Features of a frozen picture encoder (`--checkpoint`, of mini-ImageNet's training classes) are mapped to what a sentence
+encoder makes of names. The map is learned on the 64 training classes; learner and penalty are chosen on the 16
+validation classes; five trainings.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from handful.learner import EmbeddingLearner
 from handful.learners import CLIP, DeViSE, ZeroShotPrototypical
 from handful.zero_shot_learner import ZeroShotLearner
 
-__all__ = ["MAPS", "names", "run"]
+__all__ = ["MAPS", "run"]
 
 SEEDS, TASKS, STEPS, RATE = range(5), 1000, 1000, 1e-3
 MAP, HELD_OUT, OTHER = 100, 50, 100
@@ -124,9 +123,8 @@ def _trained(parts: Parts, label: str, seed: int) -> ZeroShotLearner:
 def _parts(checkpoint: Path) -> Parts:
     pool, learner = mini_imagenet(), load_checkpoint(checkpoint).learner
     assert isinstance(learner, EmbeddingLearner)
-    told = names()
-    ordered = list(dict.fromkeys(told[name] for name in pool.names))
-    descriptions = ClassPool.grouped(sentence_vectors([f"a photo of a {name}" for name in ordered]), [1] * 100, ordered)
+    texts = [f"a photo of a {name}" for name in pool.names]
+    descriptions = ClassPool.grouped(sentence_vectors(texts), [1] * len(texts), pool.names)
     with evaluation_mode(learner):
         train_part = _features(learner, pool.split("train"), 0, MAP)
         return Parts(
@@ -143,18 +141,9 @@ def _features(learner: EmbeddingLearner, pool: ClassPool, start: int, count: int
     """Unit features of `count` pictures of each class, from the `start`-th on."""
     rows = (pool.starts[:, None] + torch.arange(start, start + count)).flatten()
     z = torch.cat([learner.embed(pool.gather(part)[None])[0] for part in rows.split(200)])
-    told = names()
-    return ClassPool.grouped(
-        torch.nn.functional.normalize(z, dim=1), [count] * pool.classes, [told[n] for n in pool.names]
-    )
+    return ClassPool.grouped(torch.nn.functional.normalize(z, dim=1), [count] * pool.classes, pool.names)
 
 
 def _joined(one: ClassPool, other: ClassPool) -> ClassPool:
     x = torch.cat([one.gather(one.rows()), other.gather(other.rows())])
     return ClassPool.grouped(x, [*one.counts.tolist(), *other.counts.tolist()], [*one.names, *other.names])
-
-
-def names() -> dict[str, str]:
-    """The name of each of the 100 classes, by its number in WordNet."""
-    with (Path(__file__).parent / "mini_imagenet_names.tsv").open(encoding="utf-8") as lines:
-        return {row["wnid"]: row["name"] for row in csv.DictReader(lines, delimiter="\t")}
