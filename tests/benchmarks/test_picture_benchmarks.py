@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks import pictures
 
+from benchmarks import pictures
 from handful.checkpoint import save_checkpoint
 from handful.data import DATASETS, DataSet
 from handful.data.pool import ClassPool

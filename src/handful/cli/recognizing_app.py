@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 __all__ = ["add_commands"]
-
-
-class Head(StrEnum):
-    """Rules with a closed form."""
-
-    squared = "squared"
-    cosine = "cosine"
-    ridge = "ridge"
 
 
 Place = Annotated[Path, typer.Argument(help="A collection: NAME, or NAME.handful.")]
@@ -36,14 +27,20 @@ def teach(
     ],
     to: Annotated[Path | None, typer.Option(help="The collection to make; named as the source by default.")] = None,
     encoder: Encoder = None,
-    head: Annotated[Head, typer.Option(help="How vectors are compared.")] = Head.squared,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            help="What answers: squared, cosine, ridge, auto (the best of these), or a learner of the catalog without "
+            "weights. By default a checkpoint's own learner, or squared."
+        ),
+    ] = None,
     epsilon: Epsilon = None,
     json: Json = False,
 ) -> None:
     """Teach a recognizer from a handful of examples of each class. Seconds, no training."""
     from .recognizing import run_teach
 
-    run_teach(source, to or Path(source.resolve().stem), encoder, head.value, epsilon, json)
+    run_teach(source, to or Path(source.resolve().stem), encoder, head, epsilon, json)
 
 
 def recognize(
@@ -72,6 +69,19 @@ def add(
     from .recognizing import run_add
 
     run_add(collection, label, things, encoder)
+
+
+def suggest(
+    collection: Place,
+    things: Annotated[list[str], typer.Argument(help="A folder of pictures, a table of texts, or vectors.npz.")],
+    count: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    encoder: Encoder = None,
+    json: Json = False,
+) -> None:
+    """Say which of many things without labels to label next: those that would teach the most."""
+    from .suggesting import run_suggest
+
+    run_suggest(collection, things, count, encoder, json)
 
 
 def remove(
@@ -152,5 +162,5 @@ def export(
 
 def add_commands(app: typer.Typer) -> None:
     """Give an application these commands."""
-    for command in (teach, recognize, add, remove, rename, merge, undo, history, report, export):
+    for command in (teach, recognize, add, suggest, remove, rename, merge, undo, history, report, export):
         app.command()(command)

@@ -22,9 +22,11 @@ from .molecules import Fingerprints
 from .ngrams import hashed, pieces, words
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from .portable import Portable
 
-__all__ = ["BUILT_IN", "Embedder", "embedded", "embedder_for"]
+__all__ = ["BUILT_IN", "Embedder", "embedded", "embedder_for", "portable_module", "through"]
 
 Vectors = NDArray[np.float32]
 BATCH = 64
@@ -175,28 +177,38 @@ class TrainedEncoder:
 
     def embed(self, contents: Sequence[NDArray[Any]]) -> Vectors:
         """Of pictures of its form, or vectors of its length."""
-        import torch
-
-        found = []
-        for start in range(0, len(contents), BATCH):
-            x = np.stack(contents[start : start + BATCH])
-            if x.shape[1:] != self._shape:
-                raise ShapeError(f"encoder: expected examples of shape {self._shape}, got {x.shape[1:]}")
-            with torch.no_grad():
-                found.append(self._module(torch.from_numpy(x)).numpy())
-        return np.concatenate(found)
+        return through(self._module, contents, self._shape)
 
     def portable(self) -> Portable:
         """For an export."""
-        import torch
+        return portable_module(self._module, self._shape)
 
-        from .portable import Portable
 
-        seeded = torch.Generator().manual_seed(0)
-        if self.form:
-            sample = torch.randint(0, 256, (2, *self._shape), generator=seeded, dtype=torch.uint8)
-            return Portable(self._module, (sample,), {"form": self.form, "fit": FIT})
-        return Portable(self._module, (torch.randn(2, *self._shape, generator=seeded),), {})
+def through(module: nn.Module, contents: Sequence[NDArray[Any]], shape: tuple[int, ...]) -> Vectors:
+    """What a module makes of pictures (as bytes) or vectors of a shape, as rows: [n, F]."""
+    import torch
+
+    found = []
+    for start in range(0, len(contents), BATCH):
+        x = np.stack(contents[start : start + BATCH])
+        if x.shape[1:] != shape:
+            raise ShapeError(f"encoder: expected examples of shape {shape}, got {x.shape[1:]}")
+        with torch.no_grad():
+            found.append(module(torch.from_numpy(x)).flatten(1).numpy())
+    return np.concatenate(found)
+
+
+def portable_module(module: nn.Module, shape: tuple[int, ...]) -> Portable:
+    """A module that takes pictures as bytes, or vectors, for an export."""
+    import torch
+
+    from .portable import Portable
+
+    seeded = torch.Generator().manual_seed(0)
+    if len(shape) == 3:
+        sample = torch.randint(0, 256, (2, *shape), generator=seeded, dtype=torch.uint8)
+        return Portable(module, (sample,), {"form": shape, "fit": FIT})
+    return Portable(module, (torch.randn(2, *shape, generator=seeded),), {})
 
 
 BUILT_IN: dict[str, Callable[[], Embedder]] = {
@@ -245,11 +257,11 @@ def embedded(embedder: Embedder, items: Sequence[Item], head: str) -> list[NewEx
     if not items:
         raise DataError("expected at least one example, got none")
     vectors = embedder.embed(with_pixels(items, embedder.form))
-    if head != "squared":
+    if head in ("cosine", "ridge"):
         zeros = np.flatnonzero(~vectors.any(1)).tolist()
         if zeros:
             source = items[zeros[0]].source
-            raise DataError(f"{source}: its vector is all zeros, which has no direction; use head 'squared'")
+            raise DataError(f"{source}: its vector is all zeros, which has no direction; use head 'squared' or 'auto'")
     return [
         NewExample(item.label, vector, item.source, item.sha256, item.preview)
         for item, vector in zip(items, vectors, strict=True)

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from ..collection import Snapshot
 from ..ops.conformal import Head
-from ..ops.heads import fit_head
 from ..ops.nearest_mean import NearestMean
 from ..ops.temperature import Calibration
+from .embedders import Embedder
+from .fitting import fit
+from .search import Search
 
 __all__ = ["Learned", "learn", "to_add_next"]
 
@@ -25,19 +27,20 @@ class Learned(NamedTuple):
     counts: dict[str, int]  # the same by name
     head: Head
     calibration: Calibration
-    squares: NDArray[np.float32]
+    search: Search
+    y: NDArray[np.int64]  # of the examples of the snapshot
 
 
-def learn(snapshot: Snapshot, head_name: str, calibration: Calibration | None = None) -> Learned:
+def learn(snapshot: Snapshot, head_name: str, embedder: Embedder, calibration: Calibration | None = None) -> Learned:
     """Fit a head, and its probabilities if they are not given, to a version."""
     names = snapshot.labels
     number = {name: index for index, name in enumerate(names)}
     y = np.array([number[one.label] for one in snapshot.examples], np.int64)
     x = snapshot.vectors
-    head, calibration = fit_head(head_name, x, y, len(names), calibration=calibration)
+    head, calibration = fit(head_name, x, y, len(names), embedder, calibration)
     sizes = np.bincount(y)
     counts = dict(zip(names, sizes.tolist(), strict=True))
-    return Learned(snapshot, names, sizes, counts, head, calibration, np.einsum("if,if->i", x, x))
+    return Learned(snapshot, names, sizes, counts, head, calibration, Search(x), y)
 
 
 def to_add_next(learned: Learned, head: NearestMean) -> str:

@@ -5,24 +5,30 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self, final
+from typing import TYPE_CHECKING, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..collection import Change, Collection, Snapshot, create_collection, open_collection
-from ..errors import DataError, unknown_name
-from ..ops.conformal import candidates, examples_needed, p_values, refusals_are_too_many
-from ..ops.heads import HEADS, HeadName, strangeness
+from ..errors import DataError
+from ..ops.conformal import examples_needed, p_values, refusals_are_too_many
+from ..ops.heads import strangeness
 from ..ops.nearest_mean import NearestMean, fit_nearest_mean
 from ..ops.temperature import Calibration, probabilities
-from .answers import Answer, Neighbor, advised, promise
+from .answers import Answer, Neighbor, advised
 from .card import card
 from .doctor import examine
-from .embedders import Embedder, embedded, embedder_for
+from .embedders import Embedder, embedded
+from .fitting import embedder_and_head, kept, missed, promised, refuse_ways, said
 from .inputs import Item, asked, kind_of, taught, without_copies
 from .learned import Learned, learn, to_add_next
 from .report import Report
+from .suggestions import Suggestion, suggestions
+from .thumbnails import with_thumbnails
+
+if TYPE_CHECKING:
+    from ..learner import Learner
 
 __all__ = ["Recognizer", "open_recognizer", "teach"]
 
@@ -34,7 +40,8 @@ def teach(
     to: str | Path = ":memory:",
     *,
     encoder: str | None = None,
-    head: HeadName = "squared",
+    head: str | None = None,
+    learner: Learner | None = None,
     epsilon: float = 0.1,
 ) -> Recognizer:
     """Teach a new recognizer.
@@ -45,7 +52,9 @@ def teach(
             where examples are texts (SMILES, if the encoder is one of molecules), vectors, or paths of pictures.
         to: the collection to make; in memory by default.
         encoder: a built-in encoder's name or a checkpoint's folder; by default what fits the kind of examples.
-        head: squared, cosine or ridge.
+        head: squared, cosine or ridge; auto, the best of these; a learner of the catalog that needs no training; by
+            default a checkpoint's own learner, or squared.
+        learner: a learner in memory, trained, instead of encoder and head.
         epsilon: how often a known thing may be refused wrongly, and the true class be missing among the candidates.
 
     Raises:
@@ -54,22 +63,23 @@ def teach(
         StorageError: a collection is there already, or nothing can be written.
     """
     _checked_epsilon(epsilon)
-    if head not in HEADS:
-        raise unknown_name("head", head, HEADS)
     items = without_copies(taught(source, encoder))
     kind = kind_of(source, encoder)
-    embedder = embedder_for(kind, encoder, len(items[0].content) if kind == "vectors" else 0)
+    features = len(items[0].content) if kind == "vectors" else 0
+    embedder, head = embedder_and_head(kind, encoder, head, learner, features)
+    refuse_ways(embedder, len({item.label for item in items}))
     settings = {"kind": kind, "encoder": embedder.identity.name, "head": head, "epsilon": epsilon}
-    rows = embedded(embedder, items, head)
+    rows = with_thumbnails(embedded(embedder, items, head), items)
     return Recognizer(create_collection(to, embedder.identity, settings, rows), embedder)
 
 
-def open_recognizer(place: str | Path, *, encoder: str | None = None) -> Recognizer:
+def open_recognizer(place: str | Path, *, encoder: str | None = None, learner: Learner | None = None) -> Recognizer:
     """A recognizer that was taught before.
 
     Args:
         place: its collection.
         encoder: the encoder's place, if it has moved.
+        learner: the learner in memory that it was taught with.
 
     Raises:
         CollectionError: no such collection, damaged, or its vectors were made by another encoder.
@@ -78,7 +88,8 @@ def open_recognizer(place: str | Path, *, encoder: str | None = None) -> Recogni
     collection = open_collection(place)
     try:
         settings, identity = collection.settings, collection.encoder
-        embedder = embedder_for(settings["kind"], encoder or settings["encoder"], identity.features)
+        name = encoder or (settings["encoder"] if learner is None else None)
+        embedder, _ = embedder_and_head(settings["kind"], name, settings["head"], learner, identity.features)
         identity.refuse(embedder.identity, collection.place)
         return Recognizer(collection, embedder)
     except BaseException:
@@ -120,11 +131,11 @@ class Recognizer:
             return []
         z = self._vectors(items)
         p = probabilities(strangeness(learned.head, z), learned.calibration.temperature)
-        stays = candidates(p_values(learned.head, z), learned.sizes, e)
-        nearest, holds = self._nearest(learned, z), promise(learned.counts, e)
+        stays = kept(learned.head, p_values(learned.head, z), learned.sizes, e)
+        nearest, holds = self._nearest(learned, z), promised(learned.head, learned.counts, e)
         answers = [self._answer(learned, *one, e, holds) for one in zip(items, p, stays, nearest, strict=True)]
         refused = sum(answer.unknown for answer in answers)
-        if refusals_are_too_many(refused, len(answers), e):
+        if refusals_are_too_many(refused, len(answers), min(0.999, missed(learned.head, e))):
             warnings.warn(
                 f"{refused} of {len(answers)} are unlike every example, where at most {e:g} of known things would be: "
                 "they are strangers, or the examples were taken otherwise (light, camera, time, wording), and then "
@@ -146,8 +157,26 @@ class Recognizer:
                 if item.sha256 in there:
                     one = there[item.sha256]
                     raise DataError(f"{item.source}: is example {one.id} of {one.label} already; nothing was added")
+        refuse_ways(self._embedder, len({label, *self.collection.read().labels}))
         head = str(self.collection.settings["head"])
-        return self.collection.add(embedded(self._embedder, without_copies(items), head))
+        items = without_copies(items)
+        return self.collection.add(with_thumbnails(embedded(self._embedder, items, head), items))
+
+    def suggest(self, things: Sequence[object], *, count: int = 20) -> list[Suggestion]:
+        """What to label next: of things without labels those that would teach the most, first the most useful.
+
+        Copies, and what is an example already, are left out.
+
+        Raises:
+            DataError: something that cannot be read; a count below 1.
+        """
+        if count < 1:
+            raise DataError(f"count: expected how many to suggest, at least 1, got {count}")
+        learned = self._current()
+        there = {one.sha256 for one in learned.snapshot.examples}
+        new = {item.sha256: item for item in asked(str(self.collection.settings["kind"]), things)}
+        items = [item for item in new.values() if item.sha256 not in there]
+        return suggestions(learned, items, self._vectors(items), count, self.epsilon) if items else []
 
     def remove(self, examples: Sequence[int]) -> int:
         """Take examples out, by their ids; as if they had never been there."""
@@ -175,20 +204,21 @@ class Recognizer:
         learned, settings = self._current(), self.collection.settings
         sizes, head = learned.counts, learned.head
         if not isinstance(head, NearestMean):
-            head = fit_nearest_mean(learned.snapshot.vectors, head.y, len(learned.names), "squared")
+            head = fit_nearest_mean(learned.snapshot.vectors, learned.y, len(learned.names), "squared")
         needed = examples_needed(e)
         return Report(
             self.collection.place,
             learned.snapshot.version,
             self.collection.encoder.name,
-            HEADS[settings["head"]],
+            said(str(settings["head"]), learned.head, self._embedder),
             e,
-            promise(sizes, e),
+            promised(learned.head, sizes, e),
             sizes,
             {label: needed - size for label, size in sizes.items() if size < needed},
             learned.calibration,
             tuple(examine(learned.snapshot.examples, head, learned.names)),
             to_add_next(learned, head),
+            missed(learned.head, e),
         )
 
     def card(self, *, epsilon: float | None = None) -> str:
@@ -224,7 +254,8 @@ class Recognizer:
     def _current(self) -> Learned:
         version = self.collection.version
         if self._learned is None or self._learned.snapshot.version != version:
-            self._learned = learn(self.collection.read(), str(self.collection.settings["head"]), self._calibration)
+            settings, store = self.collection.settings, self.collection
+            self._learned = learn(store.read(), str(settings["head"]), self._embedder, self._calibration)
         return self._learned
 
     def _vectors(self, items: Sequence[Item]) -> NDArray[np.float32]:
@@ -232,19 +263,16 @@ class Recognizer:
         return np.stack([row.vector for row in rows])
 
     def _nearest(self, learned: Learned, z: NDArray[np.float32]) -> list[tuple[Neighbor, ...]]:
-        x, kept = learned.snapshot.vectors, min(NEAREST, len(learned.snapshot.examples))
-        found = []
-        for one in z:
-            near = learned.squares - 2 * (x @ one) + one @ one
-            rows = np.argpartition(near, kept - 1)[:kept]
-            rows = rows[near[rows].argsort(kind="stable")]
-            found.append(tuple(self._neighbor(learned.snapshot, int(row), float(near[row])) for row in rows))
-        return found
+        rows, distances = learned.search.nearest(z, NEAREST)
+        return [
+            tuple(self._neighbor(learned.snapshot, *near) for near in zip(*found, strict=True))
+            for found in zip(rows.tolist(), distances.tolist(), strict=True)
+        ]
 
     def _neighbor(self, snapshot: Snapshot, row: int, distance: float) -> Neighbor:
         one = snapshot.examples[row]
         text = self.collection.preview(one.id)
-        return Neighbor(one.id, one.label, one.source, max(distance, 0.0), text if isinstance(text, str) else None)
+        return Neighbor(one.id, one.label, one.source, distance, text if isinstance(text, str) else None)
 
     def _answer(
         self,
