@@ -19,10 +19,10 @@ from handful import Identity, evaluate, train
 from handful.checkpoint import load_checkpoint
 from handful.data import ClassPool, DescribedPool, ZeroShotEpisodes, mini_imagenet
 from handful.encoders.sentences import sentence_vectors
-from handful.evaluation import evaluation_mode
 from handful.generalized import generalized
 from handful.learner import EmbeddingLearner
 from handful.learners import CLIP, DeViSE, ZeroShotPrototypical
+from handful.scoring import evaluation_mode
 from handful.zero_shot_learner import ZeroShotLearner
 
 __all__ = ["MAPS", "run"]
