@@ -24,9 +24,10 @@ from handful.data import DATASETS, Episodes, faces
 from handful.data.fitting import fitted
 from handful.data.pool import ClassPool
 from handful.encoders import Identity
-from handful.evaluation import Evaluation, evaluate, evaluation_mode
+from handful.evaluation import Evaluation, evaluate
 from handful.files import write_file
 from handful.learner import EmbeddingLearner
+from handful.scoring import evaluation_mode
 from handful.learners import PrototypicalNetwork
 from handful.ledger import between_marks
 from handful.machine import commit, describe_machine, tune_allocator, versions
