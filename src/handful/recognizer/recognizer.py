@@ -12,18 +12,21 @@ from numpy.typing import NDArray
 
 from ..collection import Change, Collection, Snapshot, create_collection, open_collection
 from ..errors import DataError
+from ..ops.choosing import Chosen
 from ..ops.conformal import examples_needed, p_values, refusals_are_too_many
 from ..ops.heads import strangeness
 from ..ops.nearest_mean import NearestMean, fit_nearest_mean
 from ..ops.temperature import Calibration, probabilities
 from .answers import Answer, Neighbor, advised
 from .card import card
+from .descriptions import NAMES, Descriptions, described, read_descriptions
 from .doctor import examine
 from .embedders import Embedder, embedded
 from .fitting import embedder_and_head, kept, missed, promised, refuse_ways, said
-from .inputs import Item, asked, kind_of, taught, without_copies
+from .inputs import Item, asked, without_copies
 from .learned import Learned, learn, to_add_next
 from .report import Report
+from .teaching import to_teach
 
 if TYPE_CHECKING:
     from ..learner import Learner
@@ -34,12 +37,13 @@ NEAREST = 3
 
 
 def teach(
-    source: object,
+    source: object = None,
     to: str | Path = ":memory:",
     *,
     encoder: str | None = None,
     head: str | None = None,
     learner: Learner | None = None,
+    descriptions: str | Path | Descriptions | None = None,
     epsilon: float = 0.1,
 ) -> Recognizer:
     """Teach a new recognizer.
@@ -53,6 +57,8 @@ def teach(
         head: squared, cosine or ridge; auto, the best of these; a learner of the catalog that needs no training; by
             default a checkpoint's own learner, or squared.
         learner: a learner in memory, trained, instead of encoder and head.
+        descriptions: what classes are called or what they are like, which makes a first recognizer without examples:
+            as `read_descriptions`. Leave out the head then, and the source if there is no example yet.
         epsilon: how often a known thing may be refused wrongly, and the true class be missing among the candidates.
 
     Raises:
@@ -61,13 +67,8 @@ def teach(
         StorageError: a collection is there already, or nothing can be written.
     """
     _checked_epsilon(epsilon)
-    items = without_copies(taught(source, encoder))
-    kind = kind_of(source, encoder)
-    features = len(items[0].content) if kind == "vectors" else 0
-    embedder, head = embedder_and_head(kind, encoder, head, learner, features)
-    refuse_ways(embedder, len({item.label for item in items}))
-    settings = {"kind": kind, "encoder": embedder.identity.name, "head": head, "epsilon": epsilon}
-    rows = embedded(embedder, items, head)
+    embedder, chosen, rows = to_teach(source, encoder, head, learner, descriptions)
+    settings = {"kind": embedder.kind, "encoder": embedder.identity.name, "head": chosen, "epsilon": epsilon}
     return Recognizer(create_collection(to, embedder.identity, settings, rows), embedder)
 
 
@@ -157,7 +158,10 @@ class Recognizer:
                     raise DataError(f"{item.source}: is example {one.id} of {one.label} already; nothing was added")
         refuse_ways(self._embedder, len({label, *self.collection.read().labels}))
         head = str(self.collection.settings["head"])
-        return self.collection.add(embedded(self._embedder, without_copies(items), head))
+        rows = embedded(self._embedder, without_copies(items), head)
+        if head == NAMES and label not in self.collection.read().labels:
+            rows = described(self._embedder, read_descriptions([label])) + rows
+        return self.collection.add(rows)
 
     def remove(self, examples: Sequence[int]) -> int:
         """Take examples out, by their ids; as if they had never been there."""
@@ -184,7 +188,9 @@ class Recognizer:
         e = _checked_epsilon(self.epsilon if epsilon is None else epsilon)
         learned, settings = self._current(), self.collection.settings
         sizes, head = learned.counts, learned.head
-        if not isinstance(head, NearestMean):
+        if isinstance(head, Chosen) and isinstance(head.rules[0], NearestMean):
+            head = head.rules[0]
+        elif not isinstance(head, NearestMean):
             head = fit_nearest_mean(learned.snapshot.vectors, learned.y, len(learned.names), "squared")
         needed = examples_needed(e)
         return Report(
@@ -245,8 +251,11 @@ class Recognizer:
 
     def _nearest(self, learned: Learned, z: NDArray[np.float32]) -> list[tuple[Neighbor, ...]]:
         x, kept = learned.snapshot.vectors, min(NEAREST, len(learned.snapshot.examples))
-        found = []
+        found: list[tuple[Neighbor, ...]] = []
         for one in z:
+            if not kept:
+                found.append(())
+                continue
             near = learned.squares - 2 * (x @ one) + one @ one
             rows = np.argpartition(near, kept - 1)[:kept]
             rows = rows[near[rows].argsort(kind="stable")]
