@@ -261,7 +261,7 @@ def embedded(embedder: Embedder, items: Sequence[Item], head: str) -> list[NewEx
     if not items:
         raise DataError("expected at least one example, got none")
     vectors = embedder.embed(with_pixels(items, embedder.form))
-    if head in ("cosine", "ridge"):
+    if head in ("cosine", "ridge", "names"):
         zeros = np.flatnonzero(~vectors.any(1)).tolist()
         if zeros:
             source = items[zeros[0]].source

@@ -39,6 +39,8 @@ class Search:
         if len(self._x) > MANY and self._index is not None:
             return self._measured(z, self._index.search(z, max(CANDIDATES, 10 * kept))[1], kept)
         rows, found = np.empty((len(z), kept), np.int64), np.empty((len(z), kept), np.float32)
+        if not kept:
+            return rows, found
         step = max(1, CHUNK // len(self._x))
         for start in range(0, len(z), step):
             part = z[start : start + step]
