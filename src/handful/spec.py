@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from torch import nn
 
 from .data import DATASETS
@@ -24,7 +24,8 @@ from .data.episodes import Episodes
 from .data.functions import FunctionEpisodes
 from .data.pool import ClassPool
 from .distributed import ALONE, Ranks
-from .encoders import ENCODERS
+from .encoders import ENCODERS, PRETRAINED
+from .encoders.hub_texts import check_tokens
 from .episode import EpisodeSource
 from .errors import DataError, SpecError, unknown_name
 from .learner import Learner
@@ -43,10 +44,18 @@ LATER = {"query_balance": None, "label_noise": 0.0, "seconds": None, "selection"
 
 
 class Part(BaseModel):
-    """A named part and its options."""
+    """A named part and its options. The name "hf:NAME" is short for the name "hf" and the option model = "NAME"."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _long(cls, table: Any) -> Any:
+        if isinstance(table, Mapping) and isinstance(table.get("name"), str) and "model" not in table:
+            name, colon, model = table["name"].partition(":")
+            return {**table, "name": name, "model": model} if colon else table
+        return table
 
     @property
     def options(self) -> dict[str, Any]:
@@ -136,8 +145,10 @@ class Spec(Table):
         """
         spec = checked(Spec, checked(Spec, table, "spec").table(), "spec")  # as JSON has it: lists, no tuples
         _options(_entry("learner", spec.learner, LEARNERS), spec.learner, "learner", skip=1)
-        _options(_entry("encoder", spec.encoder, ENCODERS), spec.encoder, "encoder")
+        _options(_encoder(spec), spec.encoder, "encoder")
         _options(_entry("data set", spec.data, DATASETS).load, spec.data, "data")
+        if spec.encoder.name == "hf_text":
+            check_tokens(spec.encoder.options.get("model"), spec.data.options)
         if spec.train.seconds is None and spec.train.steps is None:
             raise SpecError("spec: missing key 'train.steps' (or 'train.seconds', a budget of time)")
         make_schedule(spec)
@@ -168,7 +179,7 @@ class Spec(Table):
 
 def build(spec: Spec) -> Learner:
     """The learner of a spec, with initial weights that depend on its seed only."""
-    encoder = _entry("encoder", spec.encoder, ENCODERS)
+    encoder = _encoder(spec)
     learner = _entry("learner", spec.learner, LEARNERS)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed_of("initialization", spec.train.seed))
@@ -189,7 +200,7 @@ def load_data(spec: Spec, *, ranks: Ranks = ALONE) -> Any:
     entry = _entry("data set", spec.data, DATASETS)
     with ranks.one_a_machine_first():
         data = entry.load(**_options(entry.load, spec.data, "data"))
-    shapes = inspect.signature(_entry("encoder", spec.encoder, ENCODERS)).parameters.get("shape")
+    shapes = inspect.signature(_encoder(spec)).parameters.get("shape")
     expected = spec.encoder.options.get("shape", shapes and shapes.default)
     shape = data.shape if isinstance(data, ClassPool | DescribedPool) else (1,)
     if expected is not None and tuple(expected) != shape:
@@ -251,6 +262,10 @@ def make_selection(spec: Spec, data: Any, learner: Learner) -> Selection | None:
     options = _options(cls, training.selection, "train.selection", skip=3)
     selection: Selection = cls(episodes, held_out, learner, **options)
     return selection
+
+
+def _encoder(spec: Spec) -> Any:
+    return _entry("encoder", spec.encoder, {**ENCODERS, **PRETRAINED})
 
 
 def _entry(kind: str, part: Part, catalog: Mapping[str, Any]) -> Any:

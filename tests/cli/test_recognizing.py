@@ -108,7 +108,7 @@ MISTAKES: dict[str, tuple[list[object], str]] = {
     "no such source": (["teach", "absent"], "absent"),
     "not a source": (["teach", "notes.txt"], "expected a folder of pictures"),
     "taught already": (["teach", "vectors.npz", "--to", "shop"], "there is a collection already"),
-    "no such encoder": (["teach", "texts.csv", "--to", "new", "--with", "minilm"], "unknown encoder"),
+    "no such encoder": (["teach", "texts.csv", "--to", "new", "--with", "mini"], "unknown encoder"),
     "no such head": (["teach", "texts.csv", "--head", "svm"], "svm"),
     "epsilon": (["teach", "texts.csv", "--epsilon", "0.9"], "--epsilon"),
     "one class label too few": (["teach", "bad.csv"], "a column 'label'"),

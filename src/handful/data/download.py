@@ -28,10 +28,11 @@ PASSING = {408, 425, 429, 500, 502, 503, 504}  # HTTP answers worth another try
 
 
 @contextmanager
-def progress(doing: str, total: float | None) -> Iterator[Callable[[float], object]]:
-    """A progress bar on stderr, only if that is a terminal. Yields the function to call with each advance."""
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(doing, total=total)
+def progress(doing: str | None, total: float | None) -> Iterator[Callable[[float], object]]:
+    """A progress bar on stderr, if that is a terminal and it has a name. Yields the function that advances it."""
+    shown = doing is not None and sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
+        task = bar.add_task(doing or "", total=total)
         yield lambda step: bar.advance(task, step)
 
 

