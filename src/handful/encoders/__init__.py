@@ -13,7 +13,7 @@ from .normalization import BatchNorm, shares_statistics
 from .relation import RelationEncoder
 from .resnet12 import ResNet12
 from .resnet18 import ResNet18
-from .shipped import characters, photos
+from .shipped import characters, photos, shipped_names
 from .siamese import SiameseNet
 from .text_cnn import TextCNN
 
@@ -48,8 +48,7 @@ ENCODERS: dict[str, type[nn.Module]] = {
 """Every encoder by the name a spec gives it. Keyword arguments of the class are its configuration."""
 
 PRETRAINED: Mapping[str, Callable[..., nn.Module]] = {
-    "characters": characters,
-    "photos": photos,
+    **{name: entry for name, entry in (("characters", characters), ("photos", photos)) if name in shipped_names()},
     "hf": HubPictures,
     "hf_text": HubTexts,
     "timm": TimmPictures,
