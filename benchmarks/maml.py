@@ -1,4 +1,4 @@
-"""How long does a MAML step take: the meta-gradient of a batch of tasks, of second and of first order?
+"""How long does a step take: the meta-gradient of a batch of tasks, by MAML of second and first order, ANIL, Reptile?
 
 The published settings of Omniglot (28×28, 64 filters) and mini-ImageNet (84×84, 32 filters), a Conv4 with max-pooling
 and batch statistics. A step computes the mean gradient of all tasks and leaves the update out.
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from handful import Episode, Query, Support
-from handful.learners import MAML
+from handful.gradient_learner import GradientLearner
+from handful.learners import ANIL, MAML, Reptile
 
 from . import peers
 from .common import OURS, Contender, Place, Work
@@ -34,6 +35,7 @@ class Training(Work):
     tasks: int
     steps: int
     rate: float
+    method: str = "maml"
     first_order: bool = False
     network: str = "conv4"
 
@@ -70,7 +72,17 @@ def training(name: str, order: str, /, **changes: object) -> Training:
     return replace(work, **changes)
 
 
-WORKS: tuple[Work, ...] = tuple(training(name, order) for order in ("second", "first") for name in SETTINGS)
+def relative(name: str, method: str) -> Training:
+    """One of the settings, by ANIL or Reptile; Reptile trains on supports and queries together, by plain descent."""
+    title, sizes = SETTINGS[name]
+    words = {"anil": "ANIL", "reptile": "Reptile"}[method]
+    return Training(name=f"{method}-{name}", title=f"{title}, {words}", peers=("learn2learn",), method=method, **sizes)
+
+
+WORKS: tuple[Work, ...] = (
+    *(training(name, order) for order in ("second", "first") for name in SETTINGS),
+    *(relative(name, method) for method in ("anil", "reptile") for name in ("mini-imagenet-5w1s", "omniglot-20w1s")),
+)
 
 
 def contender(work: Training, who: str, place: Place) -> Contender:
@@ -88,7 +100,8 @@ def contender(work: Training, who: str, place: Place) -> Contender:
 
         network = learner.model
     else:
-        run = peers.MAML[who](network, tasks, peers.Descent(work.steps, work.rate, work.first_order))
+        step_of = peers.STEPS[work.method][who]
+        run = step_of(network, tasks, peers.Descent(work.steps, work.rate, work.first_order))
 
     def step() -> None:
         with place.casting():
@@ -101,13 +114,19 @@ def contender(work: Training, who: str, place: Place) -> Contender:
     return Contender(step, answer)
 
 
-def ours(work: Training, network: nn.Module) -> MAML:
-    """Handful's MAML: around its own Conv4 with these weights, or around the network as it is."""
+def ours(work: Training, network: nn.Module) -> GradientLearner:
+    """Handful's learner: around its own Conv4 with these weights, or around the network as it is."""
     inner = {"inner_rate": work.rate, "inner_steps": work.steps}
     if work.network != "conv4":
         return MAML(network, first_order=work.first_order, **inner)
     encoder = conv4(work.channels, work.filters, work.side, batch_statistics=True)
-    learner = MAML(encoder, outputs=work.ways, first_order=work.first_order, **inner)
+    learner: GradientLearner
+    if work.method == "maml":
+        learner = MAML(encoder, outputs=work.ways, first_order=work.first_order, **inner)
+    elif work.method == "anil":
+        learner = ANIL(encoder, outputs=work.ways, **inner)
+    else:
+        learner = Reptile(encoder, outputs=work.ways, optimizer={"name": "sgd"}, **inner)
     copy_weights(network, learner.model)
     return learner
 

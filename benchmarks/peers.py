@@ -9,6 +9,7 @@ What they need to be importable is done here, once, and said:
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -141,7 +142,69 @@ def plain_maml(network: nn.Module, tasks: Tasks, descent: Descent) -> Step:
     return step
 
 
-MAML = {"learn2learn": learn2learn_maml, "higher": higher_maml, "torchopt": torchopt_maml, "plain": plain_maml}
+# --- ANIL and Reptile, as learn2learn's examples have them; `network` is a body of blocks with a linear head at its end
+
+
+def learn2learn_anil(network: nn.Sequential, tasks: Tasks, descent: Descent) -> Step:
+    """The head alone is wrapped, and adapted on features."""
+    body, head = network[:-1], network[-1]
+    maml = load("learn2learn").algorithms.MAML(head, lr=descent.rate)
+
+    def step() -> None:
+        network.zero_grad(set_to_none=True)
+        for support_x, support_y, query_x, query_y in zip(*tasks, strict=True):
+            learner, support, query = maml.clone(), body(support_x), body(query_x)
+            for _ in range(descent.steps):
+                learner.adapt(F.cross_entropy(learner(support), support_y))
+            F.cross_entropy(learner(query), query_y).backward()
+        _divide(network, len(tasks.support_x))
+
+    return step
+
+
+def plain_reptile(network: nn.Module, tasks: Tasks, descent: Descent) -> Step:
+    """A deep copy for each task, torch's optimizer, and what it moved: the example does it without the library."""
+
+    def step() -> None:
+        network.zero_grad(set_to_none=True)
+        for support_x, support_y, query_x, query_y in zip(*tasks, strict=True):
+            learner, x, y = copy.deepcopy(network), torch.cat([support_x, query_x]), torch.cat([support_y, query_y])
+            optimizer = torch.optim.SGD(learner.parameters(), lr=descent.rate)
+            for _ in range(descent.steps):
+                optimizer.zero_grad()
+                F.cross_entropy(learner(x), y).backward()
+                optimizer.step()
+            with torch.no_grad():
+                moved = [p - q for p, q in zip(network.parameters(), learner.parameters(), strict=True)]
+            _accumulate(network, moved)
+        _divide(network, len(tasks.support_x))
+
+    return step
+
+
+def plain_anil(network: nn.Sequential, tasks: Tasks, descent: Descent) -> Step:
+    """No library."""
+    body, head = network[:-1], network[-1]
+
+    def step() -> None:
+        network.zero_grad(set_to_none=True)
+        for support_x, support_y, query_x, query_y in zip(*tasks, strict=True):
+            support, query, weight, bias = body(support_x), body(query_x), head.weight, head.bias
+            for _ in range(descent.steps):
+                loss = F.cross_entropy(F.linear(support, weight, bias), support_y)
+                found = torch.autograd.grad(loss, (weight, bias), create_graph=True)
+                weight, bias = weight - descent.rate * found[0], bias - descent.rate * found[1]
+            F.cross_entropy(F.linear(query, weight, bias), query_y).backward()
+        _divide(network, len(tasks.support_x))
+
+    return step
+
+
+STEPS: dict[str, dict[str, Callable[[Any, Tasks, Descent], Step]]] = {
+    "maml": {"learn2learn": learn2learn_maml, "higher": higher_maml, "torchopt": torchopt_maml, "plain": plain_maml},
+    "anil": {"learn2learn": learn2learn_anil, "plain": plain_anil},
+    "reptile": {"learn2learn": plain_reptile, "plain": plain_reptile},
+}
 
 
 def _divide(network: nn.Module, tasks: int) -> None:

@@ -50,8 +50,8 @@ def encoder_of(normalization: str = "running") -> Counting:
         return Counting(MLP(shape=[4], hidden=[16, 8], normalization=normalization))  # type: ignore[arg-type]
 
 
-def episodes_of(pool: ClassPool, *, batch: int = 4, seed: int = 0, **options: int) -> Episodes:
-    return Episodes(pool.split("all"), **{"ways": 5, "shots": 2, "queries": 3, **options}, batch=batch, seed=seed)
+def episodes_of(pool: ClassPool, *, batch: int = 4, seed: int = 0, **options: float) -> Episodes:
+    return Episodes(pool.split("all"), **{"ways": 5, "shots": 2, "queries": 3, **options}, batch=batch, seed=seed)  # type: ignore[arg-type]
 
 
 def maml(encoder: nn.Module, outputs: int = 5, rate: float = 0.1) -> MAML:
@@ -362,3 +362,24 @@ def test_an_evaluation_is_itself_only(vectors: ClassPool) -> None:
     assert one == one
     assert one != two  # arrays have no single truth; compare their records
     assert len({one, two}) == 2
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_strangers_are_judged_beside_the_queries(vectors: ClassPool, plain: bool) -> None:
+    learner = PrototypicalNetwork(encoder_of("none"))
+    known, asked = episodes_of(vectors), episodes_of(vectors, strangers=0.4)
+    result = evaluate(learner, Plain(asked) if plain else asked, tasks=6)
+    assert np.array_equal(result.values, evaluate(learner, known, tasks=6).values), "accuracy is of the queries"
+    areas = []
+    learner.eval()
+    for t in range(2):
+        episode = asked[t]
+        state = learner.adapt(episode.support)
+        near, far = (learner.predict(state, x).amax(-1) for x in (episode.query.x, episode.strangers))  # type: ignore[arg-type]
+        areas += [
+            float(np.mean([[a > b for b in strange] for a in one])) for one, strange in zip(near, far, strict=True)
+        ]
+    assert result.strangers["logit"].values == pytest.approx(np.array(areas[:6]))
+    assert 0 <= result.strangers["logit"].fpr95.value <= 1
+    assert "strangers told by energy: AUROC 0." in str(result)
+    assert evaluate(learner, known, tasks=6).strangers == {}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,11 @@ PUBLISHED = {
     "sinusoid-platipus-5shot": None,
     "sinusoid-bayesian-maml-5shot": None,
     "omniglot-metagan-5w1s": None,
+    "faces-prototypical-20w5s": None,
+    "mini-imagenet-prototypical-1shot": 0.4942,
+    "mini-imagenet-prototypical-5shot": 0.6820,
+    "mini-imagenet-maml-1shot": 0.4870,
+    "mini-imagenet-maml-5shot": 0.6311,
 }
 """As the papers print them, in their tables of Omniglot; MAML's sinusoid: appendix C."""
 
@@ -159,8 +165,9 @@ def test_every_recipe_builds_what_it_trains(name: str) -> None:
         if recipe.metric == "mse":
             assert recipe.spec.train.draw_from(load_data(recipe.spec))[0].support.x.shape == (25, 10, *shape)  # type: ignore[union-attr]
         else:
-            assert recipe.evaluation.ways == int(name.split("w")[0].split("-")[-1])
-            assert recipe.evaluation.shots == int(name.split("w")[1].split("s")[0])
+            numbers = re.fullmatch(r".*-(?:(\d+)w)?(\d+)s(?:hot|-inductive)?", name)
+            assert numbers is not None
+            assert (recipe.evaluation.ways, recipe.evaluation.shots) == (int(numbers[1] or 5), int(numbers[2]))
     if recipe.published is not None:
         assert "arXiv:" in recipe.published.source
 
@@ -172,7 +179,8 @@ def test_the_sinusoid_learns_from_five_points() -> None:
 
 def test_figures_of_one_model_share_its_training() -> None:
     digests = {name: load_recipe(name).spec.digest for name in recipe_names()}
-    assert len({digest for name, digest in digests.items() if "prototypical" in name}) == 1
+    for base in ("omniglot-prototypical", "mini-imagenet-prototypical"):
+        assert len({digest for name, digest in digests.items() if name.startswith(base)}) == 1
     assert len({digest for name, digest in digests.items() if "matching" in name}) == 1
     assert len({digest for name, digest in digests.items() if name.startswith("omniglot-maml-5w1s")}) == 1
 
@@ -361,7 +369,11 @@ def test_a_ledger_that_cannot_be_written_is_known_before_the_training(recipe_of:
     ("old", "new", "said"),
     [
         ("ways = 5", "wais = 5", "recipe small: spec: unknown key 'train.wais'; did you mean 'train.ways'?"),
-        ('metric = "accuracy"', 'metric = "f1"', "recipe small: metric: input should be 'accuracy' or 'mse', got 'f1'"),
+        (
+            'metric = "accuracy"',
+            'metric = "f1"',
+            "recipe small: metric: input should be 'accuracy', 'mse', 'auc' or 'delta_auprc', got 'f1'",
+        ),
         ('title = "A small test"', "", "recipe small: missing key 'title'"),
         ("[evaluation]", "[validation]", "recipe small: missing key 'evaluation'"),
         ("tasks = 20", "taks = 20", "recipe small: unknown key 'evaluation.taks'; did you mean 'evaluation.tasks'?"),

@@ -550,6 +550,14 @@ def test_a_budget_of_seconds(digits_table: Make, tmp_path: Path) -> None:
     assert (again.step, again.stopped) == (events[-1].step, "finished")
 
 
+def test_a_budget_by_another_clock(digits_table: Make, tmp_path: Path) -> None:
+    table = digits_table(seconds=5)
+    del table["train"]["steps"]
+    ticks = itertools.count()
+    events = list(fit(Spec.of(table), tmp_path, clock=lambda: next(ticks)))
+    assert [event.seconds for event in events] == [1, 2, 3, 4, 5]
+
+
 def test_a_budget_goes_on_where_it_stopped(digits_table: Make, tmp_path: Path) -> None:
     table = digits_table(seconds=0.5)
     del table["train"]["steps"]

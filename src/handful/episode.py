@@ -164,6 +164,8 @@ class Episode:
         support, query: the examples.
         classes: [B, ways] integers: the class that each label of a task stands for, by its number in the pool that
             tasks are drawn from; None where that is not known. Learners of all training classes at once use it.
+        strangers: [B, T, *shape] examples of none of the classes, or None. Evaluation asks whether they are told from
+            the queries; no loss reads them.
 
     Raises:
         ShapeError: support and query do not agree: in tasks, in the kind and shape of their labels, in the shape
@@ -175,6 +177,7 @@ class Episode:
     support: Support
     query: Query
     classes: Tensor | None = None
+    strangers: Data | None = None
 
     def __post_init__(self) -> None:
         support, query = self.support, self.query
@@ -204,6 +207,13 @@ class Episode:
                 f"episode: expected classes [tasks, ways] = {(support.y.shape[0], support.ways)}, "
                 f"got {tuple(self.classes.shape)}"
             )
+        if self.strangers is not None:
+            expected, came = ((len(query.y), form(_held(query))), (leading(self.strangers)[0], form(self.strangers)))
+            if expected != came:
+                raise ShapeError(
+                    f"episode: expected strangers of {expected[0]} tasks, of the shape of queries {expected[1]}; "
+                    f"got {came[0]} tasks, {came[1]}"
+                )
 
     @property
     def tasks(self) -> int:
@@ -212,11 +222,13 @@ class Episode:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Episode:
         """The same tasks on another device."""
-        classes = None if self.classes is None else self.classes.to(device, non_blocking=non_blocking)
+        move = _mover(device, non_blocking)
+        strangers = None if self.strangers is None else map_data(move, self.strangers)
         return Episode(
             self.support.to(device, non_blocking=non_blocking),
             self.query.to(device, non_blocking=non_blocking),
-            classes,
+            None if self.classes is None else move(self.classes),
+            strangers,
         )
 
     def part(self, start: int, stop: int) -> Episode:
@@ -225,7 +237,8 @@ class Episode:
             return self
         query = Query(map_data(lambda leaf: leaf[start:stop], _held(self.query)), self.query.y[start:stop])
         classes = None if self.classes is None else self.classes[start:stop]
-        return Episode(self.support.part(start, stop), query, classes)
+        strangers = None if self.strangers is None else map_data(lambda leaf: leaf[start:stop], self.strangers)
+        return Episode(self.support.part(start, stop), query, classes, strangers)
 
 
 class EpisodeSource(Protocol):

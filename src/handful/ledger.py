@@ -17,6 +17,7 @@ from .files import storage_errors, write_file
 
 __all__ = ["BEGIN", "END", "between_marks", "measured", "percent", "read_ledger", "results_table", "with_table"]
 
+NAMES = {"mse": "MSE ", "auc": "ROC-AUC ", "delta_auprc": "ΔAUPRC "}
 BEGIN, END = "<!-- results: made by `make results`, do not edit -->", "<!-- end of results -->"
 
 
@@ -60,7 +61,7 @@ def results_table(entries: list[dict[str, Any]]) -> str:
     for entry in entries:
         published = entry["published"]
         figure = "–" if published is None else percent(entry["metric"], published["value"], published["ci95"])
-        name = "MSE " if entry["metric"] == "mse" else ""
+        name = NAMES.get(entry["metric"], "")
         lines.append(
             f"| `{entry['name']}` | {name}{measured(entry)} | {figure} "
             f"| {entry['tasks']:,} | {'transductive' if entry['transductive'] else 'by themselves'} "

@@ -18,6 +18,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from .checkpoint import Checkpoint, load_checkpoint
+from .data.assays import AssayPool
 from .data.descriptions import DescribedPool
 from .data.pool import ClassPool
 from .distributed import ALONE, Ranks
@@ -63,7 +64,7 @@ class Recipe(BaseModel):
     given: str
     """What the user calls it by: the name, or the path of a file."""
     title: str
-    metric: Literal["accuracy", "mse"]
+    metric: Literal["accuracy", "mse", "auc", "delta_auprc"]
     spec: Spec
     evaluation: Trials
     published: Published | None = None
@@ -166,7 +167,7 @@ def reproduce(
         "metric": recipe.metric,
         "value": mean.value,
         "ci95": mean.ci95,
-        "interval_over": "tasks" if seeds == 1 else "training runs",
+        "interval_over": evaluations[0].interval_over if seeds == 1 else "training runs",
         "tasks": recipe.evaluation.tasks,
         "transductive": evaluations[0].transductive,
         "published": None if recipe.published is None else recipe.published.model_dump(),
@@ -178,7 +179,7 @@ def reproduce(
         "runs": notes,
         "spec": recipe.spec.table(),
         "evaluation": recipe.evaluation.model_dump(mode="json"),
-        "data": data.digest if isinstance(data, ClassPool | DescribedPool) else repr(data),
+        "data": data.digest if isinstance(data, ClassPool | DescribedPool | AssayPool) else repr(data),
         "versions": versions(),
         "machine": describe_machine(device) | ({"processes": ranks.size} if ranks.size > 1 else {}),
     }
@@ -197,6 +198,7 @@ def _check(recipe: Recipe, ranks: Ranks) -> None:
     recipe.evaluation.draw_from(data)
     retuned(Checkpoint(recipe.spec, build(recipe.spec), 0), recipe.evaluation)
     metric = "accuracy" if isinstance(data, ClassPool | DescribedPool) else "mse"
+    metric = data.protocol.metric if isinstance(data, AssayPool) else metric
     if recipe.metric != metric:
         raise SpecError(f"recipe {recipe.name}: its tasks are measured by {metric}, it says metric = {recipe.metric!r}")
 

@@ -80,6 +80,7 @@ def fit(
     tensorboard: bool = False,
     stop: Callable[[], bool] = lambda: False,
     ranks: Ranks = ALONE,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Event]:
     """Train a spec in a folder; yields after each step. The last event says why it stopped.
 
@@ -93,6 +94,7 @@ def fit(
         tensorboard: write TensorBoard events too.
         stop: asked after each step; True (on any rank) saves and ends the run as "interrupted".
         ranks: processes that share the work, each of which calls this; only the first touches the folder.
+        clock: what the seconds of training are read from; `time.process_time` leaves out those of other programs.
 
     Raises:
         StorageError: the folder holds a run (and `resume` is off), is in use by another process, or not writable.
@@ -153,7 +155,7 @@ def fit(
             save_checkpoint(folder / name, learner, spec, step=step, notes=notes, optimizer=kept, selection=chosen)
 
         with closing(Log(folder if ranks.first else None, start, board)) as log, _telling(folder):
-            clock = saved = time.perf_counter()
+            begin, saved = clock(), time.perf_counter()
             steps = train(
                 learner,
                 episodes if selection is None else selection,
@@ -174,7 +176,7 @@ def fit(
                     raise DataError(f"training: the loss is {loss} at step {step.t}; {REMEDY}")
                 if selection is not None:
                     selection.learned(step.t)
-                progress = replace(progress, seconds=progress.seconds + time.perf_counter() - clock)
+                progress = replace(progress, seconds=progress.seconds + clock() - begin)
                 finished = done == last or spent()
                 score = ci95 = None
                 if validation is not None and trials is not None and (finished or done % validation.every == 0):
@@ -196,7 +198,7 @@ def fit(
                 if ended:
                     ranks.meet()  # nobody leaves before it is saved
                     break
-                clock = time.perf_counter()
+                begin = clock()
 
 
 def commits(checkpoint: Checkpoint) -> list[str | None]:

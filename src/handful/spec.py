@@ -9,16 +9,17 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import Field
 from torch import nn
 
 from .data import DATASETS
+from .data.assays import AssayEpisodes, AssayPool
+from .data.augmentation import Augmentation, Augmented
 from .data.descriptions import DescribedPool, ZeroShotEpisodes
 from .data.episodes import Episodes
 from .data.functions import FunctionEpisodes
@@ -27,40 +28,28 @@ from .distributed import ALONE, Ranks
 from .encoders import ENCODERS, PRETRAINED
 from .encoders.hub_texts import check_tokens
 from .episode import EpisodeSource
-from .errors import DataError, SpecError, unknown_name
+from .errors import DataError, SpecError
 from .learner import Learner
 from .learners import LEARNERS
 from .ops.seeds import seed_of
+from .parts import Part, entry_of, options_of
 from .selection import SELECTIONS, Selection
 from .tables import Table, checked, read_table
 from .training import OPTIMIZERS, PARTS, SCHEDULES, Schedule
 
-__all__ = ["Part", "Spec", "Tasks", "Training", "Validation", "build", "load_data"]
+__all__ = ["Part", "Spec", "Tasks", "Training", "Validation", "build", "expected_shape", "load_data"]
 
 Count = Annotated[int, Field(ge=1)]
 Counts = Count | tuple[Count, Count]
-LATER = {"query_balance": None, "label_noise": 0.0, "seconds": None, "selection": None}
+LATER = {
+    "query_balance": None,
+    "label_noise": 0.0,
+    "strangers": 0.0,
+    "seconds": None,
+    "selection": None,
+    "augmentation": None,
+}
 """Keys of tasks that came after the first runs, and their usual values: then they do not count in a digest."""
-
-
-class Part(BaseModel):
-    """A named part and its options. The name "hf:NAME" is short for the name "hf" and the option model = "NAME"."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-    name: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _long(cls, table: Any) -> Any:
-        if isinstance(table, Mapping) and isinstance(table.get("name"), str) and "model" not in table:
-            name, colon, model = table["name"].partition(":")
-            return {**table, "name": name, "model": model} if colon else table
-        return table
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """All but the name."""
-        return dict(self.model_extra or {})
 
 
 class Tasks(Table):
@@ -69,12 +58,13 @@ class Tasks(Table):
     split: str
     ways: Counts | None = None
     shots: Counts = 1
-    queries: Count = 15
+    queries: Count | Literal["all"] = 15
     batch: Count = 1
     ragged: bool = False
     families: bool = False
     query_balance: Annotated[float, Field(gt=0)] | None = None
     label_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    strangers: Annotated[float, Field(ge=0, le=0.9)] = 0.0
     seed: int = 0
 
     def draw_from(self, data: Any) -> EpisodeSource:
@@ -85,17 +75,19 @@ class Tasks(Table):
             options = {name: getattr(self, name) for name in Tasks.model_fields if name != "split"}
             if isinstance(data, ClassPool):
                 return Episodes(data.split(self.split), **options)
-            only = ("ragged", "families", "query_balance", "label_noise")
+            only = ("ragged", "families", "query_balance", "label_noise", "strangers")
             refused = [name for name in only if options.pop(name)]
             if refused:
                 raise SpecError(f"zero-shot tasks have no `{'`, `'.join(refused)}`: leave them out")
             return ZeroShotEpisodes(data.split(self.split), **options)
-        if any((self.ways, self.ragged, self.families, self.query_balance, self.label_noise)):
-            names = "`ways`, `ragged`, `families`, `query_balance` or `label_noise`"
-            raise SpecError(f"regression tasks have no {names}: leave them out")
-        return FunctionEpisodes(
-            data, shots=self.shots, queries=self.queries, batch=self.batch, seed=self.seed, split=self.split
-        )
+        if any((self.ways, self.ragged, self.families, self.query_balance, self.label_noise, self.strangers)):
+            names = "`ways`, `ragged`, `families`, `query_balance`, `label_noise` or `strangers`"
+            what = "tasks that are assays" if isinstance(data, AssayPool) else "regression tasks"
+            raise SpecError(f"{what} have no {names}: leave them out")
+        common: dict[str, Any] = {name: getattr(self, name) for name in ("shots", "queries", "batch", "seed")}
+        if isinstance(data, AssayPool):
+            return AssayEpisodes(data.split(self.split), **common)
+        return FunctionEpisodes(data, split=self.split, **common)
 
 
 class Training(Tasks):
@@ -106,12 +98,19 @@ class Training(Tasks):
     seconds: Annotated[float, Field(gt=0)] | None = None
     """A budget of training time instead of a number of steps."""
     selection: Part | None = None
+    augmentation: Augmentation | None = None
+    """How the examples of these tasks vary."""
     optimizer: Part = Part(name="adam")
     rate: Annotated[float, Field(gt=0)] = 1e-3
     schedule: Part = Part(name="constant")
     clip: Annotated[float, Field(gt=0)] | None = None
     accumulate: Count = 1
     precision: Literal["float32", "bfloat16"] = "float32"
+
+    def draw_from(self, data: Any) -> EpisodeSource:
+        """The episodes of these tasks in a data set, varied if the spec says so."""
+        episodes = super().draw_from(data)
+        return episodes if self.augmentation is None else Augmented(episodes, self.augmentation, seed=self.seed)
 
 
 class Validation(Tasks):
@@ -144,18 +143,22 @@ class Spec(Table):
             UnknownNameError: a name is in no catalog.
         """
         spec = checked(Spec, checked(Spec, table, "spec").table(), "spec")  # as JSON has it: lists, no tuples
-        _options(_entry("learner", spec.learner, LEARNERS), spec.learner, "learner", skip=1)
-        _options(_encoder(spec), spec.encoder, "encoder")
-        _options(_entry("data set", spec.data, DATASETS).load, spec.data, "data")
+        options_of(entry_of("learner", spec.learner, LEARNERS), spec.learner, "learner", skip=1)
+        options_of(_encoder(spec), spec.encoder, "encoder")
+        options_of(entry_of("data set", spec.data, DATASETS).load, spec.data, "data")
         if spec.encoder.name == "hf_text":
             check_tokens(spec.encoder.options.get("model"), spec.data.options)
+        if spec.train.strangers:
+            raise SpecError(
+                "[train] no loss asks about `strangers`: set them in [evaluation], or at `handful evaluate`"
+            )
         if spec.train.seconds is None and spec.train.steps is None:
             raise SpecError("spec: missing key 'train.steps' (or 'train.seconds', a budget of time)")
         make_schedule(spec)
         _optimizer(spec.train, [torch.zeros(1)])
         if spec.train.selection is not None:
-            selection = _entry("selection of tasks", spec.train.selection, SELECTIONS)
-            _options(selection, spec.train.selection, "train.selection", skip=3)
+            selection = entry_of("selection of tasks", spec.train.selection, SELECTIONS)
+            options_of(selection, spec.train.selection, "train.selection", skip=3)
         return spec
 
     @staticmethod
@@ -180,12 +183,12 @@ class Spec(Table):
 def build(spec: Spec) -> Learner:
     """The learner of a spec, with initial weights that depend on its seed only."""
     encoder = _encoder(spec)
-    learner = _entry("learner", spec.learner, LEARNERS)
+    learner = entry_of("learner", spec.learner, LEARNERS)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed_of("initialization", spec.train.seed))
         try:
-            made: nn.Module = encoder(**_options(encoder, spec.encoder, "encoder"))
-            result: Learner = learner(made, **_options(learner, spec.learner, "learner", skip=1))
+            made: nn.Module = encoder(**options_of(encoder, spec.encoder, "encoder"))
+            result: Learner = learner(made, **options_of(learner, spec.learner, "learner", skip=1))
         except RuntimeError as error:  # torch's own check of a size
             raise SpecError(f"{spec.learner.name} with {spec.encoder.name} cannot be built: {error}") from error
         return result
@@ -197,18 +200,24 @@ def load_data(spec: Spec, *, ranks: Ranks = ALONE) -> Any:
     Raises:
         DataError: its examples do not have the shape that the encoder expects.
     """
-    entry = _entry("data set", spec.data, DATASETS)
+    entry = entry_of("data set", spec.data, DATASETS)
     with ranks.one_a_machine_first():
-        data = entry.load(**_options(entry.load, spec.data, "data"))
-    shapes = inspect.signature(_encoder(spec)).parameters.get("shape")
-    expected = spec.encoder.options.get("shape", shapes and shapes.default)
-    shape = data.shape if isinstance(data, ClassPool | DescribedPool) else (1,)
-    if expected is not None and tuple(expected) != shape:
+        data = entry.load(**options_of(entry.load, spec.data, "data"))
+    expected = expected_shape(spec)
+    shape = data.shape if isinstance(data, ClassPool | DescribedPool | AssayPool) else (1,)
+    if expected is not None and expected != shape:
         raise DataError(
             f"data {spec.data.name!r} holds examples of shape {list(shape)}, the encoder expects {list(expected)}: "
             f"set shape = {list(shape)} in [encoder]"
         )
     return data
+
+
+def expected_shape(spec: Spec) -> tuple[int, ...] | None:
+    """The shape of the examples that a spec's encoder is for; None for one that takes any."""
+    shapes = inspect.signature(_encoder(spec)).parameters.get("shape")
+    shape = spec.encoder.options.get("shape", shapes and shapes.default)
+    return None if shape is None else tuple(shape)
 
 
 def make_optimizer(spec: Spec, learner: Learner) -> torch.optim.Optimizer:
@@ -218,8 +227,8 @@ def make_optimizer(spec: Spec, learner: Learner) -> torch.optim.Optimizer:
 
 def _optimizer(training: Training, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
     part = training.optimizer
-    cls = _entry("optimizer", part, OPTIMIZERS)
-    options = _options(cls, part, "train.optimizer", skip=2)
+    cls = entry_of("optimizer", part, OPTIMIZERS)
+    options = options_of(cls, part, "train.optimizer", skip=2)
     try:
         optimizer: torch.optim.Optimizer = cls(parameters, lr=training.rate, **options)
     except (TypeError, ValueError, RuntimeError, IndexError, AssertionError) as error:  # torch checks the values itself
@@ -238,8 +247,8 @@ def make_schedule(spec: Spec) -> Schedule:
         raise SpecError("[train] expected either `steps` or `seconds`, got both: leave one out")
     if part.name == "step" and training.seconds is not None:
         raise SpecError("[train] schedule 'step' counts steps; with a budget of seconds use cosine, linear or constant")
-    schedule = _entry("schedule", part, SCHEDULES)
-    made: Schedule = schedule(training.steps or PARTS, **_options(schedule, part, "train.schedule", skip=1))
+    schedule = entry_of("schedule", part, SCHEDULES)
+    made: Schedule = schedule(training.steps or PARTS, **options_of(schedule, part, "train.schedule", skip=1))
     return made
 
 
@@ -255,37 +264,15 @@ def make_selection(spec: Spec, data: Any, learner: Learner) -> Selection | None:
     episodes = training.draw_from(data)
     if not isinstance(episodes, Episodes) or training.accumulate > 1:
         raise SpecError(
-            "[train.selection] chooses among classes, a batch a step: not for functions, nor accumulate > 1"
+            "[train.selection] chooses among classes, a batch a step: not for functions, nor with accumulate > 1 or "
+            "augmentation"
         )
     held_out = training.model_copy(update={"split": "val"}).draw_from(data) if "val" in data.splits else None
-    cls = _entry("selection of tasks", training.selection, SELECTIONS)
-    options = _options(cls, training.selection, "train.selection", skip=3)
+    cls = entry_of("selection of tasks", training.selection, SELECTIONS)
+    options = options_of(cls, training.selection, "train.selection", skip=3)
     selection: Selection = cls(episodes, held_out, learner, **options)
     return selection
 
 
 def _encoder(spec: Spec) -> Any:
-    return _entry("encoder", spec.encoder, {**ENCODERS, **PRETRAINED})
-
-
-def _entry(kind: str, part: Part, catalog: Mapping[str, Any]) -> Any:
-    if part.name not in catalog:
-        raise unknown_name(kind, part.name, catalog)
-    return catalog[part.name]
-
-
-def _options(target: Callable[..., Any], part: Part, where: str, *, skip: int = 0) -> dict[str, Any]:
-    """The options of a part, checked against the keyword arguments of what they are for."""
-    options = checked(_arguments(target, skip), part.options, f"[{where}] {part.name}")
-    return {name: getattr(options, name) for name in options.model_fields_set}
-
-
-@cache
-def _arguments(target: Callable[..., Any], skip: int) -> type[BaseModel]:
-    function = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
-    hints = {} if function.__module__.startswith("torch") else get_type_hints(function)
-    fields: dict[str, Any] = {}
-    for name, parameter in list(inspect.signature(target).parameters.items())[skip:]:
-        default = ... if parameter.default is parameter.empty else parameter.default
-        fields[name] = (hints.get(name, Any), default)
-    return create_model("Options", __base__=Table, **fields)
+    return entry_of("encoder", spec.encoder, {**ENCODERS, **PRETRAINED})

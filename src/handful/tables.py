@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -31,9 +31,13 @@ class Table(BaseModel):
     @classmethod
     def _no_boolean_as_a_number(cls, value: Any, field: ValidationInfo) -> Any:
         hint = cls.model_fields[str(field.field_name)].annotation
-        table = isinstance(value, dict) and any(map(is_dataclass, [hint, *get_args(hint)]))
-        values = value if isinstance(value, list | tuple) else list(value.values()) if table else [value]
-        if any(isinstance(one, bool) for one in values) and not _takes_boolean(hint):
+        tables = [table for table in (hint, *get_args(hint)) if isinstance(table, type) and is_dataclass(table)]
+        if isinstance(value, dict) and tables:
+            hints = get_type_hints(tables[0])
+            pairs = [(one, hints.get(key, Any)) for key, one in value.items()]
+        else:
+            pairs = [(one, hint) for one in (value if isinstance(value, list | tuple) else [value])]
+        if any(isinstance(one, bool) and not _takes_boolean(kind) for one, kind in pairs):
             raise PydanticCustomError("boolean", "input should not be true or false")
         return value
 
@@ -68,17 +72,16 @@ def checked(model: type[M], table: Mapping[str, Any], where: str) -> M:
 
 def _explained(model: type[BaseModel], problem: Any) -> str:
     path = [str(part) for part in problem["loc"]]
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         table: Any = model
         for part in path[:-1]:
             annotation = table.model_fields[part].annotation if part in getattr(table, "model_fields", {}) else None
-            options = [annotation, *getattr(annotation, "__args__", ())]
-            table = next((a for a in options if isinstance(a, type) and issubclass(a, BaseModel)), table)
-        return str(unknown_name("key", ".".join(path), [".".join([*path[:-1], key]) for key in table.model_fields]))
-    if problem["type"] == "unexpected_keyword_argument":
-        hint = model.model_fields[path[0]].annotation
-        table = next(filter(is_dataclass, [hint, *get_args(hint)]))
-        return str(unknown_name("key", ".".join(path), [f"{path[0]}.{key.name}" for key in fields(table)]))
+            options = [annotation, *get_args(annotation)]
+            table = next(
+                (a for a in options if isinstance(a, type) and (is_dataclass(a) or issubclass(a, BaseModel))), table
+            )
+        keys = [key.name for key in fields(table)] if is_dataclass(table) else list(table.model_fields)
+        return str(unknown_name("key", ".".join(path), [".".join([*path[:-1], key]) for key in keys]))
     if problem["type"] == "missing":
         return f"missing key {'.'.join(path)!r}"
     return f"{'.'.join(path)}: {problem['msg'].lower()}, got {problem['input']!r}"

@@ -34,7 +34,16 @@ NEEDED = {"work", "peer", "ratio", "low", "high", "threads", "allocator", "peak_
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """What a run of every question, beside a plain loop and in tiny sizes, said and wrote."""
     folder = tmp_path_factory.mktemp("results")
-    chosen = [*MEASURED, "--works", *MEASURED.values(), *ONCE, "--results", str(folder)]
+    chosen = [
+        *MEASURED,
+        "--works",
+        *MEASURED.values(),
+        "anil-omniglot",
+        "reptile-omniglot",
+        *ONCE,
+        "--results",
+        str(folder),
+    ]
     command = [sys.executable, "-m", "benchmarks", *chosen]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr

@@ -267,7 +267,7 @@ def test_evaluate(call: Call, trained: Path) -> None:
     said = call("evaluate", trained / "a" / "best", "--tasks", 40)
     assert said.code == 0
     first, hardest = said.out.splitlines()
-    assert first.startswith("prototypical, 5-way 1-shot, split test: ")
+    assert first.startswith("prototypical, 5-way 1-shot, split test of digits: ")
     assert "(40 tasks, each query by itself)" in first
     assert "±" in first
     assert hardest.startswith("hardest classes: ")
@@ -296,6 +296,15 @@ def test_evaluate_as_json(call: Call, trained: Path) -> None:
     assert list(table["by_class"].values()) == sorted(table["by_class"].values())
     assert table["evaluation"] == json.loads(tasks.model_dump_json())
     assert "against" not in table
+
+
+def test_evaluate_on_pictures_of_a_data_set_named(call: Call, trained: Path) -> None:
+    own, named = (
+        json.loads(call("evaluate", trained / "a" / "best", "--tasks", 40, "--json", *data).out)
+        for data in ((), ("--data", "digits"))
+    )
+    assert named["data"] == "digits"
+    assert named["record"] == own["record"]
 
 
 def test_options_choose_the_tasks(call: Call, trained: Path) -> None:
@@ -436,6 +445,9 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "too few examples in evaluation": (["evaluate", "a/best", "--shots", "200"], "200 shots + 15 queries need 215"),
     "unknown split": (["evaluate", "a/best", "--split", "tset"], "unknown split 'tset'; did you mean 'test'"),
     "unknown device": (["evaluate", "a/best", "--device", "gpu"], "device 'gpu' is not to be had"),
+    "unknown data of evaluation": (["evaluate", "a/best", "--data", "omnigolt"], "did you mean 'omniglot'"),
+    "own data in evaluation": (["evaluate", "a/best", "--data", "folder"], "data set 'folder' needs path"),
+    "functions in evaluation": (["evaluate", "a/best", "--data", "line"], "'line' has no examples grouped by class"),
     "no such rival": (["evaluate", "a/best", "--against", "absent"], "absent"),
     "record under a file": (
         ["evaluate", "a/best", "--tasks", "5", "--record", "good.toml/x.csv"],

@@ -70,6 +70,86 @@ def test_augmented_episodes_are_a_function_of_t() -> None:
     assert first.support.x.shape == episodes[3].support.x.shape
 
 
+def varied(x: torch.Tensor, y: torch.Tensor, **options: float) -> Episode:
+    tasks = Episode(Support(x, y, 2), Query(x, y), torch.zeros(len(x), 2).long())
+    return Augmented([tasks], Augmentation(**options))[0]  # type: ignore[arg-type]
+
+
+def test_bytes_become_floats() -> None:
+    x = torch.randint(0, 256, (3, 1, 6, 6), dtype=torch.uint8)
+    assert torch.allclose(Augmentation()(x, generator(0)), x / 255)
+
+
+def test_a_class_is_turned_as_a_whole_in_support_and_query_alike() -> None:
+    x, y = torch.rand(200, 4, 1, 5, 5), torch.tensor([0, 1, 0, 1]).expand(200, 4)
+    made = varied(x, y, rotation=True)
+    assert made.classes is None, "a turned class is none of the pool's"
+    counts = torch.zeros(4)
+    for task in range(200):
+        for label in (0, 1):
+            before, after = x[task, y[task] == label], made.support.x[task, y[task] == label]
+            turns = [turn for turn in range(4) if torch.equal(before.rot90(turn, (-2, -1)), after)]
+            assert len(turns) == 1
+            counts[turns] += 1
+    assert bool((counts > 60).all())
+    assert torch.equal(made.support.x, made.query.x)
+
+
+def test_blends_stay_within_the_class() -> None:
+    weights = torch.eye(6).expand(50, 6, 6).reshape(50, 6, 1, 1, 6)  # each example is told by its own place
+    y = torch.tensor([0, 1, 0, 1, 0, 1]).expand(50, 6)
+    made = varied(weights, y, mixup=1.0).support.x
+    assert isinstance(made, torch.Tensor)
+    parts = made.reshape(50, 6, 6)
+    own = parts.diagonal(dim1=1, dim2=2)
+    assert bool((own >= 0.5).all())
+    assert torch.allclose(parts.sum(2), torch.ones(50, 6))
+    assert bool(((parts > 0).sum(2) == 2).all()), "with one other"
+    assert bool((parts[:, 0::2, 1::2] == 0).all()), "of its class"
+    assert bool(((parts > 0).sum(1) == 2).all()), "in a ring: each is taken once"
+    alone = varied(weights[:, :2], y[:, :2], mixup=1.0).support.x
+    assert isinstance(alone, torch.Tensor)
+    assert torch.equal(alone, weights[:, :2])
+
+
+def test_words_are_dropped() -> None:
+    x, y = torch.randint(1, 9, (100, 4, 20)), torch.tensor([0, 1, 0, 1]).expand(100, 4)
+    x[:, :, 15:] = 0
+    made = varied(x, y, word_dropout=0.3).support.x
+    assert isinstance(made, torch.Tensor)
+    assert bool(((made == x) | (made == 0)).all())
+    assert 0.28 < float((made[:, :, :15] == 0).float().mean()) < 0.32
+    nearly_none = varied(x, y, word_dropout=0.99).support.x
+    assert isinstance(nearly_none, torch.Tensor)
+    assert bool((nearly_none > 0).any(2).all()), "one word stays"
+
+
+def test_entities_of_a_relation_stay() -> None:
+    words = torch.randint(1, 9, (50, 4, 20))
+    head, tail = torch.arange(20) - 3, torch.arange(20) - 11
+    x = torch.stack([words, head.expand_as(words), tail.expand_as(words)], 2)
+    made = varied(x, torch.tensor([0, 1, 0, 1]).expand(50, 4), word_dropout=0.9).support.x
+    assert isinstance(made, torch.Tensor)
+    assert torch.equal(made[:, :, 1:], x[:, :, 1:])
+    assert torch.equal(made[:, :, 0, [3, 11]], words[..., [3, 11]])
+    assert int((made[:, :, 0] > 0).sum()) < 0.25 * words.numel()
+
+
+def test_what_is_for_others() -> None:
+    y = torch.tensor([[0, 1]])
+    with pytest.raises(ShapeError, match="square pictures to turn"):
+        varied(torch.rand(1, 2, 3, 6, 8), y, rotation=True)
+    with pytest.raises(ShapeError, match="reading = 'words'"):
+        varied(torch.rand(1, 2, 384), y, word_dropout=0.1)
+    with pytest.raises(ShapeError, match="word_dropout alone"):
+        varied(torch.ones(1, 2, 8).long(), y, word_dropout=0.1, flip=True)
+    with pytest.raises(SpecError, match="word_dropout in"):
+        Augmentation(word_dropout=1.0)
+    points = Episode(Support(torch.rand(1, 2, 1), torch.rand(1, 2, 1)), Query(torch.rand(1, 2, 1), torch.rand(1, 2, 1)))
+    with pytest.raises(ShapeError, match="tasks of classes"):
+        Augmented([points], Augmentation(flip=True))[0]
+
+
 def test_what_cannot_be_varied() -> None:
     with pytest.raises(ShapeError, match="of at least 7 pixels"):
         Augmentation(cutout=7)(pictures(), generator(0))
@@ -81,5 +161,5 @@ def test_what_cannot_be_varied() -> None:
         Support({"ids": torch.ones(1, 2, 3)}, torch.tensor([[0, 1]]), 2),
         Query({"ids": torch.ones(1, 1, 3)}, torch.tensor([[0]])),
     )
-    with pytest.raises(ShapeError, match="one tensor of pictures"):
+    with pytest.raises(ShapeError, match="that are one tensor"):
         Augmented([named], Augmentation(flip=True))[0]

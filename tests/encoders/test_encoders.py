@@ -30,6 +30,7 @@ SMALL: dict[str, Callable[..., tuple[nn.Module, tuple[int, ...]]]] = {
         (1, 65, 66),
     ),
     "text_cnn": lambda **options: (ENCODERS["text_cnn"](shape=(3, 9), filters=8), (3, 9)),
+    "message_passing": lambda **options: (ENCODERS["message_passing"](shape=(4, 18), width=8, layers=2), (4, 18)),
     "identity": lambda **options: (ENCODERS["identity"](shape=(3, 2)), (3, 2)),
 }
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -43,6 +44,10 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 
 def examples(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     """Five of what the encoder takes."""
+    if name == "message_passing":
+        x = torch.randint(0, 2, (5, *shape)).to(torch.get_default_dtype())
+        x[..., 0] += 1
+        return x
     return torch.randint(1, 60, (5, *shape)) if name == "text_cnn" else torch.randn(5, *shape)
 
 

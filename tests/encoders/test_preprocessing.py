@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from handful.data.pictures import Form, decode
+from handful.pictures import Form, decode
 from handful.encoders.preprocessing import of_hub, of_timm, standardized
 from handful.errors import DataError
 

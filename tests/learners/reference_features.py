@@ -167,6 +167,10 @@ def baseline(learner: Any) -> Head:
 
 def baseline_plus(learner: Any) -> Head:
     def head(z: Tensor, y: Tensor, ways: int, zq: Tensor) -> Tensor:
+        z, zq = unit(z), unit(zq)
+        if learner.center:
+            middle = torch.stack([*means(z, y, ways)]).mean(0)
+            z, zq = z - middle, zq - middle
         w = means(unit(z), y, ways)
         if not w.requires_grad:
             w.requires_grad_()

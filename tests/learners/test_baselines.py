@@ -59,6 +59,18 @@ def test_cosines_do_not_see_lengths() -> None:
     assert float(logits.abs().max()) <= learner.scale
 
 
+def test_what_all_examples_share_decides_nothing_once_it_is_taken_away() -> None:
+    x, y, q = tasks()
+    x, q = (torch.nn.functional.normalize(part, dim=-1) for part in (x, q))
+    shared = torch.tensor([1e3, 0.0, 0.0, 0.0])  # so great that to make unit features of x + shared moves all alike
+    logits = []
+    for offset in (shared, 3 * shared):
+        learner = BaselinePlus(Identity(shape=(4,)), steps=3, center=True)
+        logits.append(learner.predict(learner.adapt(Support(x + offset, y, 3)), q + offset))
+    assert torch.allclose(*logits, atol=0.05)
+    assert logits[0].std() > 1, "and they still tell the classes"
+
+
 def test_simpleshot_keeps_the_mean_of_training_features() -> None:
     learner = SimpleShot(Identity(shape=(2,)), momentum=0.25, classes=2).double()
     x, y = torch.tensor([[[4.0, 0.0], [0.0, 8.0]]]), torch.tensor([[0, 1]])

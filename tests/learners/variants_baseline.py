@@ -27,6 +27,7 @@ BASELINE = {
     "baseline": [Variant("baseline", by_tasks(baseline), options={"steps": 5}), pretrained("baseline")],
     "baseline_plus": [
         Variant("baseline_plus", by_tasks(baseline_plus), options={"steps": 5}),
+        Variant("baseline_plus", by_tasks(baseline_plus), options={"steps": 3, "center": True}),
         pretrained("baseline_plus"),
     ],
     "simpleshot": [Variant("simpleshot", by_tasks(simpleshot)), pretrained("simpleshot")],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from handful.ops.intervals import Mean, mean_interval, median_interval, paired_difference
+from handful.ops.intervals import Mean, grouped_interval, mean_interval, median_interval, paired_difference
 
 
 @pytest.mark.parametrize("n", [2, 3, 30, 600])
@@ -74,3 +74,21 @@ def test_a_median_by_hand() -> None:
     assert np.isnan(few.low)
     with pytest.raises(ValueError, match="at least one"):
         median_interval([])
+
+
+def test_groups_that_are_a_sample_count_once_each() -> None:
+    values, group = [1.0, 3.0, 5.0, 5.0, 9.0], [0, 0, 1, 1, 2]
+    assert grouped_interval(values, group, fixed=False) == mean_interval([2.0, 5.0, 9.0])
+
+
+def test_groups_that_are_all_there_are_vary_within_only() -> None:
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        values = np.concatenate([random.normal(0, 1, 8), random.normal(100, 2, 12)])
+        found = grouped_interval(values, [0] * 8 + [1] * 12, fixed=True)
+        covered += abs(found.value - 50) <= found.ci95
+    assert 0.92 < covered / 400 < 0.98
+    assert found.ci95 < 2
+    assert grouped_interval([1.0, 1.0, 2.0, 2.0], [0, 0, 1, 1], fixed=True) == Mean(1.5, 0.0)
+    assert np.isnan(grouped_interval([1.0, 2.0], [0, 1], fixed=True).ci95)

@@ -81,12 +81,18 @@ def train(
 @app.command()
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(exists=True, help="A checkpoint folder, such as runs/NAME/best.")],
+    data: Annotated[
+        str | None, typer.Option(help="Pictures of another data set, fitted to the encoder (see `handful list data`).")
+    ] = None,
     split: Annotated[str, typer.Option(help="Split of the data to draw tasks from.")] = "test",
     ways: Annotated[
         int | None, typer.Option(min=1, help="Classes a task; as in validation, or else training, by default.")
     ] = None,
     shots: Annotated[int | None, typer.Option(min=1, help="Support examples a class; likewise.")] = None,
     queries: Annotated[int, typer.Option(min=1, help="Queries a class.")] = 15,
+    strangers: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of what is asked that is of none of a task's classes.")
+    ] = 0.0,
     tasks: Annotated[int, typer.Option(min=2, help="Number of tasks.")] = 1000,
     seed: Annotated[int, typer.Option(help="Which tasks: the same seed is the same tasks.")] = 2,
     against: Annotated[Path | None, typer.Option(exists=True, help="Another checkpoint, on the same tasks.")] = None,
@@ -98,8 +104,8 @@ def evaluate(
     """Test a trained learner on classes it has never seen: mean, 95% interval, accuracy by class."""
     from .evaluation import run_evaluate
 
-    tasks_of = {"split": split, "ways": ways, "shots": shots, "queries": queries, "seed": seed}
-    run_evaluate(checkpoint, against, record, tasks_of, tasks, device, threads, json)
+    tasks_of = {"split": split, "ways": ways, "shots": shots, "queries": queries, "strangers": strangers, "seed": seed}
+    run_evaluate(checkpoint, data, against, record, tasks_of, tasks, device, threads, json)
 
 
 @app.command()

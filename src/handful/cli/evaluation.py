@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import Checkpoint, load_checkpoint
+from ..episode import EpisodeSource
 from ..errors import SpecError
 from ..evaluation import Evaluation, compare, evaluate
 from ..files import write_file
 from ..ledger import percent
 from ..spec import Tasks, load_data
 from ..tables import checked
+from ..transfer import foreign_data
 from .progress import console
 from .training import prepared
 
@@ -26,6 +28,7 @@ BATCH = 20
 
 def run_evaluate(
     path: Path,
+    foreign: str | None,
     against: Path | None,
     record: Path | None,
     tasks_of: dict[str, Any],
@@ -38,20 +41,30 @@ def run_evaluate(
     with prepared(device, threads) as (ranks, own):
         checkpoint = load_checkpoint(path, ranks=ranks)
         other = None if against is None else load_checkpoint(against, ranks=ranks)
-        if other is not None and other.spec.data != checkpoint.spec.data:
-            raise SpecError(f"{path} and {against} are of different data, so that they have no tasks in common")
+        if other is not None and other.spec.data != checkpoint.spec.data and foreign is None:
+            raise SpecError(
+                f"{path} and {against} are of different data, so that they have no tasks in common; "
+                "--data NAME tests both on pictures of NAME"
+            )
         trials = _trials(checkpoint, tasks_of)
+
+        def draw(one: Checkpoint, data: Any) -> EpisodeSource:
+            if foreign is None:
+                return trials.draw_from(data)
+            pool = foreign_data(foreign, one.spec, split=trials.split, ranks=ranks)
+            return trials.model_copy(update={"split": "all"}).draw_from(pool)
+
         with console(ranks).status("evaluating"):
-            data = load_data(checkpoint.spec, ranks=ranks)
+            data = load_data(checkpoint.spec, ranks=ranks) if foreign is None else None
             result, rival = (
-                None if one is None else evaluate(one.learner.to(own), trials.draw_from(data), tasks=tasks, ranks=ranks)
+                None if one is None else evaluate(one.learner.to(own), draw(one, data), tasks=tasks, ranks=ranks)
                 for one in (checkpoint, other)
             )
         if not ranks.first or result is None:
             return
         if record is not None:
             write_file(record, _csv(result, rival))
-        table = _table(path, checkpoint, trials, result)
+        table = _table(path, checkpoint, foreign or checkpoint.spec.data.name, trials, result)
         if rival is not None and against is not None:
             difference = compare(result, rival)
             table["against"] = {"checkpoint": str(against), "value": rival.mean.value, "ci95": rival.mean.ci95}
@@ -72,9 +85,10 @@ def _trials(checkpoint: Checkpoint, tasks_of: dict[str, Any]) -> Tasks:
     return checked(Tasks, table, "evaluation")
 
 
-def _table(path: Path, checkpoint: Checkpoint, trials: Tasks, result: Evaluation) -> dict[str, Any]:
+def _table(path: Path, checkpoint: Checkpoint, data: str, trials: Tasks, result: Evaluation) -> dict[str, Any]:
     return {
         "checkpoint": str(path),
+        "data": data,
         "learner": checkpoint.spec.learner.name,
         "step": checkpoint.step,
         "metric": result.metric,
@@ -86,6 +100,10 @@ def _table(path: Path, checkpoint: Checkpoint, trials: Tasks, result: Evaluation
         "evaluation": trials.model_dump(mode="json"),
         "seconds": round(result.seconds, 2),
         "record": result.record,
+        "strangers": {
+            name: {"auroc": found.auroc.value, "ci95": found.auroc.ci95, "fpr95": found.fpr95.value}
+            for name, found in result.strangers.items()
+        },
         "by_class": dict(sorted(result.by_class.items(), key=lambda item: item[1])),
     }
 
@@ -94,7 +112,7 @@ def _show(table: dict[str, Any]) -> None:
     metric, trials = table["metric"], table["evaluation"]
     ways = "" if trials["ways"] is None else f"{trials['ways']}-way "
     kind = "transductive: queries share information" if table["transductive"] else "each query by itself"
-    print(f"{table['learner']}, {ways}{trials['shots']}-shot, split {trials['split']}: ", end="")
+    print(f"{table['learner']}, {ways}{trials['shots']}-shot, split {trials['split']} of {table['data']}: ", end="")
     print(f"{percent(metric, table['value'], table['ci95'])}  ({table['tasks']} tasks, {kind})")
     if table["not_finite"]:
         print(f"{table['not_finite']} queries without a finite answer count as wrong")
@@ -102,6 +120,11 @@ def _show(table: dict[str, Any]) -> None:
         other, difference = table["against"], table["difference"]
         print(f"{other['checkpoint']}: {percent(metric, other['value'], other['ci95'])}")
         print(f"paired difference: {percent(metric, difference['value'], difference['ci95'])}")
+    for name, told in table["strangers"].items():
+        figures = (
+            f"AUROC {percent('auroc', told['auroc'], told['ci95'])}, FPR95 {percent('fpr95', told['fpr95'], None)}"
+        )
+        print(f"strangers told by {name}: {figures}")
     if table["by_class"]:
         hardest = list(table["by_class"].items())[:5]
         print("hardest classes: " + ", ".join(f"{name} {100 * value:.0f} %" for name, value in hardest))

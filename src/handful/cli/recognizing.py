@@ -44,6 +44,7 @@ def run_recognize(
     """Print the answers, in the order asked."""
     with _warnings(), open_recognizer(place, encoder=encoder) as recognizer:
         answers = recognizer.recognize_many(things, epsilon=epsilon)
+        molecules = recognizer.collection.settings["kind"] == "molecules"
     if json:
         print(json_module.dumps([answer.table() for answer in answers], indent=2, ensure_ascii=False))
     elif csv:
@@ -54,7 +55,7 @@ def run_recognize(
             candidates = json_module.dumps(one.candidates, ensure_ascii=False)
             out.writerow([one.source, one.label, f"{one.probability:.6f}", candidates, one.unknown, near, one.advice])
     else:
-        _show(answers)
+        _show(answers, texts=molecules)
 
 
 def run_add(place: Path, label: str, things: Sequence[str], encoder: str | None) -> None:
@@ -91,11 +92,14 @@ def run_report(place: Path, epsilon: float | None, encoder: str | None, json: bo
     print(json_module.dumps(report.table(), indent=2, ensure_ascii=False) if json else report)
 
 
-def _show(answers: Sequence[Answer]) -> None:
+def _show(answers: Sequence[Answer], *, texts: bool = False) -> None:
     table = _table("", "label", "probability", "candidates", "nearest", "")
     for one in answers:
         label = f"unknown (nearest: {one.label})" if one.unknown else one.label
-        near = ", ".join(f"{neighbor.id} {neighbor.label}" for neighbor in one.nearest)
+        shown = [neighbor.text if texts and neighbor.text else "" for neighbor in one.nearest]
+        near = ", ".join(
+            f"{neighbor.id} {neighbor.label} {text}".rstrip() for neighbor, text in zip(one.nearest, shown, strict=True)
+        )
         some = ", ".join(one.candidates[:5]) + (
             f" and {len(one.candidates) - 5} more" if len(one.candidates) > 5 else ""
         )

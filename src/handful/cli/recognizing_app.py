@@ -30,7 +30,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other progra
 def teach(
     source: Annotated[
         Path,
-        typer.Argument(exists=True, help="A folder PATH/CLASS/*.jpg, texts.csv (text, label), or vectors.npz (x, y)."),
+        typer.Argument(
+            exists=True, help="A folder PATH/CLASS/*.jpg; a .csv of text or smiles, and label; or vectors.npz (x, y)."
+        ),
     ],
     to: Annotated[Path | None, typer.Option(help="The collection to make; named as the source by default.")] = None,
     encoder: Encoder = None,
@@ -47,7 +49,7 @@ def teach(
 def recognize(
     collection: Place,
     things: Annotated[
-        list[str], typer.Argument(help="Pictures or folders of them; texts, or tables of them; vectors.npz.")
+        list[str], typer.Argument(help="Pictures or folders of them; texts or SMILES, or tables of them; vectors.npz.")
     ],
     epsilon: Epsilon = None,
     encoder: Encoder = None,
@@ -118,14 +120,37 @@ def history(collection: Place, json: Json = False) -> None:
     run_history(collection, json)
 
 
-def report(collection: Place, epsilon: Epsilon = None, encoder: Encoder = None, json: Json = False) -> None:
+def report(
+    collection: Place,
+    epsilon: Epsilon = None,
+    encoder: Encoder = None,
+    json: Json = False,
+    card: Annotated[bool, typer.Option("--card", help="Print a model card, in Markdown.")] = False,
+) -> None:
     """Say what can be promised and what not, likely mistakes in the examples, and what to add next."""
+    if card:
+        from .exporting import run_card
+
+        return run_card(collection, epsilon, encoder)
     from .recognizing import run_report
 
     run_report(collection, epsilon, encoder, json)
 
 
+def export(
+    collection: Place,
+    onnx: Annotated[bool, typer.Option("--onnx", help="As ONNX, which is the only way there is.")] = True,
+    to: Annotated[Path | None, typer.Option(help="The folder to make; COLLECTION-onnx by default.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an older export.")] = False,
+    encoder: Encoder = None,
+) -> None:
+    """Write a folder that python -m handful.runtime answers from, by onnxruntime alone, and a model card."""
+    from .exporting import run_export
+
+    run_export(collection, to, encoder, force)
+
+
 def add_commands(app: typer.Typer) -> None:
     """Give an application these commands."""
-    for command in (teach, recognize, add, remove, rename, merge, undo, history, report):
+    for command in (teach, recognize, add, remove, rename, merge, undo, history, report, export):
         app.command()(command)

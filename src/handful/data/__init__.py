@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .assays import AssayEpisodes, AssayPool
 from .attributes import attributes
 from .augmentation import Augmentation, Augmented
 from .check import check_data
@@ -27,6 +28,7 @@ from .intents import (
     hwu64,
 )
 from .mini_imagenet import add_mini_imagenet, mini_imagenet
+from .molecules import add_fsmol, add_sider, add_tox21, fsmol, sider, tox21
 from .omniglot import add_omniglot, omniglot
 from .picture_sets import add_cub, add_faces, add_tiered_imagenet, cub, faces, tiered_imagenet
 from .pool import ClassPool, rotations, symmetries
@@ -36,6 +38,8 @@ from .tables import arrays, columns_pool, table
 
 __all__ = [
     "DATASETS",
+    "AssayEpisodes",
+    "AssayPool",
     "Augmentation",
     "Augmented",
     "ClassPool",
@@ -61,15 +65,18 @@ __all__ = [
     "fc100",
     "fewrel",
     "folder",
+    "fsmol",
     "huffpost",
     "hwu64",
     "mini_imagenet",
     "omniglot",
     "rotations",
+    "sider",
     "split_pool",
     "symmetries",
     "table",
     "tiered_imagenet",
+    "tox21",
 ]
 
 
@@ -180,6 +187,27 @@ DATASETS: dict[str, DataSet] = {
         "none stated: research use",
         "Misra 2022; huffpost.json of https://github.com/ws-jiang/MetaPrompter_public",
         add_huffpost,
+    ),
+    "tox21": DataSet(
+        tox21,
+        "molecules: 12 assays of toxicity, 7,831 molecules; 9 assays to train on (7 and 2), 3 to test",
+        "public domain (US government); this file BSD-3",
+        "Wu et al. 2018, arXiv:1703.00564; data/tox21.csv.gz of https://github.com/oxpig/topological-pretraining",
+        add_tox21,
+    ),
+    "sider": DataSet(
+        sider,
+        "molecules: 27 kinds of side effects of 1,427 drugs; 21 to train on (18 and 3), 6 to test",
+        "CC BY-NC-SA 4.0 (SIDER)",
+        "Kuhn et al. 2016; sider.csv of MoleculeNet, https://github.com/zhichunguo/Meta-MGNN",
+        add_sider,
+    ),
+    "fsmol": DataSet(
+        fsmol,
+        "molecules: 4,935, 39 and 157 assays of ChEMBL, active or not, or the value measured",
+        "CC BY-SA 3.0",
+        "Stanley et al. 2021; https://github.com/microsoft/FS-Mol",
+        add_fsmol,
     ),
     "sinusoid": DataSet(Sinusoid, "regression: A·sin(x − φ)", "none needed", "Finn et al. 2017, arXiv:1703.03400"),
     "line": DataSet(Line, "regression: a·x + b", "none needed", "Finn et al. 2018, arXiv:1806.02817"),

@@ -1,7 +1,8 @@
-"""Pictures varied while training: all of a batch at once, by noise that is a function of (seed, t)."""
+"""Examples varied while training: all of a batch at once, by noise that is a function of (seed, t)."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ..episode import Episode, EpisodeSource, Query, Support
 from ..errors import ShapeError, SpecError
+from ..examples import as_floats
 from ..ops.seeds import generator
 
 __all__ = ["Augmentation", "Augmented"]
@@ -19,37 +21,56 @@ __all__ = ["Augmentation", "Augmented"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What varies, each picture by itself.
+    """What varies. Each picture or text by itself, but for `rotation` and `mixup`, which go by class.
 
     Attributes:
+        rotation: turn each class of a task by 0, 90, 180 or 270 degrees, all its pictures alike: a turned class is a
+            class of its own (Santoro et al. 2016, arXiv:1605.06065).
         crop: add so many black pixels on each side and cut the size out anywhere.
         flip: mirror half of the pictures left to right.
         color: brightness, contrast and saturation times a factor from 1 − color to 1 + color each.
         cutout: set a square of this side to zero, anywhere inside (DeVries & Taylor 2017, arXiv:1708.04552).
+        mixup: blend each picture with another one of its class in the same support or query, by a share from
+            Beta(mixup, mixup), of which the larger part stays its own (Zhang et al. 2018, arXiv:1710.09412; here
+            both have one label, which stays).
+        word_dropout: replace each word of a text by none with this probability, but for one that always stays.
 
     Raises:
-        SpecError: a size below 0, or `color` outside [0, 1].
+        SpecError: a number out of range.
     """
 
+    rotation: bool = False
     crop: int = 0
     flip: bool = False
     color: float = 0.0
     cutout: int = 0
+    mixup: float = 0.0
+    word_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.crop < 0 or self.cutout < 0 or not 0 <= self.color <= 1:
             raise SpecError(f"augmentation: expected crop and cutout from 0 on and color in [0, 1], got {self}")
+        if not 0 <= self.mixup < math.inf or not 0 <= self.word_dropout < 1:
+            raise SpecError(f"augmentation: expected mixup from 0 on and word_dropout in [0, 1), got {self}")
 
     def __call__(self, x: Tensor, random: np.random.Generator) -> Tensor:
-        """[..., channels, height, width] in [0, 1] -> the same.
+        """What varies in each picture by itself.
+
+        Args:
+            x: [..., channels, height, width] floats in [0, 1], or bytes.
+            random: the noise.
+
+        Returns:
+            As many pictures, floats in [0, 1].
 
         Raises:
             ShapeError: not pictures, or smaller than the square that is cut out.
         """
+        x = _floats(x)
         if x.ndim < 3 or not x.is_floating_point() or min(x.shape[-2:]) < self.cutout:
             raise ShapeError(
                 f"augmentation: expected pictures [..., channels, height, width] of at least {self.cutout} pixels, "
-                f"as floats; got {x.dtype} {tuple(x.shape)}"
+                f"as floats or bytes; got {x.dtype} {tuple(x.shape)}"
             )
         z = x.reshape(-1, *x.shape[-3:])
         z = _cropped(z, self.crop, random) if self.crop else z
@@ -59,9 +80,23 @@ class Augmentation:
         z = _cut(z, self.cutout, random) if self.cutout else z
         return z.view(x.shape)
 
+    def vary(self, x: Tensor, y: Tensor, turns: Tensor, random: np.random.Generator) -> Tensor:
+        """All of it: pictures or texts [B, M, *shape] of classes y [B, M], pictures turned by turns [B, N] · 90°.
+
+        Raises:
+            ShapeError: not what the augmentation is for, too small, or not square where it turns.
+        """
+        if self.word_dropout:
+            if any((self.rotation, self.crop, self.flip, self.color, self.cutout, self.mixup)):
+                raise ShapeError(f"augmentation: expected word_dropout alone, as texts are no pictures; got {self}")
+            return _with_fewer_words(x, self.word_dropout, random)
+        x = _turned(_floats(x), turns.gather(1, y)) if self.rotation else x
+        x = self(x, random)
+        return _blended(x, y, self.mixup, random) if self.mixup else x
+
 
 class Augmented:
-    """Episodes whose pictures are varied, in support and query: the t-th batch is still a function of t.
+    """Episodes whose examples are varied, in support and query: the t-th batch is still a function of t.
 
     Args:
         episodes: where the tasks come from.
@@ -77,16 +112,70 @@ class Augmented:
         episode, random = self.episodes[t], generator("augmentation", self.seed, t)
         support, query = episode.support, episode.query
         if not isinstance(support.x, Tensor) or not isinstance(query.x, Tensor):
-            raise ShapeError("augmentation: expected examples that are one tensor of pictures, got tensors by name")
+            raise ShapeError("augmentation: expected examples that are one tensor, got tensors by name")
+        if support.ways is None:
+            raise ShapeError("augmentation: expected tasks of classes, got points of functions")
+        turns = torch.from_numpy(random.integers(0, 4, (len(support.y), support.ways)))  # [B, N]
+        vary = self.augmentation.vary
         return Episode(
-            Support(self.augmentation(support.x, random), support.y, support.ways, support.weight),
-            Query(self.augmentation(query.x, random), query.y),
+            Support(vary(support.x, support.y, turns, random), support.y, support.ways, support.weight),
+            Query(vary(query.x, query.y, turns, random), query.y),
+            None if self.augmentation.rotation else episode.classes,
         )
+
+
+def _floats(x: Tensor) -> Tensor:
+    floats = as_floats(x)
+    assert isinstance(floats, Tensor)
+    return floats
 
 
 def _column(values: Any) -> Tensor:
     """[n] -> [n, 1, 1, 1]."""
     return torch.from_numpy(np.asarray(values)).view(-1, 1, 1, 1)
+
+
+def _turned(x: Tensor, turns: Tensor) -> Tensor:
+    """Pictures [B, M, channels, side, side], each turned by turns [B, M] · 90°."""
+    if x.ndim < 3 or x.shape[-1] != x.shape[-2]:
+        raise ShapeError(f"augmentation: expected square pictures to turn, got {tuple(x.shape)}")
+    made = x.clone()
+    for turn in (1, 2, 3):
+        chosen = turns == turn
+        made[chosen] = torch.rot90(x[chosen], turn, (-2, -1))
+    return made
+
+
+def _blended(x: Tensor, y: Tensor, concentration: float, random: np.random.Generator) -> Tensor:
+    """Each example [B, M, *shape] with the next of its class, in a random ring of each class."""
+    labels = y.numpy()
+    share = random.beta(concentration, concentration, labels.shape)
+    own = torch.from_numpy(np.maximum(share, 1 - share)).to(x.dtype)  # [B, M]
+    order = np.argsort(labels + random.random(labels.shape), axis=1)  # class by class
+    ring, at = np.take_along_axis(labels, order, 1), np.arange(labels.shape[1])
+    begins = np.diff(ring, axis=1, prepend=-1) != 0
+    first = np.maximum.accumulate(np.where(begins, at, 0), axis=1)
+    after = np.where(np.roll(begins, -1, axis=1), first, at + 1)
+    partner = np.empty_like(order)
+    np.put_along_axis(partner, order, np.take_along_axis(order, after, 1), 1)
+    task = torch.arange(len(x)).unsqueeze(1)
+    return torch.lerp(x[task, torch.from_numpy(partner)], x, own.view(*own.shape, *[1] * (x.ndim - 2)))
+
+
+def _with_fewer_words(x: Tensor, share: float, random: np.random.Generator) -> Tensor:
+    """Word numbers [B, M, length], or of relations [B, M, 3, length], some of them 0; the entities stay."""
+    if x.is_floating_point() or x.dtype == torch.uint8 or x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[2] != 3):
+        raise ShapeError(
+            "augmentation: word_dropout expects texts as word numbers [tasks, examples, length], or relations "
+            f"[tasks, examples, 3, length]; got {x.dtype} {tuple(x.shape)}: set reading = 'words' in [data]"
+        )
+    words = x if x.ndim == 3 else x[:, :, 0]
+    chance = torch.from_numpy(random.random(words.shape)).masked_fill(words == 0, -1)
+    stay = (chance >= share) | (chance == chance.amax(-1, keepdim=True))
+    if x.ndim == 3:
+        return x * stay
+    stay |= (x[:, :, 1:] == 0).any(2)
+    return torch.cat([(words * stay).unsqueeze(2), x[:, :, 1:]], 2)
 
 
 def _cropped(x: Tensor, margin: int, random: np.random.Generator) -> Tensor:

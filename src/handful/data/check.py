@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import DataError, StorageError, unknown_name
+from ..pictures import in_parallel, opened
 from .folder import PictureFile, picture_files
-from .pictures import in_parallel, opened
 from .tables import KINDS, read_columns
 from .texts import words_of
 

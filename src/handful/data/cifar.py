@@ -19,10 +19,10 @@ from PIL import Image
 
 from ..errors import DataError, DownloadError
 from ..files import storage_errors
+from ..pictures import BROKEN, Form
 from .archives import members
 from .cache import data_folder, load_pool
 from .download import download
-from .pictures import BROKEN, Form
 from .pool import ClassPool
 from .published import add_pictures, archives_in, class_table, expect_counts, picture_names, store_classes, with_splits
 

@@ -5,35 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from rich.console import Console
-from rich.progress import Progress
-
 from ..errors import DownloadError, StorageError
 from ..files import storage_errors
+from ..progress import progress
 
-__all__ = ["download", "progress"]
+__all__ = ["download"]
 
 CHUNK = 1 << 16  # bytes read at a time
 TIMEOUT = 30  # seconds without a byte
 PASSING = {408, 425, 429, 500, 502, 503, 504}  # HTTP answers worth another try
-
-
-@contextmanager
-def progress(doing: str | None, total: float | None) -> Iterator[Callable[[float], object]]:
-    """A progress bar on stderr, if that is a terminal and it has a name. Yields the function that advances it."""
-    shown = doing is not None and sys.stderr.isatty()
-    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
-        task = bar.add_task(doing or "", total=total)
-        yield lambda step: bar.advance(task, step)
 
 
 def download(

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from operator import index
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from ..episode import Episode, EpisodeSource, Query, Support
 from ..errors import DataError
 from ..ops.seeds import generator
 from .pool import ClassPool
+from .strangers import check_strangers, drawn_strangers
 
 __all__ = ["Draw", "Episodes", "Range", "count_of", "drawn", "range_of"]
 
@@ -39,11 +40,17 @@ class Draw(NamedTuple):
     support_y: Tensor  # [B, S]
     query: Tensor  # [B, Q]
     query_y: Tensor  # [B, Q]
+    strangers: Tensor  # [B, T] rows of none of the classes
 
     @property
     def tasks(self) -> int:
         """B, the number of tasks."""
         return self.classes.shape[0]
+
+    @property
+    def asked(self) -> Tensor:
+        """[B, Q + T] rows of the queries and then of the strangers."""
+        return torch.cat([self.query, self.strangers], 1)
 
     def part(self, start: int, stop: int) -> Draw:
         """Tasks `start` to `stop`."""
@@ -71,6 +78,8 @@ class Episodes:
             classes have as many.
         label_noise: share of support labels that are wrong, exchanged at random between examples of different
             classes, so that each class keeps its number of shots.
+        strangers: share of what a task asks that is of none of its classes, but of others of the pool (none of the
+            above, Gao et al. 2019, arXiv:1910.07124): `Episode.strangers`, on top of the queries.
 
     Raises:
         DataError: more ways than classes, a class with fewer examples than a task needs, or a number out of range.
@@ -89,15 +98,17 @@ class Episodes:
         families: bool = False,
         query_balance: float | None = None,
         label_noise: float = 0.0,
+        strangers: float = 0.0,
     ) -> None:
         self.pool, self.seed = pool, index(seed)
         self.ways, self.shots = range_of("ways", ways), range_of("shots", shots)
         self.queries, self.batch = count_of("queries", queries), count_of("batch", batch)
         self.ragged, self.families = ragged, families
-        self.query_balance, self.label_noise = query_balance, label_noise
+        self.query_balance, self.label_noise, self.strangers = query_balance, label_noise, strangers
         self._starts, self._counts = pool.starts.numpy(), pool.counts.numpy()
         self._members = _members(pool.families.numpy()) if families else None
         self._check()
+        check_strangers(strangers, pool, self.ways[1], families=families)
 
     def __getitem__(self, t: int) -> Episode:
         """The t-th batch of tasks, t ≥ 0."""
@@ -110,6 +121,7 @@ class Episodes:
             Support(self.pool.take(draw.support), draw.support_y, ways),
             Query(self.pool.take(draw.query), draw.query_y),
             draw.classes,
+            self.pool.gather(draw.strangers) if draw.strangers.shape[1] else None,
         )
 
     def __iter__(self) -> Iterator[Episode]:
@@ -141,8 +153,12 @@ class Episodes:
             query = query[0][kept].reshape(self.batch, -1), query[1][kept].reshape(self.batch, -1)
         if self.label_noise:
             support = support[0], _exchanged(generator("noise", self.seed, t), support[1], ways, self.label_noise)
-        tensors = (*_shuffled(random, *support), *_shuffled(random, *query))
-        return Draw(torch.from_numpy(classes), *(torch.from_numpy(array) for array in tensors))
+        shuffled = (*_shuffled(random, *support), *_shuffled(random, *query))
+        number = math.ceil(ways * self.queries * self.strangers / (1 - self.strangers))
+        strangers = drawn_strangers(
+            generator("strangers", self.seed, t), self.pool, classes, number, families=self.families
+        )
+        return Draw(*[*(torch.from_numpy(array) for array in (classes, *shuffled)), strangers])
 
     def classes(self, random: np.random.Generator, ways: int) -> Integers:
         """Classes for a batch of tasks, uniform and in random order: [B, N]."""
@@ -180,9 +196,18 @@ class Episodes:
             )
 
 
+@runtime_checkable
+class Drawing(Protocol):
+    """Episodes that are numbers before they are examples."""
+
+    def draw(self, t: int) -> Draw: ...
+
+    def make(self, draw: Draw) -> Episode: ...
+
+
 def drawn(episodes: EpisodeSource, t: int) -> tuple[Draw | Episode, Callable[[int, int], Episode]]:
     """The t-th batch, as numbers where that can be, and what makes its tasks from start to stop: only these."""
-    if isinstance(episodes, Episodes):
+    if isinstance(episodes, Drawing):
         draw = episodes.draw(t)
         return draw, lambda start, stop: episodes.make(draw.part(start, stop))
     episode = episodes[t]

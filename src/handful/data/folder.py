@@ -17,8 +17,8 @@ import torch
 
 from ..errors import DataError, LabelError
 from ..files import storage_errors
+from ..pictures import SUFFIXES, Fit, Form, decode, in_parallel
 from .cache import cached_pool
-from .pictures import SUFFIXES, Fit, Form, decode, in_parallel
 from .pool import ClassPool
 from .splitting import Split, divided, split_pool
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import DataError
-from .pictures import Fit, Form, formed
+from ..pictures import Fit, Form, formed
 from .pool import ClassPool
 from .texts import Reading, text_pool
 

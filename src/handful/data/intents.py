@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from ..errors import unknown_name
 from .pool import ClassPool
 from .raw import RawFile, adder, raw_files
 from .splitting import Split, divided, split_pool
@@ -27,6 +28,7 @@ __all__ = [
     "clinc150",
     "huffpost",
     "hwu64",
+    "intent_texts",
 ]
 
 Protocol = Literal["classes", "examples"]
@@ -78,10 +80,9 @@ def clinc150(
         DownloadError: no network; the file can be added.
         MissingExtraError: vectors without the extra `text`.
     """
-    path = raw_files("clinc150", [CLINC150], "clinc150")["data_full.json"]
-    content: dict[str, list[list[str]]] = json.loads(path.read_bytes())
-    parts = {part: content[part] for part in ("train", "val", "test")}
-    strange = [row for part in ("oos_train", "oos_val", "oos_test") for row in content[part] if out_of_scope]
+    parts = intent_texts("clinc150")
+    strange = parts.pop(OOS) if out_of_scope else []
+    parts.pop(OOS, None)
     return _pool("CLINC150", parts, protocol, reading, model, length, split, split_seed, strange)
 
 
@@ -95,12 +96,7 @@ def banking77(
     split_seed: int = 0,
 ) -> ClassPool:
     """BANKING77: 13,083 questions to a bank, of 77 intents. Arguments as `clinc150`; published are train and test."""
-    paths = raw_files("banking77", list(BANKING77.values()), "banking77")
-    parts = {}
-    for part, file in BANKING77.items():
-        with paths[file.name].open(encoding="utf-8", newline="") as lines:
-            parts[part] = [[row["text"], row["category"]] for row in csv.DictReader(lines)]
-    return _pool("BANKING77", parts, protocol, reading, model, length, split, split_seed)
+    return _pool("BANKING77", intent_texts("banking77"), protocol, reading, model, length, split, split_seed)
 
 
 def hwu64(
@@ -112,9 +108,7 @@ def hwu64(
     split_seed: int = 0,
 ) -> ClassPool:
     """HWU64: 11,036 commands to a home robot, of 64 intents. Arguments as `clinc150`."""
-    lines = raw_files("hwu64", [HWU64], "hwu64")[HWU64.name].read_text(encoding="utf-8").splitlines()
-    rows = [[row["sentence"], row["label"]] for row in map(json.loads, lines)]
-    return _pool("HWU64", {"all": rows}, "classes", reading, model, length, split, split_seed)
+    return _pool("HWU64", intent_texts("hwu64"), "classes", reading, model, length, split, split_seed)
 
 
 def huffpost(*, reading: Reading = "vectors", model: str = "minilm", length: int = 32) -> ClassPool:
@@ -132,6 +126,31 @@ def huffpost(*, reading: Reading = "vectors", model: str = "minilm", length: int
     spans = {"train": range(5, 25), "val": range(5), "test": range(25, 41)}
     split = {part: [names[number] for number in span] for part, span in spans.items()}
     return _pool("HuffPost", {"all": rows}, "classes", reading, model, length, split, 0)
+
+
+def intent_texts(name: Literal["clinc150", "banking77", "hwu64"]) -> dict[str, list[tuple[str, str]]]:
+    """The texts and their intents, by published part; CLINC150's that are out of scope as a part 'oos'.
+
+    Raises:
+        DownloadError: no network, or the file is nowhere published by itself; it can be added.
+        UnknownNameError: no such set.
+    """
+    if name == "clinc150":
+        content = json.loads(raw_files(name, [CLINC150], name)[CLINC150.name].read_bytes())
+        strange = [row for part in ("oos_train", "oos_val", "oos_test") for row in content[part]]
+        return {part: [tuple(row) for row in content[part]] for part in ("train", "val", "test")} | {
+            OOS: [tuple(row) for row in strange]
+        }
+    if name == "banking77":
+        paths, parts = raw_files(name, list(BANKING77.values()), name), {}
+        for part, file in BANKING77.items():
+            with paths[file.name].open(encoding="utf-8", newline="") as lines:
+                parts[part] = [(row["text"], row["category"]) for row in csv.DictReader(lines)]
+        return parts
+    if name != "hwu64":
+        raise unknown_name("set of intents", name, ("clinc150", "banking77", "hwu64"))
+    rows = map(json.loads, raw_files(name, [HWU64], name)[HWU64.name].read_text(encoding="utf-8").splitlines())
+    return {"all": [(row["sentence"], row["label"]) for row in rows]}
 
 
 def _pool(

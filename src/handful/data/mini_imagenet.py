@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DataError
-from .pictures import Form
+from ..pictures import Form
 from .pool import ClassPool
 from .published import add_pictures, class_table, expect_counts, picture_names, stored, with_splits
 

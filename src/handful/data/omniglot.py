@@ -28,10 +28,11 @@ from PIL import Image
 
 from ..errors import DataError, ShapeError, unknown_name
 from ..files import storage_errors
+from ..progress import progress
 from . import pool as _pool
 from .archives import Member, members
 from .cache import checksum, data_folder, load_pool, store_pool
-from .download import download, progress
+from .download import download
 from .pool import ClassPool
 
 __all__ = ["PUBLISHED", "Published", "add_omniglot", "omniglot"]

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from ..errors import DataError
+from ..pictures import Form, decode, in_parallel
 from .archives import Member, members
 from .cache import data_folder, load_pool
 from .download import download
-from .pictures import Form, decode, in_parallel
 from .pool import ClassPool
 from .published import (
     LARGEST,

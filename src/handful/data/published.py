@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..files import storage_errors
+from ..pictures import SUFFIXES, Form, decode, in_parallel
 from .archives import Member, members
 from .cache import data_folder, load_pool, store_examples
-from .pictures import SUFFIXES, Form, decode, in_parallel
 from .pool import ClassPool
 
 __all__ = [

@@ -60,7 +60,7 @@ def raw_files(place: str, files: Sequence[RawFile], name: str) -> dict[str, Path
 
 
 def add_raw(place: str, source: Path, files: Sequence[RawFile]) -> Path:
-    """Keep the files of a data set that are at hand, known by their content; .xz and .gz are unpacked.
+    """Keep the files of a data set that are at hand, known by their content; other .xz and .gz are unpacked.
 
     Args:
         place: their folder in the data folder.
@@ -82,11 +82,12 @@ def add_raw(place: str, source: Path, files: Sequence[RawFile]) -> Path:
             if path.stat().st_size > LARGEST:
                 continue
             content = path.read_bytes()
+            file = wanted.get(hashlib.sha256(content).hexdigest())
             try:
-                content = UNPACK.get(path.suffix, bytes)(content)
+                content = content if file is not None else UNPACK.get(path.suffix, bytes)(content)
             except (lzma.LZMAError, OSError, EOFError, zlib.error) as error:
                 raise DataError(f"{path}: cut short or damaged ({error}); get it again") from error
-            file = wanted.get(hashlib.sha256(content).hexdigest())
+            file = file or wanted.get(hashlib.sha256(content).hexdigest())
             if file is not None:
                 write_file(folder / file.name, content)
                 kept.append(file.name)

@@ -19,8 +19,8 @@ from torch import Tensor
 from ..encoders.hub_texts import token_numbers
 from ..encoders.sentences import sentence_vectors
 from ..errors import DataError, ShapeError, unknown_name
+from ..progress import progress
 from .cache import cached_pool
-from .download import progress
 from .pool import ClassPool
 
 __all__ = ["VOCABULARY", "Reading", "check_texts", "grouped", "text_pool", "word_numbers", "words_of"]

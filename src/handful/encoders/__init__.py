@@ -8,6 +8,7 @@ from .conv4 import Conv4
 from .hub_pictures import HubPictures, TimmPictures
 from .hub_texts import HubTexts
 from .identity import Identity
+from .message_passing import MessagePassing
 from .mlp import MLP
 from .normalization import BatchNorm, shares_statistics
 from .relation import RelationEncoder
@@ -26,6 +27,7 @@ __all__ = [
     "HubPictures",
     "HubTexts",
     "Identity",
+    "MessagePassing",
     "RelationEncoder",
     "ResNet12",
     "ResNet18",
@@ -43,6 +45,7 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "siamese": SiameseNet,
     "mlp": MLP,
     "text_cnn": TextCNN,
+    "message_passing": MessagePassing,
     "identity": Identity,
 }
 """Every encoder by the name a spec gives it. Keyword arguments of the class are its configuration."""

@@ -112,7 +112,7 @@ class Conv4(nn.Module):
     def _fusable(self, x: Tensor) -> bool:
         """Whether compiled kernels do the same as the blocks: pooling on a CPU, by batch statistics or without them
         where nobody asks for a derivative."""
-        if not self.pools or x.requires_grad or len(x) == 0:
+        if not self.pools or x.requires_grad or x.shape[0] == 0:
             return False
         layers = [layer for _, layer in self._layers()]
         return (

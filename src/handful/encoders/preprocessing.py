@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import DataError
+from ..pictures import Resample
 
-__all__ = ["Preprocessing", "Resample", "of_hub", "of_timm", "standardized"]
+__all__ = ["Preprocessing", "of_hub", "of_timm", "standardized"]
 
-Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 RESAMPLING: tuple[Resample, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """By Pillow's numbers."""
 

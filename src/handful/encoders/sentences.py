@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ..errors import DataError, MissingExtraError
 from .hub import PACKAGES
 
-__all__ = ["sentence_vectors"]
+__all__ = ["SentenceGraph", "portable_sentences", "sentence_vectors"]
 
 
 def sentence_vectors(
@@ -66,3 +67,51 @@ def _loaded(model: str) -> Any:
             f"sentence encoder {model!r} cannot be loaded ({str(error).splitlines()[0]}); expected {known}, a folder, "
             "or a name that sentence-transformers can fetch"
         ) from error
+
+
+class _Sentence(nn.Module):
+    """A sentence encoder from the numbers of word pieces on."""
+
+    def __init__(self, parts: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """[n, length] int64 twice -> [n, F] of length 1."""
+        features: Any = {"input_ids": input_ids, "attention_mask": attention_mask}
+        for part in self.parts:
+            features = part(features)
+        return F.normalize(features["sentence_embedding"])
+
+
+class SentenceGraph(NamedTuple):
+    """What `handful.runtime` needs to do what `sentence_vectors` does."""
+
+    module: nn.Module
+    samples: tuple[Tensor, ...]
+    preparation: dict[str, Any]
+    files: dict[str, bytes]
+
+
+def portable_sentences(model: str) -> SentenceGraph:
+    """A sentence encoder as a module of tensors, and its tokenizer.
+
+    Raises:
+        MissingExtraError, DataError: as `sentence_vectors`; or its tokenizer cannot be written down.
+    """
+    encoder = _loaded(model)
+    tokenizer = encoder.tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise DataError(f"sentence encoder {model!r}: its tokenizer has no form that the library tokenizers reads")
+    first = encoder[0]
+    ids = torch.tensor([[7, 8, 9, 10, 11, 12], [12, 11, 10, 0, 0, 0]])
+    preparation = {
+        "longest": int(encoder.max_seq_length),
+        "lower": bool(getattr(first, "do_lower_case", False)),
+        "before": str(encoder.prompts.get(encoder.default_prompt_name or "", "")),
+        "pad": int(tokenizer.pad_token_id),
+        "pad_token": str(tokenizer.pad_token),
+    }
+    module = _Sentence(list(encoder)).eval()
+    return SentenceGraph(module, (ids, (ids > 0).long()), preparation, {"tokenizer.json": backend.to_str().encode()})

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from .nearest_mean import NearestMean, Ranks, mean_ranks
 from .ridge_margin import RidgeMargin, ridge_ranks
@@ -93,4 +92,7 @@ def refusals_are_too_many(refused: int, asked: int, epsilon: float, *, chance: f
     """Whether so many of those asked were refused that, if all were known things like the examples, it would be a
     coincidence of less than `chance`: then there are strangers among them, or they differ from the examples.
     """
-    return bool(binom.sf(refused - 1, asked, epsilon) < chance)
+    count = np.arange(asked + 1)
+    choices = np.concatenate([[0.0], np.cumsum(np.log(np.arange(asked, 0, -1) / np.arange(1, asked + 1)))])
+    log_binomial = choices + count * math.log(epsilon) + (asked - count) * math.log1p(-epsilon)
+    return float(np.exp(log_binomial[refused:]).sum()) < chance

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from .nearest_mean import NearestMean, distances, fit_nearest_mean, leave_one_ou
 from .ridge_margin import fit_ridge_margin, ridge_answers, ridge_leave_one_out
 from .temperature import Calibration, calibrate
 
-__all__ = ["HEADS", "HeadName", "fit_head", "strangeness"]
+__all__ = ["HEADS", "HeadName", "Linear", "as_linear", "fit_head", "strangeness"]
 
 Floats = NDArray[np.floating]
 HeadName = Literal["squared", "cosine", "ridge"]
@@ -24,7 +24,12 @@ HEADS: dict[str, str] = {
 
 
 def fit_head(
-    name: str, x: Floats, y: NDArray[np.int64], ways: int, weight: Floats | None = None
+    name: str,
+    x: Floats,
+    y: NDArray[np.int64],
+    ways: int,
+    weight: Floats | None = None,
+    calibration: Calibration | None = None,
 ) -> tuple[Head, Calibration]:
     """A head, and the temperature of its probabilities, from examples that are each judged without themselves.
 
@@ -34,13 +39,18 @@ def fit_head(
         y: [n] in [0, ways), every class at least once.
         ways: K.
         weight: [n] above zero, as if an example were there so often.
+        calibration: what was found from these examples before, to be taken as it is.
     """
     if name == "ridge":
         ridge = fit_ridge_margin(x, y, ways, weight=weight)
+        if calibration is not None:
+            return ridge, calibration
         rows = np.flatnonzero(ridge.size[y] > (1 if weight is None else np.minimum(weight, 1)))
         without = -ridge_leave_one_out(ridge, weight)[rows]
         return ridge, calibrate(without, y[rows], weight=None if weight is None else weight[rows], guess=0.25)
     head = fit_nearest_mean(x, y, ways, "cosine" if name == "cosine" else "squared", weight)
+    if calibration is not None:
+        return head, calibration
     rows, without = leave_one_out(head)
     guess = float(np.median(head.near[:, 0])) / 4 if head.near.size else 1.0
     return head, calibrate(without, y[rows], weight=None if weight is None else weight[rows], guess=guess or 1.0)
@@ -49,3 +59,22 @@ def fit_head(
 def strangeness(head: Head, z: Floats) -> Floats:
     """How far new examples are from each class, in the head's own measure: [Q, F] -> [Q, K]."""
     return distances(head, z) if isinstance(head, NearestMean) else -ridge_answers(head, z)
+
+
+class Linear(NamedTuple):
+    """A head as one product: probabilities are softmax(z w + b), of z at length 1 if `unit`."""
+
+    w: Floats  # [F, K]
+    b: Floats  # [K]
+    unit: bool
+
+
+def as_linear(head: Head, temperature: float) -> Linear:
+    """What a head's probabilities come down to: that of ‖z − m‖² which is the same for all classes drops out."""
+    if not isinstance(head, NearestMean):
+        return Linear(head.w[:-1] / temperature, head.w[-1] / temperature, True)
+    if head.metric == "cosine":
+        return Linear(head.means.T / temperature, np.zeros_like(head.size), True)
+    means = head.means.astype(np.float64)
+    b = -np.square(means).sum(1) - 2 * means @ head.center
+    return Linear(2 * head.means.T / temperature, (b / temperature).astype(head.means.dtype), False)

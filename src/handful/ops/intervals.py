@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import bdtr, stdtrit
 
-__all__ = ["Mean", "Median", "mean_interval", "median_interval", "paired_difference"]
+__all__ = ["Mean", "Median", "grouped_interval", "mean_interval", "median_interval", "paired_difference"]
 
 
 class Mean(NamedTuple):
@@ -42,6 +42,30 @@ def mean_interval(values: ArrayLike | Sequence[float]) -> Mean:
     if x.size == 1:
         return Mean(float(x.mean()), float("nan"))
     return Mean(float(x.mean()), float(stdtrit(x.size - 1, 0.975) * x.std(ddof=1) / np.sqrt(x.size)))
+
+
+def grouped_interval(values: ArrayLike, group: ArrayLike, *, fixed: bool) -> Mean:
+    """Mean over groups of their means, with its 95% interval (NaN where nothing was repeated).
+
+    Args:
+        values: [n].
+        group: [n] integers.
+        fixed: the groups are all there are, and values vary within them: variances of the groups' means add up
+            (Welch's degrees of freedom). Otherwise groups are a sample of many, each worth one value, its mean.
+    """
+    x, names = np.asarray(values, dtype=np.float64), np.unique(group)
+    parts = [x[np.asarray(group) == name] for name in names]
+    means = np.array([part.mean() for part in parts])
+    if not fixed:
+        return mean_interval(means)
+    if min(len(part) for part in parts) < 2:
+        return Mean(float(means.mean()), float("nan"))
+    squares = np.array([part.var(ddof=1) / len(part) for part in parts])  # of the standard error of each mean
+    total = squares.sum()
+    if not total:
+        return Mean(float(means.mean()), 0.0)
+    freedom = total**2 / sum(own**2 / (len(part) - 1) for own, part in zip(squares, parts, strict=True))
+    return Mean(float(means.mean()), float(stdtrit(freedom, 0.975) * np.sqrt(total) / len(parts)))
 
 
 def median_interval(values: ArrayLike | Sequence[float]) -> Median:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 __all__ = ["Calibration", "calibrate", "calibration_error", "probabilities"]
 
@@ -40,6 +39,8 @@ def calibrate(
         weight: [n] how much each counts.
         guess: the temperature where there is no example to find it from, or one class only.
     """
+    from scipy.optimize import brentq  # not where probabilities are only read
+
     n, ways = distance.shape
     w = np.ones(n) if weight is None else np.asarray(weight, np.float64)
     if n == 0 or ways < 2 or w.sum() == 0:

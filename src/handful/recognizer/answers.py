@@ -18,7 +18,7 @@ class Neighbor:
     Attributes:
         id: its number in the collection.
         distance: squared distance of the vectors.
-        text: of texts, its beginning.
+        text: of texts, its beginning; of molecules, the SMILES.
     """
 
     id: int

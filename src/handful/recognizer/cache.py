@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..files import data_folder
+from ..progress import progress
 from .inputs import Item, with_pixels
 
 if TYPE_CHECKING:
@@ -32,9 +34,11 @@ CHUNK = 256
 """Examples read and embedded together, and then kept: what was done is not lost if the program is stopped."""
 MEGABYTES = 1024
 VARIABLE = "HANDFUL_CACHE_MB"
+FEWEST = 8
+"""Fewer are made sooner than looked up and kept."""
 PREPARATION = 1
 """Counts up when pictures are decoded or fitted in another way."""
-QUICK = ("vectors", "ngrams")
+QUICK = ("vectors", "ngrams", "morgan", "maccs")
 """Encoders that are faster than a look into the cache."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS vectors (
@@ -47,8 +51,6 @@ CREATE INDEX IF NOT EXISTS by_use ON vectors (used);
 
 def cache_file() -> Path:
     """Where the vectors are kept."""
-    from ..data.cache import data_folder
-
     return data_folder() / "embeddings.sqlite"
 
 
@@ -84,7 +86,7 @@ def vectors_of(embedder: Embedder, items: Sequence[Item]) -> Vectors:
     """
     if embedder.identity.name in QUICK:
         return embedder.embed([item.content for item in items])
-    size = limit()
+    size = limit() if len(items) >= FEWEST else 0
     if size == 0:
         return _made(embedder, items, None)
     about = f"{embedder.identity.sha256} {embedder.identity.features} {embedder.form} {PREPARATION}"
@@ -93,8 +95,6 @@ def vectors_of(embedder: Embedder, items: Sequence[Item]) -> Vectors:
 
 
 def _made(embedder: Embedder, items: Sequence[Item], cache: VectorCache | None) -> Vectors:
-    from ..data.download import progress
-
     found = dict(cache.get([item.sha256 for item in items])) if cache else {}
     new = list({item.sha256: item for item in items if item.sha256 not in found}.values())
     with progress(f"embedding by {embedder.identity.name}" if len(new) > CHUNK else None, len(new)) as advance:

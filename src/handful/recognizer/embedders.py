@@ -1,4 +1,4 @@
-"""From pictures, texts and vectors to vectors that can be compared: encoders by name.
+"""From pictures, texts, molecules and vectors to vectors that can be compared: encoders by name.
 
 An encoder is a fixed function of one example: nothing in it is learned from the examples taught, so that these and
 what is asked later stay exchangeable.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
 
@@ -17,12 +16,16 @@ from numpy.typing import NDArray
 
 from ..collection import EncoderIdentity, NewExample
 from ..errors import CheckpointError, DataError, ShapeError, unknown_name
+from .about import About, trained_on
 from .cache import vectors_of
-from .inputs import Item
-from .networks import NAMES, bright_ink, has_sentences, network_for
+from .inputs import FIT, Item
+from .molecules import Fingerprints
+from .networks import NAMES, has_sentences, network_for
+from .ngrams import hashed, pieces, words
 
 if TYPE_CHECKING:
-    from ..data.pictures import Form
+    from ..pictures import Form
+    from .portable import Portable
 
 __all__ = ["BUILT_IN", "Embedder", "default_encoder", "embedded", "embedder_for", "encoder_names"]
 
@@ -35,7 +38,7 @@ class Embedder(Protocol):
 
     @property
     def kind(self) -> str:
-        """pictures, texts or vectors."""
+        """pictures, texts, molecules or vectors."""
 
     @property
     def identity(self) -> EncoderIdentity:
@@ -59,6 +62,7 @@ class GivenVectors:
 
     kind = "vectors"
     form = None
+    about = About("not known here: the vectors were given, ask who made them", "not known here: the vectors were given")
 
     def __init__(self, features: int) -> None:
         self.identity = EncoderIdentity("vectors", hashlib.sha256(b"vectors").hexdigest(), features)
@@ -80,20 +84,14 @@ class HashedNGrams:
 
     kind = "texts"
     form = None
+    about = About("nothing: it counts pieces of words", "MIT, as Handful")
     identity = EncoderIdentity("ngrams", hashlib.sha256(b"ngrams 1: words 1-2, pieces 3-5").hexdigest(), 2048)
 
     def embed(self, contents: Sequence[str]) -> Vectors:
         """Raises DataError for a text without a letter or figure."""
-        parts = [vectorizer.transform(contents).toarray() for vectorizer in self._vectorizers]
+        parts = [hashed(contents, tokens, 1024) for tokens in (words, pieces)]
         found: Vectors = (np.concatenate(parts, 1) / np.sqrt(2)).astype(np.float32)
         return found
-
-    @cached_property
-    def _vectorizers(self) -> list[Any]:
-        from sklearn.feature_extraction.text import HashingVectorizer
-
-        words = HashingVectorizer(n_features=1024, ngram_range=(1, 2), token_pattern=r"(?u)\w+")
-        return [words, HashingVectorizer(n_features=1024, ngram_range=(3, 5), analyzer="char_wb")]
 
 
 @final
@@ -106,6 +104,7 @@ class Gradients:
 
     kind = "pictures"
     form = (3, 64, 64)
+    about = About("nothing: it measures edges and colors", "MIT, as Handful")
     identity = EncoderIdentity("gradients", hashlib.sha256(b"gradients 1: 64, 8x8x9, 4x4x3").hexdigest(), 624)
 
     def embed(self, contents: Sequence[NDArray[np.uint8]]) -> Vectors:
@@ -146,6 +145,7 @@ class TrainedEncoder:
     def __init__(self, folder: str | Path) -> None:
         from ..checkpoint import load_checkpoint
         from ..encoders import shares_statistics
+        from ..encoders.pixels import FromPixels
         from ..learner import EmbeddingLearner
 
         checkpoint = load_checkpoint(folder)
@@ -169,9 +169,10 @@ class TrainedEncoder:
         self.kind = "pictures" if len(shape) == 3 else "vectors" if tokens is None else "texts"
         self._tokens: Callable[[Sequence[str]], Any] | None = tokens
         self.form = shape if len(shape) == 3 else None
-        self._learner, self._shape = learner, shape
-        self._ink = checkpoint.spec.data.name in ("omniglot", "digits")
-        digest = hashlib.sha256(f"{shape} {self._ink}".encode())
+        self._shape, ink = shape, checkpoint.spec.data.name in ("omniglot", "digits")
+        self._module = FromPixels(learner.encoder, bright_ink=ink) if self.form else learner.encoder
+        self.about = trained_on(checkpoint.spec.data.name)
+        digest = hashlib.sha256(f"{shape} {ink}".encode())
         for name, tensor in sorted(learner.encoder.state_dict().items()):
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
         features = int(learner.encoder.out_features)  # type: ignore[arg-type]
@@ -183,23 +184,39 @@ class TrainedEncoder:
 
         found = []
         for start in range(0, len(contents), BATCH):
-            if self._tokens is not None:
-                x = self._tokens(contents[start : start + BATCH])
-                with torch.no_grad():
-                    found.append(self._learner.embed(x[None])[0].numpy())
-                continue
-            x = np.stack(contents[start : start + BATCH])
+            part = contents[start : start + BATCH]
+            x = torch.from_numpy(np.stack(part)) if self._tokens is None else self._tokens(part)
             if x.shape[1:] != self._shape:
-                raise ShapeError(f"encoder: expected examples of shape {self._shape}, got {x.shape[1:]}")
-            if self.kind == "pictures":
-                x = bright_ink(x) if self._ink else x
-                x = x.astype(np.float32) / 255
+                raise ShapeError(f"encoder: expected examples of shape {self._shape}, got {tuple(x.shape[1:])}")
             with torch.no_grad():
-                found.append(self._learner.embed(torch.from_numpy(x.astype(np.float32))[None])[0].numpy())
+                found.append(self._module(x).numpy())
         return np.concatenate(found)
 
+    def portable(self) -> Portable:
+        """For an export.
 
-BUILT_IN: dict[str, type[HashedNGrams] | type[Gradients]] = {"ngrams": HashedNGrams, "gradients": Gradients}
+        Raises:
+            DataError: an encoder of texts, whose tokenizer an export does not hold.
+        """
+        import torch
+
+        from .portable import Portable
+
+        if self._tokens is not None:
+            raise DataError("export: a fine-tuned encoder of texts cannot be exported; expected minilm or hf:NAME")
+        seeded = torch.Generator().manual_seed(0)
+        if self.form:
+            sample = torch.randint(0, 256, (2, *self._shape), generator=seeded, dtype=torch.uint8)
+            return Portable(self._module, (sample,), {"form": self.form, "fit": FIT})
+        return Portable(self._module, (torch.randn(2, *self._shape, generator=seeded),), {})
+
+
+BUILT_IN: dict[str, Callable[[], Embedder]] = {
+    "ngrams": HashedNGrams,
+    "gradients": Gradients,
+    "morgan": lambda: Fingerprints("morgan"),
+    "maccs": lambda: Fingerprints("maccs"),
+}
 """Encoders that need no checkpoint."""
 
 
@@ -207,7 +224,7 @@ def embedder_for(kind: str | None, name: str | None, features: int) -> Embedder:
     """The encoder for examples of a kind.
 
     Args:
-        kind: pictures, texts or vectors; None: whichever the encoder takes.
+        kind: pictures, texts, molecules or vectors; None: whichever the encoder takes.
         name: a built-in, shipped or pretrained encoder, or a checkpoint's folder; by default what fits the kind.
         features: the length of given vectors.
 
@@ -232,7 +249,7 @@ def default_encoder(kind: str | None) -> str:
     """The best for a kind of examples that works without a network."""
     if kind == "texts":
         return "minilm" if has_sentences() else "ngrams"
-    return "gradients"
+    return "morgan" if kind == "molecules" else "gradients"
 
 
 def encoder_names() -> list[str]:

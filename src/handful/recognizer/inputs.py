@@ -1,4 +1,4 @@
-"""What can be taught and asked: folders of pictures, tables of texts, arrays of vectors, and the same in memory."""
+"""What can be taught and asked: folders of pictures, tables of texts or molecules, vectors; and these in memory."""
 
 from __future__ import annotations
 
@@ -7,34 +7,40 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from ..errors import DataError, ShapeError
 from ..files import storage_errors
+from .molecules import FINGERPRINTS, SMILES, content_digest
 
 if TYPE_CHECKING:
-    from ..data.pictures import Form
+    from ..pictures import Form
 
-__all__ = ["Item", "asked", "kind_of", "taught", "with_pixels", "without_copies"]
+__all__ = ["FIT", "Item", "asked", "kind_of", "taught", "with_pixels", "without_copies"]
 
 LONGEST_TEXT = 100_000
+TABLES = (".csv", ".tsv")
+FIT: Literal["pad"] = "pad"
+"""How a picture gets its form."""
 TEXTS, LABELS = ("text", "sentence", "utterance", "content"), ("label", "class", "category", "intent")
 
 
 class Item(NamedTuple):
     """An example before it has a vector."""
 
-    content: Any  # a text, a vector, or the bytes of a picture's file
+    content: Any  # a text, a SMILES, a vector, or the bytes of a picture's file
     label: str
     source: str
     sha256: str
     preview: str | None = None
 
 
-def kind_of(things: object) -> str:
-    """pictures, texts or vectors, by a file's suffix or what values are in memory.
+def kind_of(things: object, encoder: str | None = None) -> str:
+    """pictures, texts, molecules or vectors, by a file's suffix and columns, or what values are in memory.
+
+    Texts in memory are molecules if the encoder is one of molecules.
 
     Raises:
         DataError: none of these.
@@ -43,33 +49,40 @@ def kind_of(things: object) -> str:
         path = Path(things)
         if path.is_dir():
             return "pictures"
-        kind = {".npz": "vectors", ".csv": "texts", ".tsv": "texts"}.get(path.suffix.lower())
-        if kind is None:
+        if path.suffix.lower() in TABLES:
+            names = [name.strip().lower() for name in _rows(path)[0]]
+            return "molecules" if {*names} & {*SMILES} and not {*names} & {*TEXTS} else "texts"
+        if path.suffix.lower() != ".npz":
             raise DataError(
-                f"{path}: expected a folder of pictures (PATH/mug/1.jpg), a table of texts (.csv with the columns "
-                "text and label) or vectors (.npz with x and y)"
+                f"{path}: expected a folder of pictures (PATH/mug/1.jpg), a table of texts or molecules (.csv with the "
+                "columns text or smiles, and label) or vectors (.npz with x and y)"
             )
-        return kind
+        return "vectors"
     values = [value for group in things.values() for value in group] if isinstance(things, Mapping) else things[0]  # type: ignore[index]
     if len(values) == 0:
         raise DataError("teach: expected examples, got none")
     first = values[0]
     if isinstance(first, Path):
         return "pictures"
-    return "texts" if isinstance(first, str) else "vectors"
+    if isinstance(first, str):
+        return "molecules" if encoder in FINGERPRINTS else "texts"
+    return "vectors"
 
 
-def taught(things: object) -> list[Item]:
+def taught(things: object, encoder: str | None = None) -> list[Item]:
     """Labeled examples, from a path, a mapping of labels to examples, or a pair of examples and labels.
 
     Raises:
         DataError, ShapeError: nothing there, no labels, broken; names the place.
         StorageError: no such file, no permission.
     """
-    kind = kind_of(things)
+    kind = kind_of(things, encoder)
     if isinstance(things, str | Path):
         path = Path(things)
-        items = {"pictures": _pictures, "texts": _table, "vectors": _arrays}[kind](path)
+        if kind in ("texts", "molecules"):
+            items = _table(path, kind)
+        else:
+            items = _pictures(path) if kind == "pictures" else _arrays(path)
     else:
         pairs = (
             [(value, str(label)) for label, group in things.items() for value in group]
@@ -83,7 +96,7 @@ def taught(things: object) -> list[Item]:
 
 
 def asked(kind: str, things: Sequence[object]) -> list[Item]:
-    """Examples without labels: of pictures their files, of texts these or tables of them, of vectors arrays or files.
+    """Examples without labels: files of pictures, texts and SMILES or tables of them, arrays of vectors or files.
 
     Raises:
         DataError, StorageError: as `taught`.
@@ -95,8 +108,8 @@ def asked(kind: str, things: Sequence[object]) -> list[Item]:
             if path is None:
                 raise DataError(f"picture {number}: expected a file, got {str(thing)[:50]!r}")
             found += [_picture(one, "") for one in (_inside(path) if path.is_dir() else [path])]
-        elif kind == "texts" and path is not None and path.suffix.lower() in (".csv", ".tsv") and path.is_file():
-            found += _table(path, labeled=False)
+        elif kind != "vectors" and path is not None and path.suffix.lower() in TABLES and path.is_file():
+            found += _table(path, kind, labeled=False)
         elif kind == "vectors" and path is not None:
             found += _arrays(path, labeled=False)
         else:
@@ -112,9 +125,9 @@ def with_pixels(items: Sequence[Item], form: tuple[int, int, int] | Form | None)
     """
     if form is None:
         return [item.content for item in items]
-    from ..data.pictures import Form, decode, in_parallel
+    from ..pictures import Form, decode, in_parallel
 
-    shape = form if isinstance(form, Form) else Form.of(form[1:], form[0], "pad")
+    shape = form if isinstance(form, Form) else Form.of(form[1:], form[0], FIT)
     return list(in_parallel(None, lambda item: decode(item.content, item.source, shape), items, len(items)))
 
 
@@ -145,7 +158,7 @@ def _pictures(path: Path) -> list[Item]:
 
 
 def _inside(folder: Path) -> list[Path]:
-    from ..data.pictures import SUFFIXES
+    from ..pictures import SUFFIXES
 
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not found:
@@ -164,7 +177,7 @@ def _printable(path: Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
-def _table(path: Path, *, labeled: bool = True) -> list[Item]:
+def _rows(path: Path) -> list[list[str]]:
     with storage_errors(path, "read"):
         content = path.read_bytes()
     try:
@@ -173,10 +186,15 @@ def _table(path: Path, *, labeled: bool = True) -> list[Item]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: expected a table in UTF-8 ({error}); save it as CSV UTF-8") from None
     if not rows:
-        raise DataError(f"{path}: expected a table with the columns text and label; it is empty")
+        raise DataError(f"{path}: expected a table with the columns text (or smiles) and label; it is empty")
+    return rows
+
+
+def _table(path: Path, kind: str, *, labeled: bool = True) -> list[Item]:
+    rows, contents = _rows(path), SMILES if kind == "molecules" else TEXTS
     names = [name.strip().lower() for name in rows[0]]
     columns = []
-    for wanted in (TEXTS, LABELS) if labeled else (TEXTS,):
+    for wanted in (contents, LABELS) if labeled else (contents,):
         at = next((names.index(name) for name in wanted if name in names), None)
         if at is None:
             raise DataError(
@@ -190,7 +208,7 @@ def _table(path: Path, *, labeled: bool = True) -> list[Item]:
         if len(row) <= max(columns):
             raise DataError(f"{path}, row {number}: expected {len(names)} columns, got {len(row)}")
         label = row[columns[1]].strip() if labeled else ""
-        items.append(_of_memory("texts", row[columns[0]], label, f"{path}:{number}"))
+        items.append(_of_memory(kind, row[columns[0]], label, f"{path}:{number}"))
     return items
 
 
@@ -224,6 +242,9 @@ def _zipped(x: Any, y: Any) -> list[tuple[Any, str]]:
 def _of_memory(kind: str, value: Any, label: str, source: str) -> Item:
     if kind == "pictures":
         return _picture(Path(value), label)._replace(label=label)
+    if kind == "molecules":
+        smiles = str(value).strip()
+        return Item(smiles, label, source, content_digest(smiles, source), smiles[:300])
     if kind == "texts":
         if not isinstance(value, str) or not any(character.isalnum() for character in value):
             raise DataError(f"{source}: expected a text with letters or figures, got {value!r:.50}")

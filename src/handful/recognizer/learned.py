@@ -28,13 +28,13 @@ class Learned(NamedTuple):
     squares: NDArray[np.float32]
 
 
-def learn(snapshot: Snapshot, head_name: str) -> Learned:
-    """Fit a head, and its probabilities, to a version."""
+def learn(snapshot: Snapshot, head_name: str, calibration: Calibration | None = None) -> Learned:
+    """Fit a head, and its probabilities if they are not given, to a version."""
     names = snapshot.labels
     number = {name: index for index, name in enumerate(names)}
     y = np.array([number[one.label] for one in snapshot.examples], np.int64)
     x = snapshot.vectors
-    head, calibration = fit_head(head_name, x, y, len(names))
+    head, calibration = fit_head(head_name, x, y, len(names), calibration=calibration)
     sizes = np.bincount(y)
     counts = dict(zip(names, sizes.tolist(), strict=True))
     return Learned(snapshot, names, sizes, counts, head, calibration, np.einsum("if,if->i", x, x))

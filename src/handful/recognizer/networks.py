@@ -11,16 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..collection import EncoderIdentity
+from .about import About
+from .inputs import FIT
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..data.pictures import Form
+    from ..pictures import Form
+    from .portable import Portable
 
-__all__ = ["NAMES", "FrozenPictures", "Sentences", "bright_ink", "has_sentences", "network_for"]
+__all__ = ["NAMES", "FrozenPictures", "Sentences", "has_sentences", "network_for"]
 
 Vectors = NDArray[np.float32]
 BATCH = 64
+MINILM = About("1.1 billion pairs of sentences: all-MiniLM-L6-v2, sentence-transformers", "Apache 2.0")
 NAMES = ("minilm", "hf:NAME", "timm:NAME")
 """What can be named besides built-in and shipped encoders."""
 
@@ -34,16 +38,26 @@ class FrozenPictures:
         module: from [n, channels, height, width] in [0, 1] to [n, F], each by itself.
         sha256: of all that decides its vectors.
         form: what pictures are made before.
+        about: what it was trained on.
         ink: pictures of writing, to be made bright on dark.
     """
 
     kind = "pictures"
 
     def __init__(
-        self, name: str, module: nn.Module, sha256: str, form: tuple[int, int, int] | Form, *, ink: bool = False
+        self,
+        name: str,
+        module: nn.Module,
+        sha256: str,
+        form: tuple[int, int, int] | Form,
+        about: About,
+        *,
+        ink: bool = False,
     ) -> None:
+        from ..encoders.pixels import FromPixels
+
         self.identity = EncoderIdentity(name, sha256, int(module.out_features))  # type: ignore[arg-type]
-        self.module, self.form, self.ink = module.eval().float(), form, ink
+        self.module, self.form, self.about = FromPixels(module, bright_ink=ink).eval().float(), form, about
 
     def embed(self, contents: Sequence[NDArray[np.uint8]]) -> Vectors:
         """Of pictures of its form."""
@@ -52,10 +66,22 @@ class FrozenPictures:
         found = []
         for start in range(0, len(contents), BATCH):
             x = np.stack(contents[start : start + BATCH])
-            x = bright_ink(x) if self.ink else x
             with torch.no_grad():
-                found.append(self.module(torch.from_numpy(x.astype(np.float32) / 255)).numpy())
+                found.append(self.module(torch.from_numpy(x)).numpy())
         return np.concatenate(found)
+
+    def portable(self) -> Portable:
+        """For an export."""
+        import torch
+
+        from ..pictures import Form
+        from .portable import Portable
+
+        form = self.form
+        exact = isinstance(form, Form)
+        shape = form.shape if isinstance(form, Form) else form
+        sample = torch.randint(0, 256, (2, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        return Portable(self.module, (sample,), {"form": shape, "fit": list(form) if exact else FIT})
 
 
 @final
@@ -66,18 +92,26 @@ class Sentences:
         name: to be found by again.
         model: a folder, or "minilm".
         sha256: of all that decides its vectors.
+        about: what it was trained on.
     """
 
     kind = "texts"
     form = None
 
-    def __init__(self, name: str, model: str, sha256: str) -> None:
-        self.model = model
+    def __init__(self, name: str, model: str, sha256: str, about: About) -> None:
+        self.model, self.about = model, about
         self.identity = EncoderIdentity(name, sha256, self._vectors([name]).shape[1])
 
     def embed(self, contents: Sequence[str]) -> Vectors:
         """Of texts; what is longer than the model takes is cut."""
         return self._vectors(contents)
+
+    def portable(self) -> Portable:
+        """For an export."""
+        from ..encoders.sentences import portable_sentences
+        from .portable import Portable
+
+        return Portable(*portable_sentences(self.model))
 
     def _vectors(self, contents: Sequence[str]) -> Vectors:
         from ..encoders.sentences import sentence_vectors
@@ -104,9 +138,9 @@ def network_for(name: str, kind: str | None) -> FrozenPictures | Sentences | Non
 
     if name not in shipped_names():
         return None
-    about = shipped_about(name)
-    encoder = shipped(name)
-    return FrozenPictures(name, encoder, about["sha256"], encoder.shape, ink=about["bright_ink"])  # type: ignore[arg-type]
+    told = shipped_about(name)
+    encoder, about = shipped(name), About(told["trained_on"], told["note"])
+    return FrozenPictures(name, encoder, told["sha256"], encoder.shape, about, ink=told["bright_ink"])  # type: ignore[arg-type]
 
 
 def _pretrained(name: str, where: str, model: str, kind: str | None) -> FrozenPictures | Sentences:
@@ -125,18 +159,13 @@ def _pretrained(name: str, where: str, model: str, kind: str | None) -> FrozenPi
 @lru_cache(maxsize=2)
 def _read(name: str, where: str, model: str, folder: str, kind: str, sha256: str) -> FrozenPictures | Sentences:
     """Once in a process: an estimator asks for it with each call."""
+    about = About(f"what its card says: {model or name}", "what its card says: look it up before you publish")
     if kind == "texts":
-        return Sentences(name, folder if where == "hf" else name, sha256)
-    from ..data.pictures import Form
+        return Sentences(name, folder if where == "hf" else name, sha256, MINILM if name == "minilm" else about)
     from ..encoders.hub_pictures import HubPictures, TimmPictures
+    from ..pictures import Form
 
     made = TimmPictures(model=model, frozen=True) if where == "timm" else HubPictures(model=model, frozen=True)
     wanted = made.form
     form = Form(wanted.height, wanted.width, 3, "crop", wanted.resample, wanted.resize)
-    return FrozenPictures(name, made, sha256, form)
-
-
-def bright_ink(x: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pictures of writing as their data sets have them, bright on dark: those with a bright border are inverted."""
-    border = np.concatenate([x[..., 0, :], x[..., -1, :], x[..., 0], x[..., -1]], -1).mean((1, 2))
-    return np.where(border[:, None, None, None] > 127, 255 - x, x)
+    return FrozenPictures(name, made, sha256, form, about)

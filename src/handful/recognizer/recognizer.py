@@ -15,8 +15,9 @@ from ..errors import DataError, unknown_name
 from ..ops.conformal import candidates, examples_needed, p_values, refusals_are_too_many
 from ..ops.heads import HEADS, HeadName, strangeness
 from ..ops.nearest_mean import NearestMean, fit_nearest_mean
-from ..ops.temperature import probabilities
+from ..ops.temperature import Calibration, probabilities
 from .answers import Answer, Neighbor, advised, promise
+from .card import card
 from .doctor import examine
 from .embedders import Embedder, embedded, embedder_for
 from .inputs import Item, asked, kind_of, taught, without_copies
@@ -39,9 +40,9 @@ def teach(
     """Teach a new recognizer.
 
     Args:
-        source: a folder of pictures (`photos/mug/1.jpg`), a table of texts (`.csv`, columns text and label), vectors
-            (`.npz`, arrays x and y); or in memory {label: examples}, or (examples, labels), where examples are texts,
-            vectors, or paths of pictures.
+        source: a folder of pictures (`photos/mug/1.jpg`), a table of texts or molecules (`.csv`, columns text or
+            smiles, and label), vectors (`.npz`, arrays x and y); or in memory {label: examples}, or (examples, labels),
+            where examples are texts (SMILES, if the encoder is one of molecules), vectors, or paths of pictures.
         to: the collection to make; in memory by default.
         encoder: a built-in encoder's name or a checkpoint's folder; by default what fits the kind of examples.
         head: squared, cosine or ridge.
@@ -55,8 +56,8 @@ def teach(
     _checked_epsilon(epsilon)
     if head not in HEADS:
         raise unknown_name("head", head, HEADS)
-    items = without_copies(taught(source))
-    kind = kind_of(source)
+    items = without_copies(taught(source, encoder))
+    kind = kind_of(source, encoder)
     embedder = embedder_for(kind, encoder, len(items[0].content) if kind == "vectors" else 0)
     settings = {"kind": kind, "encoder": embedder.identity.name, "head": head, "epsilon": epsilon}
     rows = embedded(embedder, items, head)
@@ -89,9 +90,10 @@ def open_recognizer(place: str | Path, *, encoder: str | None = None) -> Recogni
 class Recognizer:
     """See `teach` and `open_recognizer`. Its examples are all it is: what is removed has no influence any more."""
 
-    def __init__(self, collection: Collection, embedder: Embedder) -> None:
+    def __init__(self, collection: Collection, embedder: Embedder, *, calibration: Calibration | None = None) -> None:
         self.collection = collection
         self._embedder = embedder
+        self._calibration = calibration
         self._learned: Learned | None = None
 
     @property
@@ -189,6 +191,26 @@ class Recognizer:
             to_add_next(learned, head),
         )
 
+    def card(self, *, epsilon: float | None = None) -> str:
+        """A model card: what it was taught with, what it can promise and what not, in Markdown."""
+        return card(self.report(epsilon=epsilon), self._current().snapshot, self._embedder)
+
+    def export(self, folder: str | Path, *, force: bool = False) -> Path:
+        """Write a folder from which `handful.runtime` gives the same answers by onnxruntime, without torch.
+
+        Args:
+            folder: the new folder.
+            force: whether it may take the place of an older export.
+
+        Raises:
+            StorageError: there is something already; nothing can be written.
+            DataError: its encoder or head cannot be exported.
+            MissingExtraError: the extra `onnx` is not installed.
+        """
+        from .export import export
+
+        return export(self._current(), self.collection, self._embedder, self.card, Path(folder), force=force)
+
     def close(self) -> None:
         """Let go of the collection."""
         self.collection.close()
@@ -202,7 +224,7 @@ class Recognizer:
     def _current(self) -> Learned:
         version = self.collection.version
         if self._learned is None or self._learned.snapshot.version != version:
-            self._learned = learn(self.collection.read(), str(self.collection.settings["head"]))
+            self._learned = learn(self.collection.read(), str(self.collection.settings["head"]), self._calibration)
         return self._learned
 
     def _vectors(self, items: Sequence[Item]) -> NDArray[np.float32]:

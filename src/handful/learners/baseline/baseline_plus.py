@@ -8,12 +8,15 @@ Departures:
     2. w starts from the class means of unit features, so that classes are alike; the authors' from random numbers.
     3. One scale for all classes; the authors' code learns a factor for each.
     4. No weight decay: a cosine does not see the length of w.
+    5. `center`: unit features are moved by the mean of the task's class means, and made unit features again, so that
+       what all classes share decides nothing (SimpleShot's centering, by the task's own support).
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple, final
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -28,6 +31,7 @@ class CosineHead(NamedTuple):
     """What a support taught."""
 
     w: Tensor  # [B, N, F]
+    mean: Tensor  # [B, 1, F], zero unless centered
 
 
 @final
@@ -40,6 +44,7 @@ class BaselinePlus(PretrainedLearner):
         steps: gradient steps on the support.
         rate: of each.
         scale: of cosines, to logits; the authors' code: 2 up to 200 training classes, else 10.
+        center: take the support's mean from features first.
 
     Raises:
         SpecError: fewer than one step.
@@ -57,15 +62,19 @@ class BaselinePlus(PretrainedLearner):
         steps: int = 100,
         rate: float = 0.1,
         scale: float = 10.0,
+        center: bool = False,
     ) -> None:
         super().__init__(encoder, classes=classes, scale=scale)
         if steps < 1:
             raise SpecError(f"baseline++: expected at least 1 step, got {steps}")
-        self.steps, self.rate, self.scale = steps, rate, scale
+        self.steps, self.rate, self.scale, self.center = steps, rate, scale, center
 
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> CosineHead:
         """w −= rate · ∇CE, `steps` times; the gradient of cos(z, w) in w is z, less its part along w, over ‖w‖."""
         z = normalize(z, dim=-1)
+        mean = class_means(z, y, ways, weight).mean(1, keepdim=True)  # [B, 1, F]
+        mean = mean if self.center else torch.zeros_like(mean)
+        z = normalize(z - mean, dim=-1)
         member = membership(y, ways, weight, dtype=z.dtype)
         member = member / member.sum((1, 2), keepdim=True)  # the mean over examples
         count = member.sum(-1, keepdim=True)
@@ -77,8 +86,9 @@ class BaselinePlus(PretrainedLearner):
             slope = wrong.mT @ z  # [B, N, F]
             slope = slope - (slope * unit).sum(-1, keepdim=True) * unit
             w = w - self.rate * self.scale * slope / length
-        return CosineHead(w)
+        return CosineHead(w, mean)
 
     def predict_features(self, state: CosineHead, z: Tensor) -> Tensor:
         """Logits scale · cos(f(x), w)."""
-        return self.scale * normalize(z, dim=-1) @ normalize(state.w, dim=-1).mT  # [B, Q, N]
+        z = normalize(normalize(z, dim=-1) - state.mean, dim=-1)
+        return self.scale * z @ normalize(state.w, dim=-1).mT  # [B, Q, N]

@@ -20,9 +20,8 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..encoders.preprocessing import Resample
-from ..errors import DataError, ShapeError, unknown_name
-from .download import progress
+from .errors import DataError, ShapeError, unknown_name
+from .progress import progress
 
 __all__ = [
     "BROKEN",
@@ -31,6 +30,7 @@ __all__ = [
     "SUFFIXES",
     "Fit",
     "Form",
+    "Resample",
     "decode",
     "formed",
     "in_parallel",
@@ -43,6 +43,8 @@ R = TypeVar("R")
 
 Fit = Literal["crop", "stretch", "pad"]
 """Fill the size and cut what protrudes; change the proportions; or put black beside the whole picture."""
+
+Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 
 PIXELS = 64_000_000
 """The most pixels that a picture may have, 8000×8000: it is refused before it is decoded."""

@@ -36,6 +36,7 @@ class Counting:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HANDFUL_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("HANDFUL_CACHE_MB", "10")
+    monkeypatch.setattr("handful.recognizer.cache.FEWEST", 1)
     return tmp_path
 
 

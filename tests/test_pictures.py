@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handful.data.pictures import Form, decode, refuse_bombs
 from handful.errors import DataError, ShapeError, UnknownNameError
+from handful.pictures import Form, decode, refuse_bombs
 
 COLOR = Form.of((2, 4), 3, "stretch")
 GRAY = Form.of((2, 4), 1, "stretch")

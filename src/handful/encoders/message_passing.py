@@ -1,0 +1,70 @@
+"""Message passing over the bonds of a molecule (Gilmer et al. 2017, arXiv:1704.01212; its sums: Hu et al. 2020).
+
+    h⁰_v = Σ_c E_c[column c of atom v] + Σ_{w ∈ N(v)} B[bond of v and w]        m_v = Σ_{w ∈ N(v)} h_w
+    h_v ← h_v + MLP(LN(h_v + m_v))        features: mean and greatest value of h over atoms
+
+Departures from Hu et al. (arXiv:1905.12265): bonds are told to their atoms once, and not with every message; the
+residual sum; layer normalization in the place of batch normalization, so that a molecule's features do not depend on
+the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ShapeError
+from .molecules import BONDS, COLUMNS, NEIGHBORS
+from .normalization import called_plainly
+
+__all__ = ["MessagePassing"]
+
+
+@final
+class MessagePassing(nn.Module):
+    """Molecules as graphs to features; examples are those of `molecule_features(..., "graph")`.
+
+    Args:
+        shape: [atoms, 18] of a molecule.
+        width: features of an atom; a molecule has twice as many.
+        layers: how many bonds far atoms see.
+
+    Raises:
+        ShapeError: another shape, or a size below 1.
+    """
+
+    def __init__(self, *, shape: Sequence[int] = (64, 18), width: int = 64, layers: int = 3) -> None:
+        super().__init__()
+        columns = len(COLUMNS) + 2 * NEIGHBORS
+        if len(shape) != 2 or shape[1] != columns or min(shape[0], width, layers) < 1:
+            raise ShapeError(
+                f"MessagePassing: expected a shape [atoms, {columns}] and sizes of at least 1, got {list(shape)}, "
+                f"width {width}, layers {layers}"
+            )
+        self.shape, self.out_features = tuple(shape), 2 * width
+        self.atoms = nn.ModuleList(nn.Embedding(values, width) for values in COLUMNS)
+        self.bonds = nn.Embedding(len(BONDS) + 2, width)
+        self.updates = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+            for _ in range(layers)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[examples, atoms, 18] whole numbers -> [examples, 2 · width]."""
+        if called_plainly():  # nothing but padding comes after the last atom of the largest molecule
+            x = x[:, : max(1, int((x[..., 0] > 0).sum(1).max()))]
+        x = x.long()
+        about, neighbor, bond = torch.split(x, [len(COLUMNS), NEIGHBORS, NEIGHBORS], 2)
+        there = about[..., :1] > 0  # [examples, atoms, 1]
+        h = torch.stack([table(about[..., column]) for column, table in enumerate(self.atoms)]).sum(0)
+        h = (h + (self.bonds(bond) * (bond > 0).unsqueeze(-1)).sum(2)) * there  # [examples, atoms, width]
+        numbers = torch.arange(1, x.shape[1] + 1, device=x.device)
+        adjacency = (neighbor.unsqueeze(-1) == numbers).any(2).to(h.dtype)  # [examples, atoms, atoms]
+        for update in self.updates:
+            h = h + update(h + adjacency @ h) * there
+        mean = h.sum(1) / there.sum(1).clamp_min(1)
+        most = h.masked_fill(~there, -torch.inf).amax(1)
+        return torch.cat([mean, most], 1)

@@ -1,0 +1,126 @@
+"""A recognizer in a folder of its own, for `handful.runtime`: no torch, no pickle, nothing to install but onnxruntime.
+
+model.onnx            inputs -> features, probabilities
+recognizer.json       all else: encoder, preparation, classes, ε, head, calibration, examples
+supports.safetensors  the examples' vectors
+CARD.md               the model card
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save
+from torch import nn
+
+from ..collection import Collection
+from ..errors import DataError, StorageError
+from ..files import new_folder, storage_errors
+from ..ops.heads import as_linear
+from ..ops.nearest_mean import NearestMean
+from ..ops.ridge_margin import RidgeMargin
+from ..version import __version__
+from .about import about
+from .embedders import BUILT_IN, Embedder
+from .learned import Learned
+from .portable import INPUTS, Portable, write_graph
+
+__all__ = ["FORMAT", "export"]
+
+FORMAT = 1
+"""Version of the layout. A reader refuses a newer one."""
+
+
+def export(
+    learned: Learned, collection: Collection, embedder: Embedder, card: Callable[[], str], folder: Path, *, force: bool
+) -> Path:
+    """Write the folder, whole or not at all; see `Recognizer.export`."""
+    if not isinstance(learned.head, NearestMean | RidgeMargin):
+        raise DataError(
+            f"export: head {collection.settings['head']!r} adapts to the examples by torch, which an export does "
+            "without; the heads squared, cosine and ridge can be exported: "
+            "handful teach SOURCE --to ANOTHER --head squared"
+        )
+    portable = _portable(embedder)
+    _check_place(folder, force)
+    linear = as_linear(learned.head, learned.calibration.temperature)
+    built_in = embedder.identity.name if embedder.identity.name in BUILT_IN else None
+    with new_folder(folder) as temporary:
+        kind = "vectors" if built_in else embedder.kind
+        write_graph(kind, portable, linear, temporary / "model.onnx")
+        examples = learned.snapshot.examples
+        number = {name: index for index, name in enumerate(learned.names)}
+        labels = np.array([number[one.label] for one in examples], np.int64)
+        vectors = np.ascontiguousarray(learned.snapshot.vectors)
+        (temporary / "supports.safetensors").write_bytes(save({"vectors": vectors, "labels": labels}))
+        (temporary / "CARD.md").write_text(card())
+        for name, content in portable.files.items():
+            (temporary / name).write_bytes(content)
+        document = {
+            "format": FORMAT,
+            "handful": __version__,
+            "exported": datetime.now(UTC).isoformat(timespec="seconds"),
+            "version": learned.snapshot.version,
+            "encoder": {
+                "name": Path(embedder.identity.name).name,
+                "sha256": embedder.identity.sha256,
+                "features": embedder.identity.features,
+                "about": about(embedder)._asdict(),
+            },
+            "settings": dict(collection.settings) | {"encoder": Path(embedder.identity.name).name},
+            "preparation": {"kind": embedder.kind, "built_in": built_in, **portable.preparation},
+            "inputs": list(INPUTS[kind]),
+            "classes": list(learned.names),
+            "calibration": _without_nan(learned.calibration._asdict()),
+            "examples": [_example(collection, one) for one in examples],
+            "files": {file.name: _digest(file) for file in sorted(temporary.iterdir())},
+        }
+        (temporary / "recognizer.json").write_text(json.dumps(document, indent=1, ensure_ascii=False))
+    return folder
+
+
+def _portable(embedder: Embedder) -> Portable:
+    """Raises DataError if the encoder cannot be exported."""
+    if embedder.identity.name in BUILT_IN or embedder.identity.name == "vectors":
+        sample = torch.randn(2, embedder.identity.features, generator=torch.Generator().manual_seed(0))
+        return Portable(nn.Identity(), (sample,), {"form": embedder.form} if embedder.form else {})
+    made = getattr(embedder, "portable", None)
+    if made is None:
+        raise DataError(
+            f"export: encoder {embedder.identity.name!r} cannot be exported; expected a checkpoint's encoder, "
+            f"{', '.join(BUILT_IN)}, or given vectors"
+        )
+    found: Portable = made()
+    return found
+
+
+def _check_place(folder: Path, force: bool) -> None:
+    with storage_errors(folder, "read"):
+        there = folder.exists()
+        ours = not there or (folder.is_dir() and (not any(folder.iterdir()) or (folder / "recognizer.json").is_file()))
+    if there and not ours:
+        raise StorageError(f"{folder}: holds other things, which an export would replace; name another folder: --to")
+    if there and not force:
+        raise StorageError(f"{folder}: is there already; --force replaces an older export, --to names another folder")
+
+
+def _example(collection: Collection, one: Any) -> dict[str, Any]:
+    text = collection.preview(one.id)
+    shown = {"id": one.id, "source": one.source, "sha256": one.sha256, "added": one.added}
+    return shown | ({"text": text} if isinstance(text, str) else {})
+
+
+def _without_nan(numbers: dict[str, Any]) -> dict[str, Any]:
+    return {name: None if value != value else value for name, value in numbers.items()}
+
+
+def _digest(file: Path) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

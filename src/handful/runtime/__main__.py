@@ -1,0 +1,37 @@
+"""`python -m handful.runtime FOLDER new/*.jpg`: the JSON of `handful recognize --json`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+
+from ..errors import HandfulError
+from . import open_export
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print answers; 0 done, 1 it could not be."""
+    parser = argparse.ArgumentParser("python -m handful.runtime", description="Ask an exported recognizer.")
+    parser.add_argument("folder", help="what handful export wrote")
+    parser.add_argument("things", nargs="+", help="pictures or folders of them; texts, or tables of them; vectors.npz")
+    parser.add_argument("--epsilon", type=float, help="how often may I wrongly refuse? As taught by default")
+    given = parser.parse_args(arguments)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            answers = open_export(given.folder).recognize_many(given.things, epsilon=given.epsilon)
+    except (HandfulError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for one in caught:
+        print(f"warning: {one.message}", file=sys.stderr)
+    print(json.dumps([answer.table() for answer in answers], indent=2, ensure_ascii=False))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""Encoders as graphs that onnxruntime runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..collection import EncoderIdentity
+from ..errors import CollectionError, MissingExtraError, ShapeError
+from ..pictures import Form
+from ..recognizer.embedders import BUILT_IN, Embedder, GivenVectors
+
+__all__ = ["encoder_of"]
+
+Vectors = NDArray[np.float32]
+BATCH = 64
+
+
+def encoder_of(
+    folder: Path, preparation: Mapping[str, Any], identity: EncoderIdentity, inputs: Sequence[str]
+) -> Embedder:
+    """The encoder of an export.
+
+    Raises:
+        CollectionError: made by another version of a built-in encoder; a graph that cannot be read.
+        MissingExtraError: onnxruntime or tokenizers is not installed.
+    """
+    if identity.name == "vectors":
+        return GivenVectors(identity.features)
+    name = preparation["built_in"]
+    if name is not None:
+        found = BUILT_IN[name]()
+        identity.refuse(found.identity, str(folder))
+        return found
+    if preparation["kind"] == "texts":
+        return TextGraph(folder, preparation, identity, inputs)
+    return Graph(folder, preparation, identity, inputs)
+
+
+def _session(folder: Path) -> Any:
+    if find_spec("onnxruntime") is None:
+        raise MissingExtraError("an export needs onnxruntime: pip install 'handful[runtime]'")
+    import onnxruntime
+
+    try:
+        return onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    except Exception as error:  # of classes that onnxruntime does not name
+        raise CollectionError(f"{folder}: onnxruntime cannot run model.onnx ({str(error)[:300]})") from error
+
+
+@final
+class Graph:
+    """Of pictures, or of vectors that become others."""
+
+    def __init__(
+        self, folder: Path, preparation: Mapping[str, Any], identity: EncoderIdentity, inputs: Sequence[str]
+    ) -> None:
+        self.kind, self.identity = str(preparation["kind"]), identity
+        form = preparation.get("form")
+        fit = preparation.get("fit")
+        self.form: tuple[int, int, int] | Form | None = None
+        if isinstance(fit, list):  # what a pretrained encoder wants, exactly
+            height, width, channels, way, resample, resize = fit
+            self.form = Form(
+                height, width, channels, way, resample, tuple(resize) if isinstance(resize, list) else resize
+            )
+        elif form is not None:
+            self.form = int(form[0]), int(form[1]), int(form[2])
+        self._session, self._input = _session(folder), inputs[0]
+        self._shape = tuple(self._session.get_inputs()[0].shape[1:])
+
+    def embed(self, contents: Sequence[NDArray[Any]]) -> Vectors:
+        """[n, F], of pictures of its form or vectors of its length."""
+        found = []
+        for start in range(0, len(contents), BATCH):
+            x = np.stack(contents[start : start + BATCH])
+            if x.shape[1:] != self._shape:
+                raise ShapeError(f"encoder: expected examples of shape {self._shape}, got {x.shape[1:]}")
+            found.append(self._session.run(["features"], {self._input: x})[0])
+        vectors: Vectors = np.concatenate(found)
+        return vectors
+
+
+@final
+class TextGraph:
+    """Of texts, whose word pieces a recorded tokenizer numbers."""
+
+    kind = "texts"
+    form = None
+
+    def __init__(
+        self, folder: Path, preparation: Mapping[str, Any], identity: EncoderIdentity, inputs: Sequence[str]
+    ) -> None:
+        if find_spec("tokenizers") is None:
+            raise MissingExtraError("an export of texts needs tokenizers: pip install 'handful[runtime]'")
+        from tokenizers import Tokenizer
+
+        self.identity, self._session, self._inputs = identity, _session(folder), list(inputs)
+        self._before, self._lower = str(preparation["before"]), bool(preparation["lower"])
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.enable_truncation(int(preparation["longest"]))
+        self._tokenizer.enable_padding(pad_id=int(preparation["pad"]), pad_token=str(preparation["pad_token"]))
+
+    def embed(self, contents: Sequence[str]) -> Vectors:
+        """[n, F]."""
+        order = sorted(range(len(contents)), key=lambda row: len(contents[row]))  # of like length together
+        vectors = np.empty((len(contents), self.identity.features), np.float32)
+        for start in range(0, len(order), BATCH):
+            rows = order[start : start + BATCH]
+            texts = [self._before + contents[row] for row in rows]
+            coded = self._tokenizer.encode_batch([text.lower() for text in texts] if self._lower else texts)
+            numbers = (np.array([one.ids for one in coded]), np.array([one.attention_mask for one in coded]))
+            given = {name: value.astype(np.int64) for name, value in zip(self._inputs, numbers, strict=True)}
+            vectors[rows] = self._session.run(["features"], given)[0]
+        return vectors
