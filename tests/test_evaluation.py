@@ -14,10 +14,11 @@ from handful.data.pool import ClassPool
 from handful.encoders import MLP
 from handful.episode import Episode, EpisodeSource
 from handful.errors import DataError, ShapeError
-from handful.evaluation import Evaluation, compare, evaluate, scores
+from handful.evaluation import Evaluation, compare, evaluate
 from handful.learner import Learner
 from handful.learners import MAML, PrototypicalNetwork
 from handful.learners.metric.prototypical import Prototypes
+from handful.scoring import scores
 from handful.training import train
 
 

@@ -15,7 +15,7 @@ from handful.checkpoint import load_checkpoint
 from handful.errors import HandfulError, SpecError, StorageError, UnknownNameError
 from handful.evaluation import evaluate
 from handful.recipes import recipe_names, recipe_path
-from handful.reproduce import Outcome, Recipe, load_recipe, reproduce, training_runs
+from handful.reproduce import Outcome, Recipe, load_recipe, reproduce, retuned, training_runs
 from handful.run import Event
 from handful.spec import build, load_data, make_optimizer, make_schedule
 
@@ -38,6 +38,9 @@ PUBLISHED = {
     "omniglot-relation-5w1s": 0.996,
     "omniglot-relation-5w5s": 0.998,
     "omniglot-relation-20w1s": 0.976,
+    "fewrel-cnn-5w1s": 0.692,
+    "fewrel-cnn-5w5s": 0.8479,
+    **{f"fewrel-cnn-pubmed-{way}w{shot}s": None for way in (5, 10) for shot in (1, 5)},
     "sinusoid-fomaml-5shot": None,
     "sinusoid-meta-sgd-5shot": None,
     "sinusoid-cavia-10shot": None,
@@ -51,6 +54,10 @@ PUBLISHED = {
     "faces-prototypical-20w5s": None,
     "mini-imagenet-prototypical-1shot": 0.4942,
     "mini-imagenet-prototypical-5shot": 0.6820,
+    "mini-imagenet-ridge-1shot": None,
+    "mini-imagenet-ridge-5shot": None,
+    "mini-imagenet-simpleshot-1shot": None,
+    "mini-imagenet-simpleshot-5shot": None,
     "mini-imagenet-maml-1shot": 0.4870,
     "mini-imagenet-maml-5shot": 0.6311,
 }
@@ -179,8 +186,11 @@ def test_the_sinusoid_learns_from_five_points() -> None:
 
 def test_figures_of_one_model_share_its_training() -> None:
     digests = {name: load_recipe(name).spec.digest for name in recipe_names()}
-    for base in ("omniglot-prototypical", "mini-imagenet-prototypical"):
-        assert len({digest for name, digest in digests.items() if name.startswith(base)}) == 1
+    for bases in (
+        ("omniglot-prototypical",),
+        ("mini-imagenet-prototypical", "mini-imagenet-ridge", "mini-imagenet-simpleshot"),
+    ):
+        assert len({digest for name, digest in digests.items() if name.startswith(bases)}) == 1
     assert len({digest for name, digest in digests.items() if "matching" in name}) == 1
     assert len({digest for name, digest in digests.items() if name.startswith("omniglot-maml-5w1s")}) == 1
 
@@ -190,6 +200,22 @@ def test_the_inductive_recipe_differs_in_its_evaluation_only() -> None:
     assert support.spec == batch.spec
     assert support.evaluation.encoder == {"normalization": "support"}
     assert support.evaluation.model_copy(update={"encoder": {}}) == batch.evaluation
+
+
+def test_another_learner_takes_the_trained_encoder(recipe_of: Make, tmp_path: Path) -> None:
+    plain, other = recipe_of(TOML), recipe_of(TOML + '[evaluation.learner]\nname = "frozen"\nhead = "ridge"\n', "ridge")
+    reproduced(plain, tmp_path)
+    reproduced(other, tmp_path)
+    one, two = result_of(tmp_path), result_of(tmp_path, "ridge")
+    assert one["spec"] == two["spec"]
+    assert one["runs"][0]["commits"] == two["runs"][0]["commits"]
+    assert one["runs"][0]["record"] != two["runs"][0]["record"]
+    ((_, folder),) = training_runs(other, tmp_path / "runs", 1)
+    checkpoint = load_checkpoint(folder / "last")
+    learner = retuned(checkpoint, other.evaluation)
+    assert type(learner).__name__ == "Frozen"
+    for mine, trained in zip(learner.parameters(), checkpoint.learner.parameters(), strict=True):
+        assert torch.equal(mine, trained)
 
 
 def test_recipes_are_tested_on_classes_they_were_not_trained_on() -> None:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from handful.ledger import percent
+from handful.ops.intervals import Mean, mean_interval, paired_difference
+
+from .heads import KINDS, kind_of
+from .sentences import INTENTS as SETS
+from .sentences import unpacked
 
 __all__ = ["QUESTIONS", "page", "read"]
 
 Row = dict[str, Any]
-QUESTIONS = ("intents", "setfit", "relations", "zero-shot")
+QUESTIONS = ("intents", "setfit", "frozen", "relations", "zero-shot")
 
 
 def read(folder: Path) -> dict[str, list[Row]]:
@@ -18,6 +28,98 @@ def read(folder: Path) -> dict[str, list[Row]]:
     return {question: json.loads(path.read_text()) for question, path in paths.items() if path.exists()}
 
 
-def page(results: dict[str, list[Row]]) -> str:
+def page(results: Mapping[str, list[Row]]) -> str:
     """The page."""
-    return "# Figures on texts\n"
+    parts = [(Path(__file__).parent / "page.md").read_text().rstrip("\n")]
+    for question, section in SECTIONS.items():
+        if results.get(question):
+            parts.append(section(results))
+            parts.append(_origin(question, results[question]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _intents(results: Mapping[str, list[Row]]) -> str:
+    """All classes and episodes, a column a number of shots."""
+    rows = results["intents"]
+    parts = ["## Intents", _said("intents")]
+    for protocol, title in (("all classes", "All classes"), ("5-way", "Episodes of five classes")):
+        own = [row for row in rows if row["protocol"] == protocol]
+        shots = sorted({row["shots"] for row in own})
+        lines = [_line(["", "head", *(f"{count} a class" for count in shots)]), "|---" * (len(shots) + 2) + "|"]
+        for part, note in (("val", ", where heads are chosen"), ("test", "")):
+            for data in dict.fromkeys(row["data"] for row in own if row["part"] == part):
+                here = [row for row in own if (row["data"], row["part"]) == (data, part)]
+                for head in _order({row["head"] for row in here}, part, own):
+                    cells = [_figure([row for row in here if (row["head"], row["shots"]) == (head, n)]) for n in shots]
+                    lines.append(_line([SETS[data] + note, head, *cells]))
+        parts += [f"### {title}", "\n".join(lines)]
+    return "\n\n".join(parts)
+
+
+def _order(heads: set[str], part: str, rows: list[Row]) -> list[str]:
+    """Of validation only the best of each kind, so that the table can be read; the whole is in the rows."""
+    means = {
+        head: np.mean([row["value"] for row in rows if (row["head"], row["part"]) == (head, "val")]) for head in heads
+    }
+    ordered = sorted(heads, key=lambda head: -means[head])
+    best = {kind: next((head for head in ordered if kind_of(head) == kind), None) for kind in KINDS}
+    return [head for head in ordered if part == "test" or head in best.values()]
+
+
+def _setfit(results: Mapping[str, list[Row]]) -> str:
+    """Each set and number of shots: all settings, and ours against the best of them."""
+    theirs = results["setfit"]
+    titles = ["", "shots", "draws", "SetFit by pairs a sentence", "SetFit's best", "ours", "ours less its best"]
+    titles += ["SetFit's training", "ours", "times as long"]
+    lines = [_line(titles), "|---" * len(titles) + "|"]
+    ours = {(row["data"], row["shots"], row["seed"]): row for row in results["frozen"]}
+    for data, shots in dict.fromkeys((row["data"], row["shots"]) for row in theirs):
+        own = [row for row in theirs if (row["data"], row["shots"]) == (data, shots)]
+        by_pairs = {pairs: [row for row in own if row["pairs"] == pairs] for pairs in sorted({r["pairs"] for r in own})}
+        seeds = {row["seed"] for row in own if all(row["seed"] in {r["seed"] for r in of} for of in by_pairs.values())}
+        by_pairs = {pairs: [row for row in of if row["seed"] in seeds] for pairs, of in by_pairs.items()}
+        best = max(by_pairs, key=lambda pairs: np.mean([row["value"] for row in by_pairs[pairs]]))
+        mine = [ours[data, shots, seed] for seed in sorted(seeds)]
+        rival = sorted(by_pairs[best], key=lambda row: row["seed"])
+        hits = [np.mean([unpacked(row["hits"], row["asked"]) for row in part], 0) for part in (mine, rival)]
+        times = [float(np.mean([row["cpu_seconds"] for row in part])) for part in (mine, rival)]
+        settings = ", ".join(
+            f"{pairs}: {100 * np.mean([row['value'] for row in of]):.1f}" for pairs, of in by_pairs.items()
+        )
+        cells = [SETS[data], shots, len(seeds), settings, best, *(_mean(mean_interval(hit)) for hit in hits[::-1])]
+        cells[4] = f"{best}: {cells.pop(5)}"
+        difference = paired_difference(*hits)
+        cells += [_mean(difference), f"{times[1]:.0f} s", f"{times[0]:.2f} s", f"{times[1] / times[0]:.0f}"]
+        lines.append(_line(cells))
+    return "\n\n".join(["## Against SetFit", _said("setfit"), "\n".join(lines)])
+
+
+def _mean(mean: Mean) -> str:
+    return f"{100 * mean.value:.1f} ± {100 * mean.ci95:.1f}"
+
+
+def _figure(rows: list[Row]) -> str:
+    return "–" if not rows else percent("accuracy", rows[0]["value"], rows[0]["ci95"]).removesuffix(" %")
+
+
+def _line(cells: Iterable[object]) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _said(question: str) -> str:
+    """What was asked and how: the part of page.md's neighbor that is about it."""
+    return (Path(__file__).parent / f"{question}.md").read_text().strip()
+
+
+def _origin(question: str, rows: list[Row]) -> str:
+    commits = ", ".join(dict.fromkeys(str(row["commit"])[:12] for row in rows))
+    dates = sorted({row["date"] for row in rows})
+    machine, versions = rows[-1]["machine"], rows[-1]["versions"]
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return (
+        f"`python -m benchmarks.texts {question}`; commit {commits}; {when}; {machine['processor']}, "
+        f"{machine['cores']} cores, {machine['threads']} thread; torch {versions['torch']}."
+    )
+
+
+SECTIONS: dict[str, Callable[[Mapping[str, list[Row]]], str]] = {"intents": _intents, "setfit": _setfit}

@@ -12,11 +12,13 @@ from handful.data.intents import intent_texts
 from handful.data.texts import text_pool
 from handful.ops.seeds import generator
 
-__all__ = ["INTENTS", "Sentences", "intents", "shown"]
+__all__ = ["ASKED", "INTENTS", "Sentences", "intents", "packed", "shown", "unpacked"]
 
 Name = Literal["banking77", "clinc150", "hwu64"]
 INTENTS: dict[Name, str] = {"banking77": "BANKING77", "clinc150": "CLINC150", "hwu64": "HWU64"}
 HALF = 0.5
+ASKED = 1500
+"""Test sentences that are asked where a rival takes long, at most; of more, so many at random."""
 
 
 class Sentences(NamedTuple):
@@ -59,6 +61,16 @@ def shown(data: Sentences, shots: int, seed: int) -> NDArray[np.int64]:
     train = data.part == "train"
     of = [random.permutation(np.flatnonzero(train & (data.y == label)))[:shots] for label in range(len(data.names))]
     return np.concatenate(of)
+
+
+def packed(hits: NDArray[np.bool_]) -> str:
+    """Which sentences were answered rightly, in hexadecimal digits."""
+    return np.packbits(hits).tobytes().hex()
+
+
+def unpacked(text: str, count: int) -> NDArray[np.bool_]:
+    """The same as an array."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))[:count].astype(bool)
 
 
 def _halved(y: NDArray[np.int64]) -> NDArray[np.str_]:

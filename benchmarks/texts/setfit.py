@@ -19,12 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .sentences import Name, intents, shown
+from .sentences import ASKED, Name, intents, packed, shown
 
-__all__ = ["ASKED", "JOBS", "Job", "packed", "run", "unpacked"]
+__all__ = ["JOBS", "Job", "run"]
 
-ASKED = 1500
-"""Test sentences of a set that are asked, at most; of more, so many at random."""
 PAIRS = (5, 10, 20)
 
 
@@ -106,13 +104,3 @@ def _trained(texts: list[str], labels: NDArray[np.int64], job: Job) -> tuple[Any
         begin, began = time.process_time(), time.perf_counter()
         trainer.train()
         return model, time.process_time() - begin, time.perf_counter() - began
-
-
-def packed(hits: NDArray[np.bool_]) -> str:
-    """Which sentences were answered rightly, in hexadecimal digits."""
-    return np.packbits(hits).tobytes().hex()
-
-
-def unpacked(text: str, count: int) -> NDArray[np.bool_]:
-    """The same as an array."""
-    return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))[:count].astype(bool)

@@ -10,9 +10,9 @@ import torch
 from .data.descriptions import DescribedPool
 from .episode import Support
 from .errors import unknown_name
-from .evaluation import evaluation_mode
 from .learner import Learner
 from .ops.generalized import calibrated_stacking, harmonic_mean
+from .scoring import evaluation_mode
 
 __all__ = ["Generalized", "generalized"]
 

@@ -204,16 +204,21 @@ def _check(recipe: Recipe, ranks: Ranks) -> None:
 
 
 def retuned(checkpoint: Checkpoint, trials: Trials) -> Learner:
-    """The checkpoint's learner with the options of an evaluation (more inner steps, another normalization)."""
+    """The checkpoint's learner with the options of an evaluation (more inner steps, another normalization).
+
+    Options with another `name` make that learner around the trained encoder.
+    """
     if not trials.learner and not trials.encoder:
         return checkpoint.learner
     table = checkpoint.spec.table()
-    table["learner"] |= trials.learner
+    other = trials.learner.get("name", table["learner"]["name"]) != table["learner"]["name"]
+    table["learner"] = dict(trials.learner) if other else table["learner"] | trials.learner
     table["encoder"] |= trials.encoder
     learner = build(Spec.of(table))
+    part = "encoder" if other else ""
     try:
-        learner.load_state_dict(checkpoint.learner.state_dict())
-    except RuntimeError as error:
+        learner.get_submodule(part).load_state_dict(checkpoint.learner.get_submodule(part).state_dict())
+    except (RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise SpecError(f"evaluation: its options do not fit the trained weights: {reason}") from None
     return learner

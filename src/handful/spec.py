@@ -39,16 +39,12 @@ from .training import OPTIMIZERS, PARTS, SCHEDULES, Schedule
 
 __all__ = ["Part", "Spec", "Tasks", "Training", "Validation", "build", "expected_shape", "load_data"]
 
+OF_CLASSES = ("ragged", "families", "query_balance", "label_noise", "strangers")
+"""Keys of tasks that are drawn from a pool of classes alone."""
 Count = Annotated[int, Field(ge=1)]
 Counts = Count | tuple[Count, Count]
-LATER = {
-    "query_balance": None,
-    "label_noise": 0.0,
-    "strangers": 0.0,
-    "seconds": None,
-    "selection": None,
-    "augmentation": None,
-}
+LATER: dict[str, Any] = {"query_balance": None, "label_noise": 0.0, "strangers": 0.0}
+LATER |= {"seconds": None, "selection": None, "augmentation": None}
 """Keys of tasks that came after the first runs, and their usual values: then they do not count in a digest."""
 
 
@@ -75,15 +71,13 @@ class Tasks(Table):
             options = {name: getattr(self, name) for name in Tasks.model_fields if name != "split"}
             if isinstance(data, ClassPool):
                 return Episodes(data.split(self.split), **options)
-            only = ("ragged", "families", "query_balance", "label_noise", "strangers")
-            refused = [name for name in only if options.pop(name)]
+            refused = [name for name in OF_CLASSES if options.pop(name)]
             if refused:
                 raise SpecError(f"zero-shot tasks have no `{'`, `'.join(refused)}`: leave them out")
             return ZeroShotEpisodes(data.split(self.split), **options)
-        if any((self.ways, self.ragged, self.families, self.query_balance, self.label_noise, self.strangers)):
-            names = "`ways`, `ragged`, `families`, `query_balance`, `label_noise` or `strangers`"
+        if refused := [name for name in ("ways", *OF_CLASSES) if getattr(self, name)]:
             what = "tasks that are assays" if isinstance(data, AssayPool) else "regression tasks"
-            raise SpecError(f"{what} have no {names}: leave them out")
+            raise SpecError(f"{what} have no `{'`, `'.join(refused)}`: leave them out")
         common: dict[str, Any] = {name: getattr(self, name) for name in ("shots", "queries", "batch", "seed")}
         if isinstance(data, AssayPool):
             return AssayEpisodes(data.split(self.split), **common)

@@ -22,6 +22,7 @@ from handful.evaluation import compare, evaluate
 from handful.kernels import available, plain
 from handful.learners import LEARNERS
 from handful.recipes import recipe_names
+from handful.recognizer.embedders import BUILT_IN
 from handful.spec import Tasks, load_data
 
 Table = dict[str, Any]
@@ -203,7 +204,7 @@ def test_own_data_are_looked_through(call: Call, tmp_path: Path) -> None:
     ("what", "names", "keys"),
     [
         ("learners", list(LEARNERS), {"name", "paper", "kind", "regression", "any_ways", "transductive"}),
-        ("encoders", [*ENCODERS, *PRETRAINED, "ngrams", "gradients", "minilm"], {"name", "use", "summary", "options"}),
+        ("encoders", [*ENCODERS, *PRETRAINED, *BUILT_IN, "minilm"], {"name", "use", "summary", "options"}),
         ("data", list(DATASETS), {"name", "summary", "licence", "source", "options"}),
         ("recipes", recipe_names(), {"name", "title", "metric", "published", "source"}),
     ],

@@ -92,6 +92,19 @@ def test_strangers(call: Call) -> None:
     assert "unknown (nearest: " in call("recognize", "shop", "far.npz").out
 
 
+def test_what_to_label_next(call: Call) -> None:
+    call("teach", "photos", "--to", "shop")
+    said = call("suggest", "shop", "photos", "--json")
+    assert (said.code, json.loads(said.out)) == (0, [])
+    assert "Nothing to label" in call("suggest", "shop", "photos").out
+    call("teach", "vectors.npz", "--to", "numbers")
+    found = json.loads(call("suggest", "numbers", "new.npz", "--json", "--count", 2).out)
+    assert [set(one) for one in found] == [{"source", "label", "probability", "candidates"}] * 2
+    said = call("suggest", "numbers", "far.npz")
+    assert "unlike every example (nearest: c" in said.out
+    assert "handful add numbers LABEL FILE" in said.out
+
+
 def test_texts_and_pictures(call: Call) -> None:
     assert call("teach", "texts.csv", "--head", "ridge", "--json").code == 0
     (answer,) = json.loads(call("recognize", "texts", "the lights", "--json").out)
@@ -128,6 +141,8 @@ MISTAKES: dict[str, tuple[list[object], str]] = {
     "nothing to merge into": (["merge", "shop", "c0", "c1"], "--into"),
     "nothing to undo": (["undo", "shop"], "nothing to undo"),
     "history of nothing": (["history", "absent"], "no such collection"),
+    "nothing to suggest from": (["suggest", "shop", "absent.npz"], "absent.npz"),
+    "suggest none": (["suggest", "shop", "new.npz", "--count", "0"], "--count"),
     "report of nothing": (["report", "absent"], "no such collection"),
 }
 

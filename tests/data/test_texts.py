@@ -95,9 +95,9 @@ def test_unknown_readings() -> None:
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("handful.encoders.sentences.find_spec", lambda name: None)
-    from handful.encoders.sentences import _loaded
+    from handful.encoders.sentences import sentence_encoder
 
-    _loaded.cache_clear()
+    sentence_encoder.cache_clear()
     with pytest.raises(MissingExtraError, match=r"pip install 'handful\[text\]'"):
         text_pool(["a"], ["a"], what="mine")
 

@@ -5,9 +5,9 @@ import torch
 
 from handful import MAML, Query, Support, query_loss
 from handful.encoders import MessagePassing
-from handful.encoders.molecules import COLUMNS, NEIGHBORS, molecule_features
 from handful.episode import Episode
 from handful.errors import ShapeError
+from handful.molecules import COLUMNS, NEIGHBORS, molecule_features
 
 pytest.importorskip("rdkit")
 pytestmark = pytest.mark.usefixtures("float64")
@@ -16,7 +16,7 @@ SMILES = ["CCO", "OCC", "CC(=O)Oc1ccccc1C(=O)O", "C[N+](=O)[O-]", "C"]
 
 
 def graphs(smiles: list[str], atoms: int = 16) -> torch.Tensor:
-    return molecule_features(smiles, "graph", atoms=atoms).to(torch.get_default_dtype())
+    return torch.from_numpy(molecule_features(smiles, "graph", atoms=atoms)).to(torch.get_default_dtype())
 
 
 def by_hand(encoder: MessagePassing, x: torch.Tensor) -> torch.Tensor:

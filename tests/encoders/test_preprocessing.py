@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from handful.pictures import Form, decode
 from handful.encoders.preprocessing import of_hub, of_timm, standardized
 from handful.errors import DataError
+from handful.pictures import Form, decode
 
 transformers = pytest.importorskip("transformers", reason="needs the extra `pretrained`")
 OPTIONS = {

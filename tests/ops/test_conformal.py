@@ -37,7 +37,7 @@ def plain_scores(rule: str, x: Floats, y: NDArray[np.int64], ways: int) -> Float
             scores[i] = strange[y[i]] - (other if ways > 1 else 0)
         else:
             with np.errstate(divide="ignore"):
-                scores[i] = strange[y[i]] / (other if ways > 1 else 1)
+                scores[i] = strange[y[i]] / np.sqrt(other if ways > 1 else 1)
     return scores
 
 

@@ -65,6 +65,6 @@ def test_a_broken_smiles_is_named_by_its_line(tmp_path: Path, smiles: str) -> No
 
 
 def test_without_rdkit(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["handful.encoders.molecules"], "find_spec", lambda name: None)
+    monkeypatch.setattr(sys.modules["handful.molecules"], "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"handful\[molecules\]"):
         teach(table)

@@ -33,6 +33,10 @@ TEXTS = {
     "light": ["turn on the light", "switch the lights off", "lamp off please", "more light", "light in the kitchen"],
     "music": ["play a song", "play music", "stop the song", "louder music please", "next song"],
 }
+MOLECULES = {
+    "acid": ["CC(=O)O", "CCC(=O)O", "CCCC(=O)O", "CC(C)C(=O)O", "OC(=O)c1ccccc1"],
+    "amine": ["CN", "CCN", "CCCN", "CC(C)N", "NCc1ccccc1"],
+}
 STRANGE = ["straße 12 日本", "transfer money to my account", "a light song", "x"]
 
 
@@ -87,6 +91,7 @@ CASES: dict[str, tuple[str, dict[str, Any] | None, str, str]] = {
     "conv4": ("mini-imagenet", {"name": "conv4", "shape": [3, 32, 32], "filters": 32}, "pictures", "squared"),
     "gradients": ("", None, "pictures", "ridge"),
     "ngrams": ("", None, "texts", "cosine"),
+    "molecules": ("", None, "molecules", "squared"),
     "mlp": ("digits", {"name": "mlp", "shape": [6], "hidden": [16]}, "vectors", "ridge"),
     "vectors": ("", None, "vectors", "squared"),
 }
@@ -99,9 +104,11 @@ def case(
     """A recognizer, its export, and what to ask."""
     folder = tmp_path_factory.mktemp(request.param)
     data, options, kind, head = CASES[request.param]
-    encoder = None if options is None else trained(folder / "trained", data, options)
+    named = request.param if request.param in ("gradients", "ngrams") else None
+    encoder = named if options is None else trained(folder / "trained", data, options)
     things: dict[str, tuple[object, list[Any]]] = {
         "vectors": (vectors(10), [one for group in vectors(10, seed=1).values() for one in group]),
+        "molecules": (MOLECULES, ["OC(=O)CCCC", "CCCCN", "c1ccccc1O"]),
         "texts": (TEXTS, STRANGE + TEXTS["light"][:2]),
         "pictures": (folder / "photos", [folder / "new"]),
     }
@@ -109,6 +116,9 @@ def case(
         pictures(folder / "photos", 5, 0)
         pictures(folder / "new", 4, 1)
     taught, asked = things[kind]
+    if kind == "molecules":
+        pytest.importorskip("rdkit")
+        encoder = "morgan"
     made = teach(taught, encoder=encoder, head=head)  # type: ignore[arg-type]
     made.collection.remove([3])
     made.export(folder / "export")

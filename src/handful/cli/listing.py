@@ -24,7 +24,7 @@ from ..recognizer.networks import Sentences
 from ..reproduce import load_recipe
 
 ABOUT = ("trained_on", "note", "ledger")
-TEACHING: dict[str, Any] = {**BUILT_IN, "minilm": Sentences}
+TEACHING: dict[str, Any] = {**{name: type(make()) for name, make in BUILT_IN.items()}, "minilm": Sentences}
 """Encoders that only a recognizer takes."""
 
 __all__ = ["BEGIN", "END", "methods_page", "run_add", "run_list"]

@@ -18,7 +18,16 @@ from rich.table import Table
 from ..collection import Collection, open_collection
 from ..recognizer import Answer, open_recognizer, teach
 
-__all__ = ["run_add", "run_change", "run_history", "run_recognize", "run_report", "run_teach"]
+__all__ = [
+    "new_table",
+    "print_table",
+    "run_add",
+    "run_change",
+    "run_history",
+    "run_recognize",
+    "run_report",
+    "run_teach",
+]
 
 
 def run_teach(source: Path, to: Path, encoder: str | None, head: str, epsilon: float | None, json: bool) -> None:
@@ -78,11 +87,11 @@ def run_history(place: Path, json: bool) -> None:
     if json:
         print(json_module.dumps([change._asdict() for change in changes], indent=2, ensure_ascii=False))
         return
-    table = _table("version", "time", "by", "change", "")
+    table = new_table("version", "time", "by", "change", "")
     for one in changes:
         detail = ", ".join(f"{name} {_shown(value)}" for name, value in one.detail.items())
         table.add_row(*map(escape, (str(one.version), one.time, one.by, one.action, detail)))
-    _print(table)
+    print_table(table)
 
 
 def run_report(place: Path, epsilon: float | None, encoder: str | None, json: bool) -> None:
@@ -93,7 +102,7 @@ def run_report(place: Path, epsilon: float | None, encoder: str | None, json: bo
 
 
 def _show(answers: Sequence[Answer], *, texts: bool = False) -> None:
-    table = _table("", "label", "probability", "candidates", "nearest", "")
+    table = new_table("", "label", "probability", "candidates", "nearest", "")
     for one in answers:
         label = f"unknown (nearest: {one.label})" if one.unknown else one.label
         shown = [neighbor.text if texts and neighbor.text else "" for neighbor in one.nearest]
@@ -104,7 +113,7 @@ def _show(answers: Sequence[Answer], *, texts: bool = False) -> None:
             f" and {len(one.candidates) - 5} more" if len(one.candidates) > 5 else ""
         )
         table.add_row(*map(escape, (one.source, label, f"{one.probability:.3f}", some, near, one.advice)))
-    _print(table)
+    print_table(table)
     if answers:
         print(f"Promise that the true class is among the candidates: {answers[0].promise}")
 
@@ -118,14 +127,16 @@ def _shown(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """A table without lines."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
 
 
-def _print(table: Table) -> None:
+def print_table(table: Table) -> None:
+    """Print as wide as the terminal; into a file, wide."""
     out = Console()
     (out if out.is_terminal else Console(width=200)).print(table)
 

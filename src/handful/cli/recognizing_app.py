@@ -74,6 +74,19 @@ def add(
     run_add(collection, label, things, encoder)
 
 
+def suggest(
+    collection: Place,
+    things: Annotated[list[str], typer.Argument(help="A folder of pictures, a table of texts, or vectors.npz.")],
+    count: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    encoder: Encoder = None,
+    json: Json = False,
+) -> None:
+    """Say which of many things without labels to label next: those that would teach the most."""
+    from .suggesting import run_suggest
+
+    run_suggest(collection, things, count, encoder, json)
+
+
 def remove(
     collection: Place,
     ids: Annotated[list[int], typer.Argument(help="Numbers of examples, as recognize and report give them.")],
@@ -152,5 +165,5 @@ def export(
 
 def add_commands(app: typer.Typer) -> None:
     """Give an application these commands."""
-    for command in (teach, recognize, add, remove, rename, merge, undo, history, report, export):
+    for command in (teach, recognize, add, suggest, remove, rename, merge, undo, history, report, export):
         app.command()(command)

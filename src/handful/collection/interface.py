@@ -56,7 +56,7 @@ class NewExample(NamedTuple):
         vector: [F].
         source: where it came from: a path, a line of a file.
         sha256: of its content.
-        preview: what to show of it: a text, or a small PNG picture.
+        preview: what to show of it: a text, or a small JPEG picture.
     """
 
     label: str

@@ -118,17 +118,23 @@ class SQLiteCollection(Collection):
             if version is not None and not 1 <= version <= newest:
                 raise DataError(f"{self._place}: expected a version from 1 to {newest}, got {version}")
             at = newest if version is None else version
-            rows = self._sql.execute(
-                "SELECT id, label, source, sha256, added, by, vector, checksum FROM placements JOIN examples "
-                "ON id = example WHERE since <= ? AND (until IS NULL OR until > ?) ORDER BY id",
-                (at, at),
-            ).fetchall()
-        length = 4 * self.encoder.features
-        for row in rows:
-            if len(row[6]) != length or zlib.crc32(row[6]) != row[7]:
-                raise self._damaged(f"the vector of example {row[0]} is not what was written")
-        vectors = np.frombuffer(b"".join(row[6] for row in rows), "<f4").reshape(len(rows), self.encoder.features)
-        return Snapshot(at, tuple(Example(*row[:6]) for row in rows), vectors.astype(np.float32, copy=False))
+            standing = "FROM placements JOIN examples ON id = example WHERE since <= ? AND (until IS NULL OR until > ?)"
+            (count,) = self._sql.execute(f"SELECT count(*) {standing}", (at, at)).fetchone()
+            length, shared = 4 * self.encoder.features, dict[Any, Any]()  # names and times are kept once
+            examples: list[Example] = []
+            content = bytearray(count * length)
+            columns = "id, label, source, sha256, added, by, vector, checksum"
+            for row, found in enumerate(self._sql.execute(f"SELECT {columns} {standing} ORDER BY id", (at, at))):
+                *about, vector, checksum = found
+                if len(vector) != length or zlib.crc32(vector) != checksum:
+                    raise self._damaged(f"the vector of example {about[0]} is not what was written")
+                content[row * length : (row + 1) * length] = vector
+                examples.append(Example(*(shared.setdefault(value, value) for value in about)))
+            if len(examples) != count:
+                raise self._damaged(f"{len(examples)} examples found, of {count} counted")
+        vectors = np.frombuffer(content, "<f4").reshape(count, self.encoder.features)
+        vectors.flags.writeable = False
+        return Snapshot(at, tuple(examples), vectors.astype(np.float32, copy=False))
 
     def preview(self, example: int) -> str | bytes | None:
         """As `Collection.preview`."""
@@ -141,10 +147,10 @@ class SQLiteCollection(Collection):
         if not examples:
             raise DataError(f"{self._place}: expected at least one example to add, got none")
         labels = [checked_label(example.label) for example in examples]
-        vectors = [self._checked_vector(example) for example in examples]
         classes = sorted(set(labels))
         with self._change(action, {"examples": len(examples), "labels": classes}) as (version, time, by):
-            for example, label, vector in zip(examples, labels, vectors, strict=True):
+            for example, label in zip(examples, labels, strict=True):
+                vector = self._checked_vector(example)
                 row = (vector, zlib.crc32(vector), example.source, example.sha256, time, by, example.preview)
                 made = self._sql.execute(
                     "INSERT INTO examples (vector, checksum, source, sha256, added, by, preview) "

@@ -16,7 +16,7 @@ import torch
 from ..checkpoint import load_checkpoint
 from ..data.pool import ClassPool
 from ..errors import SpecError
-from ..evaluation import evaluate, evaluation_mode
+from ..evaluation import evaluate
 from ..files import storage_errors, write_file
 from ..learner import EmbeddingLearner, Learner
 from ..learners import FineTuning, TransductiveFineTuning
@@ -24,6 +24,7 @@ from ..machine import commit, describe_machine, versions
 from ..ops.intervals import median_interval, paired_difference
 from ..reproduce import weights_digest
 from ..run import commits, fit
+from ..scoring import evaluation_mode
 from ..spec import Spec, build, load_data
 from .plan import Plan, Trial
 

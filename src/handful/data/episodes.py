@@ -20,6 +20,7 @@ from torch import Tensor
 from ..episode import Episode, EpisodeSource, Query, Support
 from ..errors import DataError
 from ..ops.seeds import generator
+from .drawing import apportioned, distinct, exchanged, members, ragged_shots, shuffled
 from .pool import ClassPool
 from .strangers import check_strangers, drawn_strangers
 
@@ -29,7 +30,6 @@ Range = int | tuple[int, int]
 """A number, or the least and the greatest of a range drawn from uniformly for each batch."""
 
 Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 class Draw(NamedTuple):
@@ -106,7 +106,7 @@ class Episodes:
         self.ragged, self.families = ragged, families
         self.query_balance, self.label_noise, self.strangers = query_balance, label_noise, strangers
         self._starts, self._counts = pool.starts.numpy(), pool.counts.numpy()
-        self._members = _members(pool.families.numpy()) if families else None
+        self._members = members(pool.families.numpy()) if families else None
         self._check()
         check_strangers(strangers, pool, self.ways[1], families=families)
 
@@ -138,34 +138,34 @@ class Episodes:
         ways = classes.shape[1]
         most = 2 * shots - 1 if self.ragged else shots
         some = self.queries if self.query_balance is None else self._spare(ways, most)  # of a class, at most
-        picks = _distinct(random, self._counts[classes], most + some)  # [B, N, most + some]
+        picks = distinct(random, self._counts[classes], most + some)  # [B, N, most + some]
         rows = self._starts[classes][..., None] + picks
         labels = np.broadcast_to(np.arange(ways)[:, None], rows.shape)
         if self.ragged:
-            chosen = np.arange(most) < _ragged_shots(random, self.batch, ways, shots)[..., None]  # [B, N, most]
+            chosen = np.arange(most) < ragged_shots(random, self.batch, ways, shots)[..., None]  # [B, N, most]
         else:
             chosen = np.ones((self.batch, ways, most), dtype=bool)
         support = rows[..., :most][chosen].reshape(self.batch, -1), labels[..., :most][chosen].reshape(self.batch, -1)
         query = rows[..., most:].reshape(self.batch, -1), labels[..., most:].reshape(self.batch, -1)
         if self.query_balance is not None:
             shares = generator("balance", self.seed, t).dirichlet(np.full(ways, self.query_balance), self.batch)
-            kept = _apportioned(shares, some, ways * self.queries).reshape(self.batch, -1)
+            kept = apportioned(shares, some, ways * self.queries).reshape(self.batch, -1)
             query = query[0][kept].reshape(self.batch, -1), query[1][kept].reshape(self.batch, -1)
         if self.label_noise:
-            support = support[0], _exchanged(generator("noise", self.seed, t), support[1], ways, self.label_noise)
-        shuffled = (*_shuffled(random, *support), *_shuffled(random, *query))
+            support = support[0], exchanged(generator("noise", self.seed, t), support[1], ways, self.label_noise)
+        mixed = (*shuffled(random, *support), *shuffled(random, *query))
         number = math.ceil(ways * self.queries * self.strangers / (1 - self.strangers))
         strangers = drawn_strangers(
             generator("strangers", self.seed, t), self.pool, classes, number, families=self.families
         )
-        return Draw(*[*(torch.from_numpy(array) for array in (classes, *shuffled)), strangers])
+        return Draw(*[*(torch.from_numpy(array) for array in (classes, *mixed)), strangers])
 
     def classes(self, random: np.random.Generator, ways: int) -> Integers:
         """Classes for a batch of tasks, uniform and in random order: [B, N]."""
         if self._members is None:
-            return _distinct(random, np.full(self.batch, self.pool.classes), ways)
+            return distinct(random, np.full(self.batch, self.pool.classes), ways)
         table, sizes = self._members
-        family = _distinct(random, np.full(self.batch, len(sizes)), ways)
+        family = distinct(random, np.full(self.batch, len(sizes)), ways)
         variant = (random.random(family.shape) * sizes[family]).astype(np.int64)
         return table[family, variant]
 
@@ -236,72 +236,3 @@ def range_of(what: str, value: Range) -> tuple[int, int]:
             f"episodes: {what} must be a whole number of at least 1, or a range (least, greatest); got {value!r}"
         )
     return low, high
-
-
-def _distinct(random: np.random.Generator, n: Integers, k: int) -> Integers:
-    """[..., k] distinct integers in [0, n), uniform and in random order (Floyd's algorithm, then a shuffle)."""
-    chosen = np.empty((*n.shape, k), dtype=np.int64)
-    uniform = random.random((k, *n.shape))
-    for i in range(k):
-        top = n - k + i
-        candidate = (uniform[i] * (top + 1)).astype(np.int64)
-        taken = (chosen[..., :i] == candidate[..., None]).any(-1)
-        chosen[..., i] = np.where(taken, top, candidate)
-    return _shuffled(random, chosen)[0]
-
-
-def _shuffled(random: np.random.Generator, *arrays: Integers) -> tuple[Integers, ...]:
-    order = random.random(arrays[0].shape).argsort(-1)
-    return tuple(np.take_along_axis(array, order, -1) for array in arrays)
-
-
-def _ragged_shots(random: np.random.Generator, batch: int, ways: int, shots: int) -> Integers:
-    """[B, N] shots from 1 to 2·shots − 1 that add up to ways·shots: of two classes one gives what the other gets."""
-    given = random.integers(0, shots, (batch, ways // 2))
-    odd = np.zeros((batch, ways % 2), dtype=np.int64)
-    return shots + _shuffled(random, np.concatenate([given, -given, odd], axis=1))[0]
-
-
-def _apportioned(shares: Floats, most: int, total: int) -> NDArray[np.bool_]:
-    """[B, N, most] which places are taken: `total` in each task, the first ones of each class, by its share [B, N].
-
-    Webster's method, where no class gets more than it has places.
-    """
-    batch, ways = shares.shape
-    quotients = (shares[..., None] / (np.arange(most) + 0.5)).reshape(batch, -1)
-    taken = np.zeros(quotients.shape, dtype=bool)
-    np.put_along_axis(taken, np.argsort(-quotients, axis=1, kind="stable")[:, :total], True, 1)
-    return taken.reshape(batch, ways, most)
-
-
-def _exchanged(random: np.random.Generator, y: Integers, ways: int, share: float) -> Integers:
-    """Labels [B, S], of which a share has changed places with labels of other classes.
-
-    One example of each class is chosen, then a second of each, until there are enough. Those chosen in one turn stand
-    in a ring of random order, and each takes the label of the next: another class, and any as likely. One alone cannot
-    change places, so where one would be left over, one more or one less is chosen.
-    """
-    batch, examples = y.shape
-    wrong = np.full((batch, 1), round(share * examples))
-    wrong = np.where(wrong % ways == 1, wrong + 2 * random.integers(0, 2, wrong.shape) - 1, wrong)
-    count = (y[..., None] == np.arange(ways)).sum(1)  # [B, N]
-    place = (y + random.random(y.shape)).argsort(1).argsort(1)
-    turn = place - np.take_along_axis(count.cumsum(1) - count, y, 1)  # [B, S] random within each class
-    order = (turn + random.random(y.shape)).argsort(1)
-    ring, turn, at = np.take_along_axis(y, order, 1), np.take_along_axis(turn, order, 1), np.arange(examples)
-    first = np.maximum.accumulate(np.where(np.diff(turn, axis=1, prepend=-1) > 0, at, 0), axis=1)
-    last = (at == wrong - 1) | (np.diff(turn, axis=1, append=examples) > 0)
-    moved = np.take_along_axis(ring, np.where(at >= wrong, at, np.where(last, first, (at + 1) % examples)), 1)
-    noisy = np.empty_like(y)
-    np.put_along_axis(noisy, order, moved, 1)
-    return noisy
-
-
-def _members(families: Integers) -> tuple[Integers, Integers]:
-    """[families, most] the classes of each family, padded, and how many each has."""
-    _, family, sizes = np.unique(families, return_inverse=True, return_counts=True)
-    table = np.zeros((len(sizes), sizes.max()), dtype=np.int64)
-    order = np.argsort(family, kind="stable")
-    position = np.arange(len(family)) - np.repeat(sizes.cumsum() - sizes, sizes)
-    table[family[order], position] = order
-    return table, sizes

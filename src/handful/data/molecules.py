@@ -17,8 +17,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ..encoders.molecules import Features, molecule_features, molecule_shape
 from ..errors import unknown_name
+from ..molecules import Features, molecule_features, molecule_shape
 from ..progress import progress
 from .assays import AssayPool, AssayProtocol
 from .cache import cached_pool
@@ -191,7 +191,7 @@ def _features(title: str, smiles: Sequence[str], features: Features, atoms: int)
     def make() -> ClassPool:
         with progress(f"reading {title}", len(smiles)) as advance:
             found = molecule_features(smiles, features, atoms=atoms, any_valence=True, advance=advance)
-        return ClassPool.grouped(found, [len(found)], ["molecules"])
+        return ClassPool.grouped(torch.from_numpy(found), [len(found)], ["molecules"])
 
     name = f"molecules-{digest.hexdigest()[:16]}"
     return cached_pool(name, {"sha256": digest.hexdigest(), "features": features}, make).examples

@@ -7,6 +7,8 @@ what is here; figures on them are not comparable with the leaderboard's.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -14,8 +16,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..encoders.spans import Span, span_vectors
 from ..encoders.text_cnn import REACH
 from ..errors import DataError, unknown_name
+from ..progress import progress
+from .cache import cached_pool
 from .pool import ClassPool
 from .raw import RawFile, adder, raw_files
 from .splitting import Split, split_pool
@@ -52,7 +57,7 @@ add_fewrel = adder("fewrel", list(FILES.values()))
 def fewrel(
     *,
     test: Domain = "wiki",
-    reading: Literal["vectors", "words"] = "vectors",
+    reading: Literal["vectors", "places", "words"] = "vectors",
     model: str = "minilm",
     length: int = 40,
     split: Split | None = None,
@@ -62,7 +67,8 @@ def fewrel(
 
     Args:
         test: "wiki" divides the 16 relations of Wikipedia; another domain is the split test, and all 16 are train.
-        reading: "vectors" [384] of a frozen sentence encoder, which reads 'head ; tail ; sentence'; or "words"
+        reading: "vectors" [384] of a frozen sentence encoder, which reads 'head ; tail ; sentence'; "places" [1536],
+            its inner states in the sentence, the head, the tail, and between them, see `span_vectors`; or "words"
             [3, length]: numbers of words, and their distances from the head and from the tail, for `text_cnn`.
         model: the sentence encoder, see `sentence_vectors`.
         length: with "words", how many are kept; of a longer sentence those around the entities.
@@ -102,8 +108,35 @@ def fewrel(
 def _read(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], reading: str, model: str, length: int) -> ClassPool:
     if reading == "words":
         return grouped(placed_words([row["tokens"] for row in rows], [_places(row) for row in rows], length), labels)
+    if reading == "places":
+        return _placed(rows, labels, model)
     texts = [f"{row['h'][0]} ; {row['t'][0]} ; {' '.join(row['tokens'])}" for row in rows]
     return text_pool(texts, labels, what="FewRel", reading=reading, model=model)  # type: ignore[arg-type]
+
+
+def _placed(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], model: str) -> ClassPool:
+    texts, spans = zip(*(text_and_places(row["tokens"], row["h"][2][0], row["t"][2][0]) for row in rows), strict=True)
+    digest = hashlib.sha256(json.dumps(["places", model, texts, spans, list(labels)]).encode()).hexdigest()
+
+    def make() -> ClassPool:
+        with progress("embedding FewRel", len(texts)) as advance:
+            return grouped(span_vectors(texts, spans, model=model, advance=advance).flatten(1), labels)
+
+    return cached_pool(f"texts-{digest[:16]}", {"sha256": digest, "model": model}, make)
+
+
+def text_and_places(words: Sequence[str], head: Sequence[int], tail: Sequence[int]) -> tuple[str, list[Span]]:
+    """A sentence of these words, and the characters of all of it, of the head, the tail, and what is between them.
+
+    Args:
+        words: of the sentence.
+        head, tail: which words they are.
+    """
+    ends = list(itertools.accumulate(len(word) + 1 for word in words))
+    spans = [(ends[place[0]] - len(words[place[0]]) - 1, ends[place[-1]] - 1) for place in (head, tail)]
+    first, last = sorted(spans)
+    between = (min(first[1], last[0]), last[0])
+    return " ".join(words), [(0, ends[-1] - 1), *spans, between]
 
 
 def _places(row: Mapping[str, Any]) -> tuple[int, int]:

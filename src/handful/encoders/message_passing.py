@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ShapeError
-from .molecules import BONDS, COLUMNS, NEIGHBORS
+from ..molecules import BONDS, COLUMNS, NEIGHBORS
 from .normalization import called_plainly
 
 __all__ = ["MessagePassing"]

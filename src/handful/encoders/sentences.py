@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..errors import DataError, MissingExtraError
 from .hub import PACKAGES
 
-__all__ = ["SentenceGraph", "portable_sentences", "sentence_vectors"]
+__all__ = ["SentenceGraph", "portable_sentences", "sentence_encoder", "sentence_vectors"]
 
 
 def sentence_vectors(
@@ -32,7 +32,7 @@ def sentence_vectors(
         MissingExtraError: the extra `text` is not installed.
         DataError: no such model here, and none to be had.
     """
-    encoder, parts = _loaded(model), []
+    encoder, parts = sentence_encoder(model), []
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # of like length together: little padding
     for start in range(0, len(order), 256):
         batch = [texts[index] for index in order[start : start + 256]]
@@ -44,7 +44,8 @@ def sentence_vectors(
 
 
 @cache
-def _loaded(model: str) -> Any:
+def sentence_encoder(model: str) -> Any:
+    """The model as sentence-transformers has it; raises as `sentence_vectors`."""
     package = PACKAGES.get(model)
     missing = [name for name in ("sentence_transformers", package) if name and find_spec(name) is None]
     if missing:
@@ -99,7 +100,7 @@ def portable_sentences(model: str) -> SentenceGraph:
     Raises:
         MissingExtraError, DataError: as `sentence_vectors`; or its tokenizer cannot be written down.
     """
-    encoder = _loaded(model)
+    encoder = sentence_encoder(model)
     tokenizer = encoder.tokenizer
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:

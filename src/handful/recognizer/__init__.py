@@ -4,5 +4,6 @@ from .answers import Answer, Neighbor
 from .doctor import Finding
 from .recognizer import Recognizer, open_recognizer, teach
 from .report import Report
+from .suggestions import Suggestion
 
-__all__ = ["Answer", "Finding", "Neighbor", "Recognizer", "Report", "open_recognizer", "teach"]
+__all__ = ["Answer", "Finding", "Neighbor", "Recognizer", "Report", "Suggestion", "open_recognizer", "teach"]

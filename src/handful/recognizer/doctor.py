@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..collection import Example
-from ..ops.nearest_mean import NearestMean
+from ..ops.nearest_mean import NearestMean, distances, fit_nearest_mean
 
-__all__ = ["Finding", "examine", "likely_mislabeled"]
+__all__ = ["Doubt", "Finding", "examine", "likely_mislabeled"]
 
 COMPARED = 20_000
 COPY = 0.02
 IMBALANCE = 3
-CHUNK = 1 << 23
+CHUNK = 1 << 20
+NEARER = 1.3
 
 
 class Finding(NamedTuple):
@@ -33,6 +34,14 @@ class Finding(NamedTuple):
     message: str
 
 
+class Doubt(NamedTuple):
+    """An example that seems to be of another class, and the nearest one that it is like."""
+
+    row: int
+    looks: int
+    like: int
+
+
 def examine(examples: tuple[Example, ...], state: NearestMean, names: tuple[str, ...]) -> list[Finding]:
     """Everything found, what matters most first.
 
@@ -44,14 +53,13 @@ def examine(examples: tuple[Example, ...], state: NearestMean, names: tuple[str,
     neighbor, distance = _nearest_neighbors(state) if 1 < len(examples) <= COMPARED else (None, None)
     found: list[Finding] = []
     if neighbor is not None and distance is not None:
-        for row in likely_mislabeled(state, neighbor):
-            one, like = examples[row], examples[int(neighbor[row])]
-            looks = names[int(state.near_class[row, 0])]
+        for row, looks, near in likely_mislabeled(state, neighbor):
+            one, like = examples[row], examples[near]
             found.append(
                 Finding(
                     "mislabeled",
                     (one.id, like.id),
-                    f"{_shown(one)} is labeled {one.label} but looks like {looks}; nearest is {_shown(like)}",
+                    f"{_shown(one)} is labeled {one.label} but looks like {names[looks]}; near is {_shown(like)}",
                 )
             )
     found += _copies(examples, neighbor, distance)
@@ -60,35 +68,62 @@ def examine(examples: tuple[Example, ...], state: NearestMean, names: tuple[str,
     return found
 
 
-def likely_mislabeled(state: NearestMean, neighbor: NDArray[np.int64] | None = None) -> list[int]:
-    """Rows whose label is doubted twice, the most doubtful first.
+def likely_mislabeled(state: NearestMean, neighbor: NDArray[np.int64] | None = None) -> list[Doubt]:
+    """Examples whose label is doubted twice, the most doubtful first; of classes of one or two nothing is said.
 
-    Without the example, another class's mean is nearer than its own; and its nearest neighbor is of another class.
-    Of classes of one or two nothing is said.
+    First by a rule in which wrong labels still have their say: another class's mean is nearer than its own, made
+    without it, and its nearest neighbor is of another class. Then all are judged anew without those: another mean is
+    nearer by far (1.3 times), and the nearest of the others is of another class.
     """
     if not state.near.shape[1]:
         return []
+    ways, large = len(state.size), state.size[state.y] > 2
     if neighbor is None:
         neighbor, _ = _nearest_neighbors(state)
-    other = state.near[:, 0]
-    doubted = (state.size[state.y] > 2) & (state.own > other) & (state.y[neighbor] != state.y)
-    rows = np.flatnonzero(doubted)
-    order = np.argsort(-(state.own[rows] / np.maximum(other[rows], np.finfo(other.dtype).tiny)), kind="stable")
-    return [int(row) for row in rows[order]]
+    kept = ~(large & (state.own > state.near[:, 0]) & (state.y[neighbor] != state.y))
+    kept |= np.bincount(state.y, kept, ways)[state.y] == 0  # a class has to be something
+    trusted = np.flatnonzero(kept)
+    judge = fit_nearest_mean(state.x[trusted], state.y[trusted], ways, "squared")
+    own_without = np.full(len(state.x), np.nan, state.x.dtype)
+    own_without[trusted] = judge.own
+    doubts: list[tuple[float, Doubt]] = []
+    step = max(1, CHUNK // max(ways, len(trusted)))
+    for start in range(0, len(state.x), step):
+        part = np.arange(start, min(start + step, len(state.x)))
+        here, y = np.arange(len(part)), state.y[part]
+        far = distances(judge, state.x[part])  # [m, K]
+        own = np.where(np.isfinite(own_without[part]), own_without[part], far[here, y])
+        far[here, y] = np.inf
+        looks = far.argmin(1)
+        other = far[here, looks]
+        doubted = np.flatnonzero(large[part] & (own > NEARER * other))
+        near = trusted[_nearest(state, part[doubted], trusted)[0]]
+        for one, like in zip(doubted, near, strict=True):
+            if state.y[like] != y[one]:
+                doubts.append((float(other[one] / own[one]), Doubt(int(part[one]), int(looks[one]), int(like))))
+    return [doubt for _, doubt in sorted(doubts, key=lambda one: one[0])]
 
 
 def _nearest_neighbors(state: NearestMean) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
     """Of each example the nearest other one, and its squared distance."""
-    x, squares = state.x, state.squares
-    neighbor, distance = np.empty(len(x), np.int64), np.empty(len(x), x.dtype)
-    step = max(1, CHUNK // len(x))
-    for start in range(0, len(x), step):
-        rows = np.arange(start, min(start + step, len(x)))
-        found = squares[rows, None] + squares - 2 * (x[rows] @ x.T)
-        found[np.arange(len(rows)), rows] = np.inf
-        neighbor[rows] = found.argmin(1)
-        distance[rows] = np.maximum(found[np.arange(len(rows)), neighbor[rows]], 0)
-    return neighbor, distance
+    every = np.arange(len(state.x))
+    step = max(1, CHUNK // len(every))
+    parts = [_nearest(state, every[start : start + step], every) for start in range(0, len(every), step)]
+    return np.concatenate([rows for rows, _ in parts]), np.concatenate([distance for _, distance in parts])
+
+
+def _nearest(
+    state: NearestMean, rows: NDArray[np.int64], among: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
+    """Of each of these rows the place in `among` of the nearest other example, and its squared distance."""
+    others = state.x if len(among) == len(state.x) else state.x[among]
+    found = state.x[rows] @ others.T
+    found *= -2
+    found += state.squares[rows, None]
+    found += state.squares[among]
+    found[rows[:, None] == among] = np.inf
+    nearest = found.argmin(1)
+    return nearest, np.maximum(found[np.arange(len(rows)), nearest], 0)
 
 
 def _copies(

@@ -12,6 +12,7 @@ from ..ops.conformal import Head
 from ..ops.heads import fit_head
 from ..ops.nearest_mean import NearestMean
 from ..ops.temperature import Calibration
+from .search import Search
 
 __all__ = ["Learned", "learn", "to_add_next"]
 
@@ -25,7 +26,7 @@ class Learned(NamedTuple):
     counts: dict[str, int]  # the same by name
     head: Head
     calibration: Calibration
-    squares: NDArray[np.float32]
+    search: Search
 
 
 def learn(snapshot: Snapshot, head_name: str, calibration: Calibration | None = None) -> Learned:
@@ -37,7 +38,7 @@ def learn(snapshot: Snapshot, head_name: str, calibration: Calibration | None = 
     head, calibration = fit_head(head_name, x, y, len(names), calibration=calibration)
     sizes = np.bincount(y)
     counts = dict(zip(names, sizes.tolist(), strict=True))
-    return Learned(snapshot, names, sizes, counts, head, calibration, np.einsum("if,if->i", x, x))
+    return Learned(snapshot, names, sizes, counts, head, calibration, Search(x))
 
 
 def to_add_next(learned: Learned, head: NearestMean) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..collection import EncoderIdentity
+from .about import About
 
 __all__ = ["FINGERPRINTS", "SMILES", "Fingerprints", "content_digest"]
 
@@ -26,7 +27,7 @@ def content_digest(smiles: str, place: str) -> str:
         DataError: RDKit cannot read it; names the place.
         MissingExtraError: the extra `molecules` is not installed.
     """
-    from ..encoders.molecules import canonical_smiles
+    from ..molecules import canonical_smiles
 
     return hashlib.sha256(canonical_smiles([smiles], [place])[0].encode()).hexdigest()
 
@@ -42,6 +43,7 @@ class Fingerprints:
 
     kind = "molecules"
     form = None
+    about = About("nothing: it looks for substructures", "MIT, as Handful; RDKit is BSD")
 
     def __init__(self, name: Literal["morgan", "maccs"]) -> None:
         self._name = name
@@ -50,8 +52,8 @@ class Fingerprints:
 
     def embed(self, contents: Sequence[str]) -> NDArray[np.float32]:
         """Of SMILES."""
-        from ..encoders.molecules import molecule_features
+        from ..molecules import molecule_features
 
-        bits = molecule_features(contents, self._name).numpy().astype(np.float32)
+        bits = molecule_features(contents, self._name).astype(np.float32)
         unit: NDArray[np.float32] = bits / np.maximum(np.linalg.norm(bits, axis=1, keepdims=True), 1)
         return unit

@@ -23,6 +23,8 @@ from .embedders import Embedder, embedded, embedder_for
 from .inputs import Item, asked, kind_of, taught, without_copies
 from .learned import Learned, learn, to_add_next
 from .report import Report
+from .suggestions import Suggestion, suggestions
+from .thumbnails import with_thumbnails
 
 __all__ = ["Recognizer", "open_recognizer", "teach"]
 
@@ -60,7 +62,7 @@ def teach(
     kind = kind_of(source, encoder)
     embedder = embedder_for(kind, encoder, len(items[0].content) if kind == "vectors" else 0)
     settings = {"kind": kind, "encoder": embedder.identity.name, "head": head, "epsilon": epsilon}
-    rows = embedded(embedder, items, head)
+    rows = with_thumbnails(embedded(embedder, items, head), items)
     return Recognizer(create_collection(to, embedder.identity, settings, rows), embedder)
 
 
@@ -147,7 +149,24 @@ class Recognizer:
                     one = there[item.sha256]
                     raise DataError(f"{item.source}: is example {one.id} of {one.label} already; nothing was added")
         head = str(self.collection.settings["head"])
-        return self.collection.add(embedded(self._embedder, without_copies(items), head))
+        items = without_copies(items)
+        return self.collection.add(with_thumbnails(embedded(self._embedder, items, head), items))
+
+    def suggest(self, things: Sequence[object], *, count: int = 20) -> list[Suggestion]:
+        """What to label next: of things without labels those that would teach the most, first the most useful.
+
+        Copies, and what is an example already, are left out.
+
+        Raises:
+            DataError: something that cannot be read; a count below 1.
+        """
+        if count < 1:
+            raise DataError(f"count: expected how many to suggest, at least 1, got {count}")
+        learned = self._current()
+        there = {one.sha256 for one in learned.snapshot.examples}
+        new = {item.sha256: item for item in asked(str(self.collection.settings["kind"]), things)}
+        items = [item for item in new.values() if item.sha256 not in there]
+        return suggestions(learned, items, self._vectors(items), count, self.epsilon) if items else []
 
     def remove(self, examples: Sequence[int]) -> int:
         """Take examples out, by their ids; as if they had never been there."""
@@ -232,19 +251,16 @@ class Recognizer:
         return np.stack([row.vector for row in rows])
 
     def _nearest(self, learned: Learned, z: NDArray[np.float32]) -> list[tuple[Neighbor, ...]]:
-        x, kept = learned.snapshot.vectors, min(NEAREST, len(learned.snapshot.examples))
-        found = []
-        for one in z:
-            near = learned.squares - 2 * (x @ one) + one @ one
-            rows = np.argpartition(near, kept - 1)[:kept]
-            rows = rows[near[rows].argsort(kind="stable")]
-            found.append(tuple(self._neighbor(learned.snapshot, int(row), float(near[row])) for row in rows))
-        return found
+        rows, distances = learned.search.nearest(z, NEAREST)
+        return [
+            tuple(self._neighbor(learned.snapshot, *near) for near in zip(*found, strict=True))
+            for found in zip(rows.tolist(), distances.tolist(), strict=True)
+        ]
 
     def _neighbor(self, snapshot: Snapshot, row: int, distance: float) -> Neighbor:
         one = snapshot.examples[row]
         text = self.collection.preview(one.id)
-        return Neighbor(one.id, one.label, one.source, max(distance, 0.0), text if isinstance(text, str) else None)
+        return Neighbor(one.id, one.label, one.source, distance, text if isinstance(text, str) else None)
 
     def _answer(
         self,

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..data.episodes import Draw, Episodes
 from ..episode import Episode
-from ..evaluation import evaluation_mode
 from ..learner import Learner
 from ..ops.seeds import seed_of
+from ..scoring import evaluation_mode
 
 __all__ = ["Selection"]
 

@@ -23,9 +23,9 @@ from torch import Tensor
 from ..data.episodes import Draw, Episodes
 from ..episode import Episode, Query
 from ..errors import SpecError
-from ..evaluation import evaluation_mode
 from ..learner import Learner
 from ..ops.seeds import generator, seed_of
+from ..scoring import evaluation_mode
 from .base import Selection
 
 __all__ = ["TaskScheduler"]

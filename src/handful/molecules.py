@@ -12,11 +12,9 @@ from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from ..errors import DataError, MissingExtraError, ShapeError, unknown_name
+from .errors import DataError, MissingExtraError, ShapeError, unknown_name
 
 __all__ = ["COLUMNS", "NEIGHBORS", "Features", "canonical_smiles", "molecule_features", "molecule_shape"]
 
@@ -56,7 +54,7 @@ def molecule_features(
     places: Sequence[str] | None = None,
     any_valence: bool = False,
     advance: Callable[[float], object] = lambda _: None,
-) -> Tensor:
+) -> NDArray[np.uint8]:
     """The features of each molecule: [M, *shape] of small whole numbers, uint8.
 
     Args:
@@ -79,7 +77,7 @@ def molecule_features(
         numbers(molecule, found[row])
         if row % 256 == 255:
             advance(256)
-    return torch.from_numpy(found)
+    return found
 
 
 def canonical_smiles(smiles: Sequence[str], places: Sequence[str] | None = None) -> list[str]:

@@ -1,0 +1,96 @@
+"""How long teaching, answering and adding take, and how much memory: vectors of clusters that overlap, and pictures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from handful.recognizer import open_recognizer, teach
+
+__all__ = ["FEATURES", "pictures", "vectors"]
+
+CLASSES, SHOTS, FEATURES, ASKED = 1000, 10, 384, 300
+STATUS = Path("/proc/self/status")
+
+
+def vectors(spread: float, seed: int = 0) -> dict[str, Any]:
+    """10,000 vectors of 1,000 classes: clusters whose examples lie `spread` times as far apart as their centers."""
+    random = np.random.default_rng(seed)
+    mixing = (random.normal(size=(FEATURES, FEATURES)) * np.exp(-np.arange(FEATURES) / 40)).astype(np.float32)
+    centers = random.normal(size=(CLASSES, FEATURES)).astype(np.float32) @ mixing
+    labels = np.repeat(np.arange(CLASSES), SHOTS)
+
+    def near(rows: np.ndarray) -> np.ndarray:
+        return centers[rows] + spread * random.normal(size=(len(rows), FEATURES)).astype(np.float32) @ mixing
+
+    x, asked, names = near(labels), near(np.arange(ASKED)), labels.astype(str)
+    with tempfile.TemporaryDirectory() as folder:
+        with teach((x[:40], names[:40]), Path(folder) / "small") as small:  # libraries are loaded by now
+            small.recognize(asked[0])
+            small.report()
+        before = _memory("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+        begin = time.perf_counter()
+        teach((x, names), Path(folder) / "shop").close()
+        taught = time.perf_counter() - begin
+        seconds, right = [], 0
+        with open_recognizer(Path(folder) / "shop") as made:
+            begin = time.perf_counter()
+            made.recognize(asked[0])
+            first = time.perf_counter() - begin
+            for label, one in enumerate(asked):
+                begin = time.perf_counter()
+                right += made.recognize(one).label == str(label)
+                seconds.append(time.perf_counter() - begin)
+            peak = _memory("VmHWM") - before
+            adding = []
+            for number in range(50):
+                begin = time.perf_counter()
+                made.add(str(number), [x[number] + 1])
+                adding.append(time.perf_counter() - begin)
+    return {
+        "spread": spread,
+        "accuracy": right / ASKED,
+        "teach_seconds": taught,
+        "first_answer_seconds": first,
+        "answer_seconds": float(np.median(seconds)),
+        "answer_p99_seconds": float(np.quantile(seconds, 0.99)),
+        "add_seconds": float(np.median(adding)),
+        "add_p99_seconds": float(np.quantile(adding, 0.99)),
+        "memory_bytes": peak,
+        "vector_bytes": x.nbytes,
+    }
+
+
+def pictures(encoder: Path | None, classes: int = 10, each: int = 5) -> dict[str, Any]:
+    """`handful teach` on JPEG files of 500×375 pixels, from the start of the process to its end."""
+    random = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        for label in range(classes):
+            (Path(folder) / "photos" / f"class {label}").mkdir(parents=True)
+            for number in range(each):
+                pixels = random.integers(0, 256, size=(15, 20, 3), dtype=np.uint8)
+                large = Image.fromarray(pixels).resize((500, 375), Image.Resampling.BICUBIC)
+                large.save(Path(folder) / "photos" / f"class {label}" / f"{number}.jpg")
+        command = [sys.executable, "-m", "handful", "teach", f"{folder}/photos", "--to", f"{folder}/shop"]
+        seconds = []
+        for _ in range(3):
+            (Path(folder) / "shop.handful").unlink(missing_ok=True)
+            begin = time.perf_counter()
+            subprocess.run([*command, *(["--with", str(encoder)] if encoder else [])], check=True, capture_output=True)
+            seconds.append(time.perf_counter() - begin)
+    shown = "trained Conv4" if encoder else "gradients"
+    return {"encoder": shown, "classes": classes, "pictures": each, "seconds": float(np.median(seconds))}
+
+
+def _memory(name: str) -> int:
+    """Bytes, as Linux counts them."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name))
+    return 1024 * int(line.split()[1])
