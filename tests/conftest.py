@@ -16,7 +16,8 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def _same_start() -> None:
+def _same_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANDFUL_CACHE_MB", "0")  # nobody's cache of vectors
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002 - what a library may still draw from
 

@@ -223,7 +223,7 @@ def test_unknown_keys_are_refused_and_valid_ones_listed(
         (
             "encoder.name",
             "conv5",
-            "unknown encoder 'conv5'; did you mean 'conv4'? Valid: conv4, ",
+            "unknown encoder 'conv5'; did you mean 'conv4'? Valid: characters, conv4, ",
         ),
         ("data.name", "minst", "unknown data set 'minst'"),
         (

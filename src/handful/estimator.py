@@ -90,7 +90,8 @@ class FewShotClassifier(ClassifierMixin, _Saved):  # type: ignore[misc]
     """Classes from a handful of examples each, with calibrated probabilities and candidate sets.
 
     Args:
-        encoder: None for vectors; "ngrams" for texts; "gradients", or a checkpoint's folder, for pictures' paths.
+        encoder: None for vectors; for texts "minilm" or "ngrams", for pictures' paths "characters", "photos" or
+            "gradients"; "hf:NAME", or a checkpoint's folder, for what that takes. See docs/encoders.md.
         head: squared, cosine or ridge.
         epsilon: ε, how often the true class may be missing in `predict_set`.
     """
@@ -173,9 +174,8 @@ class FewShotClassifier(ClassifierMixin, _Saved):  # type: ignore[misc]
         from .recognizer.embedders import embedded
         from .recognizer.inputs import asked
 
-        kind = "texts" if self.encoder == "ngrams" else "pictures"
-        embedder = embedder_for(kind, self.encoder, 0)
-        return np.stack([one.vector for one in embedded(embedder, asked(kind, list(X)), self.head)])
+        embedder = embedder_for(None, self.encoder, 0)
+        return np.stack([one.vector for one in embedded(embedder, asked(embedder.kind, list(X)), self.head)])
 
     def _more(self) -> dict[str, Any]:
         return super()._more() | {"classes": self.classes_.tolist(), "dtype": self.classes_.dtype.str}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .errors import StorageError
 
-__all__ = ["kept_folder", "locked", "new_folder", "recover_folder", "storage_errors", "write_file"]
+__all__ = ["data_folder", "kept_folder", "locked", "new_folder", "recover_folder", "storage_errors", "write_file"]
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space or choose another folder",
@@ -27,6 +27,14 @@ _REMEDIES = {
     errno.EEXIST: "a file stands where a folder is needed: remove it or choose another place",
     errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
 }
+
+
+def data_folder() -> Path:
+    """The folder for data, perhaps not there yet: `HANDFUL_DATA`, or `handful` in the user's cache folder."""
+    chosen = os.environ.get("HANDFUL_DATA")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "handful"
 
 
 @contextmanager

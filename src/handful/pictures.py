@@ -30,6 +30,7 @@ __all__ = [
     "SUFFIXES",
     "Fit",
     "Form",
+    "Resample",
     "decode",
     "formed",
     "in_parallel",
@@ -42,6 +43,8 @@ R = TypeVar("R")
 
 Fit = Literal["crop", "stretch", "pad"]
 """Fill the size and cut what protrudes; change the proportions; or put black beside the whole picture."""
+
+Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 
 PIXELS = 64_000_000
 """The most pixels that a picture may have, 8000×8000: it is refused before it is decoded."""
@@ -70,6 +73,10 @@ class Form(NamedTuple):
     width: int
     channels: int
     fit: Fit
+    resample: Resample = "bilinear"
+    resize: int | tuple[int, int] | None = None
+    """Comes first, as pretrained encoders want it: so many pixels for the shorter side, or (height, width); then the
+    middle is cut out. None: in one step."""
 
     @staticmethod
     def of(size: int | Sequence[int], channels: int, fit: Fit) -> Form:
@@ -139,7 +146,10 @@ def formed(image: Image.Image, place: str, form: Form) -> np.ndarray:
     """[channels, height, width] uint8 of an open picture."""
     size = form.width, form.height
     plain = _plain(ImageOps.exif_transpose(image), place, form.channels)
-    pixels = np.array(plain if plain.size == size else _fitted(plain, size, form.fit))
+    if form.resize is not None:
+        pixels = np.array(_middle(plain, form))
+    else:
+        pixels = np.array(plain if plain.size == size else _fitted(plain, size, form.fit))
     return pixels[None] if form.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
@@ -166,8 +176,22 @@ def _fitted(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
             return image.resize(size, Image.Resampling.BILINEAR)
 
 
+def _middle(image: Image.Image, form: Form) -> Image.Image:
+    """Resized, and what is more (or less: black) cut from its middle."""
+    width, height = image.size
+    if isinstance(form.resize, int):
+        short, long = sorted(image.size)
+        sides = form.resize, int(form.resize * long / short)
+        width, height = sides if width <= height else (sides[1], sides[0])
+    elif form.resize is not None:
+        height, width = form.resize
+    image = image.resize((width, height), Image.Resampling[form.resample.upper()])
+    left, top = (width - form.width) // 2, (height - form.height) // 2
+    return image.crop((left, top, left + form.width, top + form.height))
+
+
 def in_parallel(doing: str | None, function: Callable[[T], R], items: Iterable[T], total: int | None) -> Iterator[R]:
-    """The function's answers in the order of the items, by a thread for each core, with a progress bar.
+    """The function's answers in the order of the items, by a thread for each core, with a progress bar (if `doing`).
 
     A few items are read ahead, so that a stream of files is never held as a whole.
     """

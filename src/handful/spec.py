@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import Field
 from torch import nn
 
 from .data import DATASETS
@@ -26,12 +25,14 @@ from .data.episodes import Episodes
 from .data.functions import FunctionEpisodes
 from .data.pool import ClassPool
 from .distributed import ALONE, Ranks
-from .encoders import ENCODERS
+from .encoders import ENCODERS, PRETRAINED
+from .encoders.hub_texts import check_tokens
 from .episode import EpisodeSource
-from .errors import DataError, SpecError, unknown_name
+from .errors import DataError, SpecError
 from .learner import Learner
 from .learners import LEARNERS
 from .ops.seeds import seed_of
+from .parts import Part, entry_of, options_of
 from .selection import SELECTIONS, Selection
 from .tables import Table, checked, read_table
 from .training import OPTIMIZERS, PARTS, SCHEDULES, Schedule
@@ -45,18 +46,6 @@ Counts = Count | tuple[Count, Count]
 LATER: dict[str, Any] = {"query_balance": None, "label_noise": 0.0, "strangers": 0.0}
 LATER |= {"seconds": None, "selection": None, "augmentation": None}
 """Keys of tasks that came after the first runs, and their usual values: then they do not count in a digest."""
-
-
-class Part(BaseModel):
-    """A named part and its options."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """All but the name."""
-        return dict(self.model_extra or {})
 
 
 class Tasks(Table):
@@ -148,9 +137,11 @@ class Spec(Table):
             UnknownNameError: a name is in no catalog.
         """
         spec = checked(Spec, checked(Spec, table, "spec").table(), "spec")  # as JSON has it: lists, no tuples
-        _options(_entry("learner", spec.learner, LEARNERS), spec.learner, "learner", skip=1)
-        _options(_entry("encoder", spec.encoder, ENCODERS), spec.encoder, "encoder")
-        _options(_entry("data set", spec.data, DATASETS).load, spec.data, "data")
+        options_of(entry_of("learner", spec.learner, LEARNERS), spec.learner, "learner", skip=1)
+        options_of(_encoder(spec), spec.encoder, "encoder")
+        options_of(entry_of("data set", spec.data, DATASETS).load, spec.data, "data")
+        if spec.encoder.name == "hf_text":
+            check_tokens(spec.encoder.options.get("model"), spec.data.options)
         if spec.train.strangers:
             raise SpecError(
                 "[train] no loss asks about `strangers`: set them in [evaluation], or at `handful evaluate`"
@@ -160,8 +151,8 @@ class Spec(Table):
         make_schedule(spec)
         _optimizer(spec.train, [torch.zeros(1)])
         if spec.train.selection is not None:
-            selection = _entry("selection of tasks", spec.train.selection, SELECTIONS)
-            _options(selection, spec.train.selection, "train.selection", skip=3)
+            selection = entry_of("selection of tasks", spec.train.selection, SELECTIONS)
+            options_of(selection, spec.train.selection, "train.selection", skip=3)
         return spec
 
     @staticmethod
@@ -185,13 +176,13 @@ class Spec(Table):
 
 def build(spec: Spec) -> Learner:
     """The learner of a spec, with initial weights that depend on its seed only."""
-    encoder = _entry("encoder", spec.encoder, ENCODERS)
-    learner = _entry("learner", spec.learner, LEARNERS)
+    encoder = _encoder(spec)
+    learner = entry_of("learner", spec.learner, LEARNERS)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed_of("initialization", spec.train.seed))
         try:
-            made: nn.Module = encoder(**_options(encoder, spec.encoder, "encoder"))
-            result: Learner = learner(made, **_options(learner, spec.learner, "learner", skip=1))
+            made: nn.Module = encoder(**options_of(encoder, spec.encoder, "encoder"))
+            result: Learner = learner(made, **options_of(learner, spec.learner, "learner", skip=1))
         except RuntimeError as error:  # torch's own check of a size
             raise SpecError(f"{spec.learner.name} with {spec.encoder.name} cannot be built: {error}") from error
         return result
@@ -203,9 +194,9 @@ def load_data(spec: Spec, *, ranks: Ranks = ALONE) -> Any:
     Raises:
         DataError: its examples do not have the shape that the encoder expects.
     """
-    entry = _entry("data set", spec.data, DATASETS)
+    entry = entry_of("data set", spec.data, DATASETS)
     with ranks.one_a_machine_first():
-        data = entry.load(**_options(entry.load, spec.data, "data"))
+        data = entry.load(**options_of(entry.load, spec.data, "data"))
     expected = expected_shape(spec)
     shape = data.shape if isinstance(data, ClassPool | DescribedPool | AssayPool) else (1,)
     if expected is not None and expected != shape:
@@ -218,7 +209,7 @@ def load_data(spec: Spec, *, ranks: Ranks = ALONE) -> Any:
 
 def expected_shape(spec: Spec) -> tuple[int, ...] | None:
     """The shape of the examples that a spec's encoder is for; None for one that takes any."""
-    shapes = inspect.signature(_entry("encoder", spec.encoder, ENCODERS)).parameters.get("shape")
+    shapes = inspect.signature(_encoder(spec)).parameters.get("shape")
     shape = spec.encoder.options.get("shape", shapes and shapes.default)
     return None if shape is None else tuple(shape)
 
@@ -230,8 +221,8 @@ def make_optimizer(spec: Spec, learner: Learner) -> torch.optim.Optimizer:
 
 def _optimizer(training: Training, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
     part = training.optimizer
-    cls = _entry("optimizer", part, OPTIMIZERS)
-    options = _options(cls, part, "train.optimizer", skip=2)
+    cls = entry_of("optimizer", part, OPTIMIZERS)
+    options = options_of(cls, part, "train.optimizer", skip=2)
     try:
         optimizer: torch.optim.Optimizer = cls(parameters, lr=training.rate, **options)
     except (TypeError, ValueError, RuntimeError, IndexError, AssertionError) as error:  # torch checks the values itself
@@ -250,8 +241,8 @@ def make_schedule(spec: Spec) -> Schedule:
         raise SpecError("[train] expected either `steps` or `seconds`, got both: leave one out")
     if part.name == "step" and training.seconds is not None:
         raise SpecError("[train] schedule 'step' counts steps; with a budget of seconds use cosine, linear or constant")
-    schedule = _entry("schedule", part, SCHEDULES)
-    made: Schedule = schedule(training.steps or PARTS, **_options(schedule, part, "train.schedule", skip=1))
+    schedule = entry_of("schedule", part, SCHEDULES)
+    made: Schedule = schedule(training.steps or PARTS, **options_of(schedule, part, "train.schedule", skip=1))
     return made
 
 
@@ -271,30 +262,11 @@ def make_selection(spec: Spec, data: Any, learner: Learner) -> Selection | None:
             "augmentation"
         )
     held_out = training.model_copy(update={"split": "val"}).draw_from(data) if "val" in data.splits else None
-    cls = _entry("selection of tasks", training.selection, SELECTIONS)
-    options = _options(cls, training.selection, "train.selection", skip=3)
+    cls = entry_of("selection of tasks", training.selection, SELECTIONS)
+    options = options_of(cls, training.selection, "train.selection", skip=3)
     selection: Selection = cls(episodes, held_out, learner, **options)
     return selection
 
 
-def _entry(kind: str, part: Part, catalog: Mapping[str, Any]) -> Any:
-    if part.name not in catalog:
-        raise unknown_name(kind, part.name, catalog)
-    return catalog[part.name]
-
-
-def _options(target: Callable[..., Any], part: Part, where: str, *, skip: int = 0) -> dict[str, Any]:
-    """The options of a part, checked against the keyword arguments of what they are for."""
-    options = checked(_arguments(target, skip), part.options, f"[{where}] {part.name}")
-    return {name: getattr(options, name) for name in options.model_fields_set}
-
-
-@cache
-def _arguments(target: Callable[..., Any], skip: int) -> type[BaseModel]:
-    function = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
-    hints = {} if function.__module__.startswith("torch") else get_type_hints(function)
-    fields: dict[str, Any] = {}
-    for name, parameter in list(inspect.signature(target).parameters.items())[skip:]:
-        default = ... if parameter.default is parameter.empty else parameter.default
-        fields[name] = (hints.get(name, Any), default)
-    return create_model("Options", __base__=Table, **fields)
+def _encoder(spec: Spec) -> Any:
+    return entry_of("encoder", spec.encoder, {**ENCODERS, **PRETRAINED})

@@ -17,11 +17,12 @@ from handful import __version__
 from handful.checkpoint import load_checkpoint, save_checkpoint
 from handful.cli import main
 from handful.data import DATASETS
-from handful.encoders import ENCODERS
+from handful.encoders import ENCODERS, PRETRAINED
 from handful.evaluation import compare, evaluate
 from handful.kernels import available, plain
 from handful.learners import LEARNERS
 from handful.recipes import recipe_names
+from handful.recognizer.embedders import BUILT_IN
 from handful.spec import Tasks, load_data
 
 Table = dict[str, Any]
@@ -203,7 +204,7 @@ def test_own_data_are_looked_through(call: Call, tmp_path: Path) -> None:
     ("what", "names", "keys"),
     [
         ("learners", list(LEARNERS), {"name", "paper", "kind", "regression", "any_ways", "transductive"}),
-        ("encoders", list(ENCODERS), {"name", "summary", "options"}),
+        ("encoders", [*ENCODERS, *PRETRAINED, *BUILT_IN, "minilm"], {"name", "use", "summary", "options"}),
         ("data", list(DATASETS), {"name", "summary", "licence", "source", "options"}),
         ("recipes", recipe_names(), {"name", "title", "metric", "published", "source"}),
     ],
@@ -544,7 +545,7 @@ def test_a_reader_that_goes_away(what: list[str]) -> None:
 def test_doctor(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     said = call("doctor", "--json")
     findings = {finding["name"]: finding for finding in json.loads(said.out)}
-    assert list(findings) == ["program", "processor", "kernels", "memory", "speed", "accelerator", "data"]
+    assert list(findings) == ["program", "processor", "kernels", "memory", "speed", "accelerator", "data", "embeddings"]
     assert findings["kernels"]["good"] == available()
     assert findings["speed"]["good"]
     assert "pictures" in call("doctor").out

@@ -133,7 +133,7 @@ MISTAKES: dict[str, tuple[list[object], str]] = {
     "no such source": (["teach", "absent"], "absent"),
     "not a source": (["teach", "notes.txt"], "expected a folder of pictures"),
     "taught already": (["teach", "vectors.npz", "--to", "shop"], "there is a collection already"),
-    "no such encoder": (["teach", "texts.csv", "--to", "new", "--with", "minilm"], "unknown encoder"),
+    "no such encoder": (["teach", "texts.csv", "--to", "new", "--with", "mini"], "unknown encoder"),
     "no such head": (["teach", "texts.csv", "--head", "svm"], "svm"),
     "nothing to teach from": (["teach"], "--classes names.txt"),
     "names without words": (

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from handful.data import DATASETS
-from handful.encoders import ENCODERS
+from handful.encoders import ENCODERS, PRETRAINED
 from handful.learners import LEARNERS
 from handful.reproduce import Published, Recipe, Trials
 from handful.selection import SELECTIONS
@@ -88,7 +88,7 @@ def test_every_key_is_in_the_reference(model):
     ("kind", "name", "target", "skip"),
     [
         *(("learner", name, cls, 1) for name, cls in LEARNERS.items() if name in ("prototypical", "maml")),
-        *(("encoder", name, cls, 0) for name, cls in ENCODERS.items()),
+        *(("encoder", name, cls, 0) for name, cls in {**ENCODERS, **PRETRAINED}.items()),
         *(("data", name, entry.load, 0) for name, entry in DATASETS.items()),
         *(("schedule", name, schedule, 1) for name, schedule in SCHEDULES.items()),
         *(("selection", name, cls, 3) for name, cls in SELECTIONS.items()),

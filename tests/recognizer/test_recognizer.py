@@ -386,7 +386,7 @@ def test_options_that_cannot_be() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'squared'"):
         teach(GOOD, head="square")  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match="unknown encoder"):
-        teach(TEXTS, encoder="minilm")
+        teach(TEXTS, encoder="mini")
     with pytest.raises(DataError, match="takes texts, and these are pictures"):
         embedder_for("pictures", "ngrams", 0)
     with pytest.raises(DataError, match="all zeros"):

@@ -104,7 +104,8 @@ def case(
     """A recognizer, its export, and what to ask."""
     folder = tmp_path_factory.mktemp(request.param)
     data, options, kind, head = CASES[request.param]
-    encoder = None if options is None else trained(folder / "trained", data, options)
+    named = request.param if request.param in ("gradients", "ngrams") else None
+    encoder = named if options is None else trained(folder / "trained", data, options)
     things: dict[str, tuple[object, list[Any]]] = {
         "vectors": (vectors(10), [one for group in vectors(10, seed=1).values() for one in group]),
         "molecules": (MOLECULES, ["OC(=O)CCCC", "CCCCN", "c1ccccc1O"]),

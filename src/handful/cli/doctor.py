@@ -16,6 +16,7 @@ from ..encoders import Conv4
 from ..files import storage_errors
 from ..kernels import available, plain, reason, variant
 from ..machine import commit, describe_machine, tune_allocator, versions
+from ..recognizer.cache import usage
 
 __all__ = ["run_doctor"]
 
@@ -31,7 +32,9 @@ class Finding(NamedTuple):
 
 def run_doctor(json: bool) -> None:
     """Print what was found, as a table or as JSON."""
-    findings = [check() for check in (_program, _processor, _kernels, _memory, _speed, _accelerator, _data)]
+    findings = [
+        check() for check in (_program, _processor, _kernels, _memory, _speed, _accelerator, _data, _embeddings)
+    ]
     if json:
         print(json_module.dumps([finding._asdict() for finding in findings], indent=2, ensure_ascii=False))
         return
@@ -104,6 +107,12 @@ def _data() -> Finding:
     with storage_errors(folder):
         ready = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.exists() else []
     return Finding("data", f"{folder}: {', '.join(ready) or 'nothing yet'}", True)
+
+
+def _embeddings() -> Finding:
+    path, size, most = usage()
+    found = f"{path}: {size / 1e6:,.1f} MB of at most {most / 1e6:,.0f} MB (HANDFUL_CACHE_MB)"
+    return Finding("embeddings", found, True, "delete the file to clear it" if size else "")
 
 
 def _quickest(run: Callable[[], object]) -> float:

@@ -12,13 +12,20 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data import DATASETS
-from ..encoders import ENCODERS
+from ..encoders import ENCODERS, PRETRAINED
+from ..encoders.shipped import shipped_about, shipped_names
 from ..errors import DataError, StorageError, unknown_name
 from ..files import write_file
 from ..learners import LEARNERS
 from ..ledger import between_marks
 from ..recipes import recipe_names
+from ..recognizer.embedders import BUILT_IN
+from ..recognizer.networks import Sentences
 from ..reproduce import load_recipe
+
+ABOUT = ("trained_on", "note", "ledger")
+TEACHING: dict[str, Any] = {**{name: type(make()) for name, make in BUILT_IN.items()}, "minilm": Sentences}
+"""Encoders that only a recognizer takes."""
 
 __all__ = ["BEGIN", "END", "methods_page", "run_add", "run_list"]
 
@@ -76,8 +83,14 @@ def _learners() -> list[dict[str, Any]]:
 
 def _encoders() -> list[dict[str, Any]]:
     return [
-        {"name": name, "summary": (cls.__doc__ or "").splitlines()[0], "options": _options(cls)}
-        for name, cls in ENCODERS.items()
+        {
+            "name": name,
+            "use": "teach" if name in TEACHING else "spec, teach" if name in PRETRAINED else "spec",
+            "summary": (entry.__doc__ or "").splitlines()[0],
+            **{key: shipped_about(name)[key] if name in shipped_names() else "" for key in ABOUT},
+            "options": [] if name in TEACHING else _options(entry),
+        }
+        for name, entry in {**ENCODERS, **PRETRAINED, **TEACHING}.items()
     ]
 
 

@@ -78,7 +78,7 @@ def run_recognize(
 
 def run_add(place: Path, label: str, things: Sequence[str], encoder: str | None) -> None:
     """Add examples of a class."""
-    with open_recognizer(place, encoder=encoder) as recognizer:
+    with _warnings(), open_recognizer(place, encoder=encoder) as recognizer:
         version = recognizer.add(label, things)
         _changed(recognizer.collection, version)
 

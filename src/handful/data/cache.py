@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import DataError
-from ..files import new_folder, recover_folder, storage_errors, write_file
+from ..files import data_folder, new_folder, recover_folder, storage_errors, write_file
 from .pool import ClassPool
 
 __all__ = ["cached_pool", "checksum", "data_folder", "load_pool", "store_examples", "store_pool"]
@@ -35,14 +34,6 @@ _CODES = {
     torch.float64: "F64",
 }
 """How the file format calls the types of examples."""
-
-
-def data_folder() -> Path:
-    """The folder for data, perhaps not there yet: `HANDFUL_DATA`, or `handful` in the user's cache folder."""
-    chosen = os.environ.get("HANDFUL_DATA")
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "handful"
 
 
 def checksum(x: Tensor) -> str:

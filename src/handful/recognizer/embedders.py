@@ -17,16 +17,28 @@ from numpy.typing import NDArray
 from ..collection import EncoderIdentity, NewExample
 from ..errors import CheckpointError, DataError, ShapeError, unknown_name
 from .about import About, trained_on
-from .inputs import FIT, Item, with_pixels
+from .cache import vectors_of
+from .inputs import FIT, Item
 from .molecules import SETS, Fingerprints, TrainedMolecules
+from .networks import NAMES, has_sentences, network_for
 from .ngrams import hashed, pieces, words
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from ..pictures import Form
     from .portable import Portable
 
-__all__ = ["BUILT_IN", "Embedder", "embedded", "embedder_for", "portable_module", "through"]
+__all__ = [
+    "BUILT_IN",
+    "Embedder",
+    "default_encoder",
+    "embedded",
+    "embedder_for",
+    "encoder_names",
+    "portable_module",
+    "through",
+]
 
 Vectors = NDArray[np.float32]
 BATCH = 64
@@ -44,8 +56,8 @@ class Embedder(Protocol):
         """What decides its vectors."""
 
     @property
-    def form(self) -> tuple[int, int, int] | None:
-        """Of pictures: (channels, height, width)."""
+    def form(self) -> tuple[int, int, int] | Form | None:
+        """Of pictures: (channels, height, width), or more exactly."""
 
     def embed(self, contents: Sequence[Any]) -> Vectors:
         """[n, F], finite."""
@@ -165,7 +177,9 @@ class TrainedEncoder:
             raise CheckpointError(
                 f"{folder}: expected an encoder of pictures, molecules or vectors, got examples of shape {shape}"
             )
-        self.kind = "pictures" if len(shape) == 3 else "vectors"
+        tokens = getattr(learner.encoder, "tokens", None)
+        self.kind = "pictures" if len(shape) == 3 else "vectors" if tokens is None else "texts"
+        self._tokens: Callable[[Sequence[str]], Any] | None = tokens
         self.form = shape if len(shape) == 3 else None
         self._shape, ink = shape, checkpoint.spec.data.name in ("omniglot", "digits")
         self._module = FromPixels(learner.encoder, bright_ink=ink) if self.form else learner.encoder
@@ -176,26 +190,38 @@ class TrainedEncoder:
         features = int(learner.encoder.out_features)  # type: ignore[arg-type]
         self.identity = EncoderIdentity(str(Path(folder).absolute()), digest.hexdigest(), features)
 
-    def embed(self, contents: Sequence[NDArray[Any]]) -> Vectors:
-        """Of pictures of its form, or vectors of its length."""
-        return through(self._module, contents, self._shape)
+    def embed(self, contents: Sequence[Any]) -> Vectors:
+        """Of pictures of its form, texts, or vectors of its length."""
+        return through(self._module, contents, self._shape, self._tokens)
 
     def portable(self) -> Portable:
-        """For an export."""
+        """For an export.
+
+        Raises:
+            DataError: an encoder of texts, whose tokenizer an export does not hold.
+        """
+        if self._tokens is not None:
+            raise DataError("export: a fine-tuned encoder of texts cannot be exported; expected minilm or hf:NAME")
         return portable_module(self._module, self._shape)
 
 
-def through(module: nn.Module, contents: Sequence[NDArray[Any]], shape: tuple[int, ...]) -> Vectors:
-    """What a module makes of pictures (as bytes) or vectors of a shape, as rows: [n, F]."""
+def through(
+    module: nn.Module,
+    contents: Sequence[Any],
+    shape: tuple[int, ...],
+    tokens: Callable[[Sequence[str]], Any] | None = None,
+) -> Vectors:
+    """What a module makes of pictures (as bytes), vectors of a shape, or texts by their tokens, as rows: [n, F]."""
     import torch
 
     found = []
     for start in range(0, len(contents), BATCH):
-        x = np.stack(contents[start : start + BATCH])
+        part = contents[start : start + BATCH]
+        x = torch.from_numpy(np.stack(part)) if tokens is None else tokens(part)
         if x.shape[1:] != shape:
-            raise ShapeError(f"encoder: expected examples of shape {shape}, got {x.shape[1:]}")
+            raise ShapeError(f"encoder: expected examples of shape {shape}, got {tuple(x.shape[1:])}")
         with torch.no_grad():
-            found.append(module(torch.from_numpy(x)).flatten(1).numpy())
+            found.append(module(x).flatten(1).numpy())
     return np.concatenate(found)
 
 
@@ -219,48 +245,64 @@ BUILT_IN: dict[str, Callable[[], Embedder]] = {
     "maccs": lambda: Fingerprints("maccs"),
 }
 """Encoders that need no checkpoint."""
-DEFAULT = {"texts": "ngrams", "pictures": "gradients", "molecules": "morgan"}
 
 
-def embedder_for(kind: str, name: str | None, features: int) -> Embedder:
+def embedder_for(kind: str | None, name: str | None, features: int) -> Embedder:
     """The encoder for examples of a kind.
 
     Args:
-        kind: pictures, texts, molecules or vectors.
-        name: a built-in encoder, or a checkpoint's folder; by default what fits the kind.
+        kind: pictures, texts, molecules or vectors; None: whichever the encoder takes.
+        name: a built-in, shipped or pretrained encoder, or a checkpoint's folder; by default what fits the kind.
         features: the length of given vectors.
 
     Raises:
         UnknownNameError, CheckpointError: no such encoder.
-        DataError: it takes examples of another kind.
+        DataError, DownloadError, MissingExtraError: it takes examples of another kind, or cannot be had.
     """
-    found: Embedder
+    found: Embedder | None
     if kind == "vectors" and name in (None, "vectors"):
         return GivenVectors(features)
-    chosen = name or DEFAULT[kind]
-    if chosen in BUILT_IN:
-        found = BUILT_IN[chosen]()
-    elif Path(chosen).exists():
-        found = trained = TrainedEncoder(chosen)
-        if trained.data.name in SETS:
-            options = {"features": "morgan", "atoms": 64} | trained.data.options
-            found = TrainedMolecules(trained, options["features"], options["atoms"])
-    else:
-        raise unknown_name("encoder, or checkpoint folder,", chosen, [*BUILT_IN, "vectors"])
-    if found.kind != kind:
+    chosen = name or default_encoder(kind)
+    found = BUILT_IN[chosen]() if chosen in BUILT_IN else network_for(chosen, kind)
+    if found is None and not Path(chosen).exists():
+        raise unknown_name("encoder, or checkpoint folder,", chosen, [*encoder_names(), "vectors"])
+    found = found or _trained(chosen)
+    if kind is not None and found.kind != kind:
         raise DataError(f"encoder {chosen!r} takes {found.kind}, and these are {kind}; name another with --with")
     return found
 
 
+def default_encoder(kind: str | None) -> str:
+    """The best for a kind of examples that works without a network."""
+    if kind == "texts":
+        return "minilm" if has_sentences() else "ngrams"
+    return "morgan" if kind == "molecules" else "gradients"
+
+
+def encoder_names() -> list[str]:
+    """All that can be named, but for folders of checkpoints."""
+    from ..encoders.shipped import shipped_names
+
+    return [*BUILT_IN, *shipped_names(), *NAMES]
+
+
+def _trained(folder: str) -> Embedder:
+    trained = TrainedEncoder(folder)
+    if trained.data.name not in SETS:
+        return trained
+    options: dict[str, Any] = {"features": "morgan", "atoms": 64} | trained.data.options
+    return TrainedMolecules(trained, options["features"], options["atoms"])
+
+
 def embedded(embedder: Embedder, items: Sequence[Item], head: str) -> list[NewExample]:
-    """The examples with their vectors.
+    """The examples with their vectors; those that were made before are found by their content.
 
     Raises:
         DataError: none, one that cannot be read, or one without a direction for a head that needs it.
     """
     if not items:
         raise DataError("expected at least one example, got none")
-    vectors = embedder.embed(with_pixels(items, embedder.form))
+    vectors = vectors_of(embedder, items)
     if head in ("cosine", "ridge", "names"):
         zeros = np.flatnonzero(~vectors.any(1)).tolist()
         if zeros:

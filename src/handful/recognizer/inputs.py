@@ -7,13 +7,16 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from ..errors import DataError, ShapeError
 from ..files import storage_errors
 from .molecules import FINGERPRINTS, SMILES, content_digest
+
+if TYPE_CHECKING:
+    from ..pictures import Form
 
 __all__ = ["FIT", "Item", "asked", "kind_of", "taught", "with_pixels", "without_copies"]
 
@@ -114,8 +117,8 @@ def asked(kind: str, things: Sequence[object]) -> list[Item]:
     return found
 
 
-def with_pixels(items: Sequence[Item], form: tuple[int, int, int] | None) -> list[Any]:
-    """What an encoder takes: pictures decoded to a form (channels, height, width); all else as it is.
+def with_pixels(items: Sequence[Item], form: tuple[int, int, int] | Form | None) -> list[Any]:
+    """What an encoder takes: pictures decoded to a form, or (channels, height, width); all else as it is.
 
     Raises:
         DataError: a picture that cannot be read; names it.
@@ -124,8 +127,8 @@ def with_pixels(items: Sequence[Item], form: tuple[int, int, int] | None) -> lis
         return [item.content for item in items]
     from ..pictures import Form, decode, in_parallel
 
-    shape = Form.of(form[1:], form[0], FIT)
-    return list(in_parallel("reading", lambda item: decode(item.content, item.source, shape), items, len(items)))
+    shape = form if isinstance(form, Form) else Form.of(form[1:], form[0], FIT)
+    return list(in_parallel(None, lambda item: decode(item.content, item.source, shape), items, len(items)))
 
 
 def without_copies(items: Sequence[Item]) -> list[Item]:

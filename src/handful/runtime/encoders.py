@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..collection import EncoderIdentity
 from ..errors import CollectionError, MissingExtraError, ShapeError
+from ..pictures import Form
 from ..recognizer.embedders import BUILT_IN, Embedder, GivenVectors
 
 __all__ = ["encoder_of"]
@@ -61,7 +62,15 @@ class Graph:
     ) -> None:
         self.kind, self.identity = str(preparation["kind"]), identity
         form = preparation.get("form")
-        self.form = None if form is None else (int(form[0]), int(form[1]), int(form[2]))
+        fit = preparation.get("fit")
+        self.form: tuple[int, int, int] | Form | None = None
+        if isinstance(fit, list):  # what a pretrained encoder wants, exactly
+            height, width, channels, way, resample, resize = fit
+            self.form = Form(
+                height, width, channels, way, resample, tuple(resize) if isinstance(resize, list) else resize
+            )
+        elif form is not None:
+            self.form = int(form[0]), int(form[1]), int(form[2])
         self._session, self._input = _session(folder), inputs[0]
         self._shape = tuple(self._session.get_inputs()[0].shape[1:])
 

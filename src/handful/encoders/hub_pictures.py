@@ -1,0 +1,175 @@
+"""Pretrained picture encoders: of the Hugging Face hub by transformers (`hf:NAME`), of timm (`timm:NAME`).
+
+Neither needs torchvision for its pictures: resizing and normalization are done here, as the model's own files say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Self, final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..errors import DataError, ShapeError
+from .hub import digest_of, freeze, loaded, model_folder, needs, read_json
+from .preprocessing import Preprocessing, of_hub, of_timm, standardized
+
+__all__ = ["Features", "HubPictures", "TimmPictures"]
+
+Features = Literal["auto", "pooled", "first", "mean"]
+"""What of a model's output is taken: what it pools itself, its first token, or the mean over places."""
+
+OWN_FIRST = ("vit", "deit", "beit", "data2vec-vision")
+"""Kinds of models whose pooler is no part of what was pretrained, or is made for one task."""
+
+
+class _Pretrained(nn.Module):
+    """What the two kinds share: preparation, freezing, the shape of what comes in."""
+
+    def _settle(
+        self,
+        model: str,
+        network: nn.Module,
+        form: Preprocessing,
+        shape: Sequence[int] | None,
+        frozen: bool,
+        freeze_layers: int,
+    ) -> None:
+        self.shape = (3, form.height, form.width) if shape is None else tuple(shape)
+        if len(self.shape) != 3 or self.shape[0] not in (1, 3) or min(self.shape) < 1:
+            raise ShapeError(f"{model}: expected pictures of shape [1 or 3, height, width], got {list(self.shape)}")
+        self.network, self.form, self.frozen = network, form, frozen
+        freeze(network, freeze_layers, model)
+        if frozen:
+            network.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As any module; but what is frozen stays as in evaluation (no dropout, no moving estimates)."""
+        super().train(mode)
+        if self.frozen:
+            self.network.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, 1 or 3, h, w] in [0, 1] -> [n, out_features]; another size than the model's is stretched to it."""
+        x = standardized(x, self.form)
+        if not self.frozen:
+            return self._features(x)
+        with torch.no_grad():
+            return self._features(x)
+
+    def _features(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+@final
+class HubPictures(_Pretrained):
+    """A pretrained picture encoder of the Hugging Face hub: DINOv2, SigLIP, CLIP's vision tower, ViT, ConvNeXT ...
+
+    Args:
+        model: its name on the hub, or a folder of the same form; weights are read from safetensors only.
+        revision: of the hub: a branch, tag or commit.
+        features: "pooled" (what the model pools itself), "first" (its first token), "mean" (over all places); "auto":
+            pooled where that was pretrained, and else the first token.
+        frozen: it is a fixed function. Otherwise it is trained on.
+        freeze_layers: so many of its first layers, and what comes before them, stay as they are.
+        shape: of the pictures that come, for other parts of a spec to check; by default what the model takes.
+
+    Raises:
+        DataError, DownloadError, MissingExtraError: no such model, or it cannot be used; see `model_folder`.
+        SpecError, ShapeError: fewer layers, or another shape.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        revision: str | None = None,
+        features: Features = "auto",
+        frozen: bool = False,
+        freeze_layers: int = 0,
+        shape: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        folder = model_folder(model, revision)
+        about = read_json(folder, "preprocessor_config.json")
+        about = about or (read_json(folder, "processor_config.json") or {}).get("image_processor")
+        if about is None:
+            raise DataError(
+                f"model {model!r}: no preprocessor_config.json in {folder}, which says what pictures it takes; "
+                "expected a model of pictures, with that file beside its weights"
+            )
+        form = of_hub(about, str(folder / "preprocessor_config.json"))
+        network, config, pooler = loaded(folder, vision=True)
+        self.sha256 = digest_of(folder)
+        if features == "auto":
+            features = "pooled" if pooler and config.model_type not in OWN_FIRST else "first"
+        elif features == "pooled" and not pooler:
+            raise DataError(f'model {model!r}: its file holds no pooler; expected features = "first" or "mean"')
+        self.features = features
+        self._settle(model, network, form, shape, frozen, freeze_layers)
+        with torch.no_grad():
+            example = network(pixel_values=torch.zeros(1, 3, form.height, form.width))
+        self.features = "first" if features == "pooled" and example.get("pooler_output") is None else features
+        self.out_features = int(self._taken(example).shape[1])
+
+    def _features(self, x: Tensor) -> Tensor:
+        return self._taken(self.network(pixel_values=x))
+
+    def _taken(self, output: Any) -> Tensor:
+        found: Tensor = output["pooler_output" if self.features == "pooled" else "last_hidden_state"]
+        if self.features == "pooled":
+            return found.flatten(1)
+        if found.ndim == 4:  # a map [n, F, h, w]
+            return found.mean((-2, -1))
+        return found[:, 0] if self.features == "first" else found.mean(1)
+
+
+@final
+class TimmPictures(_Pretrained):
+    """A pretrained picture encoder of timm, where that is installed: its features before the classifier.
+
+    Args:
+        model: its name in timm, as "resnet18.a1_in1k" (weights: timm/NAME on the hub); or a folder with config.json
+            and model.safetensors as the hub has them.
+        revision, frozen, freeze_layers, shape: as `HubPictures`.
+
+    Raises:
+        DataError, DownloadError, MissingExtraError, SpecError, ShapeError: as `HubPictures`.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        revision: str | None = None,
+        frozen: bool = False,
+        freeze_layers: int = 0,
+        shape: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        needs(f"the model timm:{model}", "pretrained", "timm")
+        import timm
+
+        folder = model_folder(model if "/" in model else f"timm/{model}", revision)
+        about = read_json(folder, "config.json") or {}
+        form = of_timm(about.get("pretrained_cfg") or about, str(folder / "config.json"))
+        try:
+            options = about.get("model_args") or {}
+            network = timm.create_model(about["architecture"], pretrained=False, num_classes=0, **options)
+            state = load_file(folder / "model.safetensors")
+            report = network.load_state_dict(state, strict=False)
+        except (KeyError, RuntimeError, OSError, TypeError, SafetensorError) as error:
+            raise DataError(f"{folder}: not a model that this timm knows ({error})") from error
+        if report.missing_keys:
+            raise DataError(f"{folder}: its file does not hold the weights {', '.join(report.missing_keys[:3])}")
+        self.sha256, self.out_features = digest_of(folder), int(network.num_features)
+        self._settle(model, network.to(torch.get_default_dtype()), form, shape, frozen, freeze_layers)
+
+    def _features(self, x: Tensor) -> Tensor:
+        found: Tensor = self.network(x)
+        return found

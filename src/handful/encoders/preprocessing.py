@@ -1,0 +1,113 @@
+"""What a pretrained picture encoder expects of a picture, as its own files say it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import DataError
+from ..pictures import Resample
+
+__all__ = ["Preprocessing", "of_hub", "of_timm", "standardized"]
+
+RESAMPLING: tuple[Resample, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+"""By Pillow's numbers."""
+
+
+class Preprocessing(NamedTuple):
+    """From a picture of any size to the numbers that a network takes.
+
+    Attributes:
+        height, width: of what the network takes.
+        resize: what comes first: a number of pixels for the shorter side, or (height, width); then the middle is cut
+            out.
+        resample: how pixels are interpolated.
+        mean, std: of red, green and blue, in units of full brightness.
+    """
+
+    height: int
+    width: int
+    resize: int | tuple[int, int]
+    resample: Resample
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def of_hub(about: Mapping[str, Any], place: str) -> Preprocessing:
+    """From a preprocessor_config.json.
+
+    Raises:
+        DataError: no fixed size comes of it, or a step that is not known here.
+    """
+    try:
+        cut = bool(about.get("do_center_crop"))
+        kind = str(about.get("image_processor_type") or about.get("feature_extractor_type"))
+        crop = _sides(about["crop_size"], square=True) if cut else None
+        size = _sides(about["size"], square=not cut or kind.startswith("DeiT"))
+        if "crop_pct" in about and isinstance(size, int):  # ConvNeXT: small ones are cut out of larger ones
+            crop = size, size
+            size = int(size / about["crop_pct"]) if size < 384 else crop
+        final = size if crop is None else crop
+        if not isinstance(final, tuple) or not about.get("do_resize", True):
+            raise DataError(f"{place}: gives pictures of no fixed size, which an encoder needs (size {about['size']})")
+        factor = 255 * float(about.get("rescale_factor", 1 / 255)) if about.get("do_rescale", True) else 255.0
+        mean, std = [0.0] * 3, [1.0] * 3
+        if about.get("do_normalize", True):
+            mean, std = ([float(value) for value in about[key]] for key in ("image_mean", "image_std"))
+        if len(mean) != 3 or len(std) != 3 or min(*std, factor) <= 0:
+            raise DataError(f"{place}: expected a mean and a deviation above 0 for each of three colors")
+        resample = RESAMPLING[int(about.get("resample", 2))]
+        return Preprocessing(*final, size, resample, tuple(m / factor for m in mean), tuple(s / factor for s in std))
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{place}: expected size, resample, image_mean and image_std, as for pictures of one size ({error!r})"
+        ) from error
+
+
+def _sides(size: Any, *, square: bool) -> int | tuple[int, int]:
+    """(height, width), or the shorter side."""
+    if isinstance(size, int):
+        return (size, size) if square else size
+    return int(size["shortest_edge"]) if "shortest_edge" in size else (int(size["height"]), int(size["width"]))
+
+
+def of_timm(about: Mapping[str, Any], place: str) -> Preprocessing:
+    """From the `pretrained_cfg` of a timm model.
+
+    Raises:
+        DataError: something is missing, or not known here.
+    """
+    try:
+        _, height, width = about["input_size"]
+        share, mode = float(about.get("crop_pct") or 0.875), about.get("crop_mode") or "center"
+        resample = about.get("interpolation") or "bicubic"
+        if mode not in ("center", "squash") or resample not in RESAMPLING:
+            raise DataError(f"{place}: crop mode {mode!r} or interpolation {resample!r} is not known here")
+        scaled = int(height / share), int(width / share)
+        resize: int | tuple[int, int] = scaled if mode == "squash" or height != width else scaled[0]
+        mean, std = (tuple(map(float, about[key])) for key in ("mean", "std"))
+        return Preprocessing(height, width, resize, resample, mean, std)
+    except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{place}: expected input_size, mean and std as timm has them ({error})") from error
+
+
+def standardized(x: Tensor, form: Preprocessing) -> Tensor:
+    """[n, 1 or 3, h, w] in [0, 1] -> [n, 3, height, width] as the network takes them.
+
+    Pictures of another size are stretched, smoothly; gray ones get three equal colors.
+    """
+    if x.shape[1] == 1:
+        x = x.expand(-1, 3, -1, -1)
+    if x.shape[-2:] != (form.height, form.width):
+        mode = "bicubic" if form.resample in ("bicubic", "lanczos") else "bilinear"
+        x = F.interpolate(x, (form.height, form.width), mode=mode, antialias=True, align_corners=False).clamp(0, 1)
+    mean, std = (torch.tensor(values, dtype=x.dtype, device=x.device).view(3, 1, 1) for values in form[-2:])
+    return (x - mean) / std

@@ -1,0 +1,59 @@
+"""A part of a document: a name from a catalog and the keyword arguments of what stands there."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, create_model, model_validator
+
+from .errors import unknown_name
+from .tables import Table, checked
+
+__all__ = ["Part", "entry_of", "options_of"]
+
+
+class Part(BaseModel):
+    """A named part and its options. The name "hf:NAME" is short for the name "hf" and the option model = "NAME"."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _long(cls, table: Any) -> Any:
+        if isinstance(table, Mapping) and isinstance(table.get("name"), str) and "model" not in table:
+            name, colon, model = table["name"].partition(":")
+            return {**table, "name": name, "model": model} if colon else table
+        return table
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All but the name."""
+        return dict(self.model_extra or {})
+
+
+def entry_of(kind: str, part: Part, catalog: Mapping[str, Any]) -> Any:
+    """What stands in a catalog under the name of a part; UnknownNameError if nothing does."""
+    if part.name not in catalog:
+        raise unknown_name(kind, part.name, catalog)
+    return catalog[part.name]
+
+
+def options_of(target: Callable[..., Any], part: Part, where: str, *, skip: int = 0) -> dict[str, Any]:
+    """The options of a part, checked against the keyword arguments of what they are for."""
+    options = checked(_arguments(target, skip), part.options, f"[{where}] {part.name}")
+    return {name: getattr(options, name) for name in options.model_fields_set}
+
+
+@cache
+def _arguments(target: Callable[..., Any], skip: int) -> type[BaseModel]:
+    function = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
+    hints = {} if function.__module__.startswith("torch") else get_type_hints(function)
+    fields: dict[str, Any] = {}
+    for name, parameter in list(inspect.signature(target).parameters.items())[skip:]:
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[name] = (hints.get(name, Any), default)
+    return create_model("Options", __base__=Table, **fields)
