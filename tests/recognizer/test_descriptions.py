@@ -8,8 +8,8 @@ from tests.recognizer.test_recognizer import TEXTS, same
 
 from handful.errors import DataError, HandfulError
 from handful.recognizer import open_recognizer, teach
+from handful.recognizer.built_in import Gradients
 from handful.recognizer.descriptions import described, read_descriptions
-from handful.recognizer.embedders import Gradients
 
 ASKED = ["please turn the light on", "play music", "what time is it", "the lights"]
 CLASSES = {"light": ["turn the lights on", "light off"], "music": "play a song, music", "what_time": "what time is it"}

@@ -17,7 +17,7 @@ from ..ops.conformal import examples_needed, p_values, refusals_are_too_many
 from ..ops.heads import strangeness
 from ..ops.nearest_mean import NearestMean, fit_nearest_mean
 from ..ops.temperature import Calibration, probabilities
-from .answers import Answer, Neighbor, advised
+from .answers import Answer, Neighbor, answered, checked_epsilon
 from .card import card
 from .descriptions import NAMES, Descriptions, described, read_descriptions
 from .doctor import examine
@@ -68,7 +68,7 @@ def teach(
         UnknownNameError, CheckpointError: no such encoder or head.
         StorageError: a collection is there already, or nothing can be written.
     """
-    _checked_epsilon(epsilon)
+    checked_epsilon(epsilon)
     embedder, chosen, rows = to_teach(source, encoder, head, learner, descriptions)
     settings = {"kind": embedder.kind, "encoder": embedder.identity.name, "head": chosen, "epsilon": epsilon}
     return Recognizer(create_collection(to, embedder.identity, settings, rows), embedder)
@@ -125,7 +125,7 @@ class Recognizer:
         Raises:
             DataError: something that cannot be read.
         """
-        e = _checked_epsilon(self.epsilon if epsilon is None else epsilon)
+        e = checked_epsilon(self.epsilon if epsilon is None else epsilon)
         learned = self._current()
         items = asked(str(self.collection.settings["kind"]), things)
         if not items:
@@ -134,7 +134,11 @@ class Recognizer:
         p = probabilities(strangeness(learned.head, z), learned.calibration.temperature)
         stays = kept(learned.head, p_values(learned.head, z), learned.sizes, e)
         nearest, holds = self._nearest(learned, z), promised(learned.head, learned.counts, e)
-        answers = [self._answer(learned, *one, e, holds) for one in zip(items, p, stays, nearest, strict=True)]
+        names, counts, version = learned.names, learned.counts, learned.snapshot.version
+        answers = [
+            answered(item.preview or item.source, names, counts, each, inside, near, e, holds, version)
+            for item, each, inside, near in zip(items, p, stays, nearest, strict=True)
+        ]
         refused = sum(answer.unknown for answer in answers)
         if refusals_are_too_many(refused, len(answers), min(0.999, missed(learned.head, e))):
             warnings.warn(
@@ -204,7 +208,7 @@ class Recognizer:
 
     def report(self, *, epsilon: float | None = None) -> Report:
         """What it can and cannot promise, likely mistakes in the examples, and what to add next."""
-        e = _checked_epsilon(self.epsilon if epsilon is None else epsilon)
+        e = checked_epsilon(self.epsilon if epsilon is None else epsilon)
         learned, settings = self._current(), self.collection.settings
         sizes, head = learned.counts, learned.head
         if isinstance(head, Chosen) and isinstance(head.rules[0], NearestMean):
@@ -279,34 +283,3 @@ class Recognizer:
         one = snapshot.examples[row]
         text = self.collection.preview(one.id)
         return Neighbor(one.id, one.label, one.source, distance, text if isinstance(text, str) else None)
-
-    def _answer(
-        self,
-        learned: Learned,
-        item: Item,
-        p: NDArray[np.float64],
-        stays: NDArray[np.bool_],
-        nearest: tuple[Neighbor, ...],
-        epsilon: float,
-        holds: str,
-    ) -> Answer:
-        order = np.argsort(-p, kind="stable")
-        inside = tuple(learned.names[k] for k in order[stays[order]])
-        best = int(order[0]) if not inside else learned.names.index(inside[0])
-        return Answer(
-            item.preview or item.source,
-            learned.names[best],
-            float(p[best]),
-            inside,
-            not inside,
-            nearest,
-            advised(learned.names[best], inside, learned.counts, epsilon),
-            holds,
-            learned.snapshot.version,
-        )
-
-
-def _checked_epsilon(epsilon: float) -> float:
-    if not isinstance(epsilon, float | int) or not 0.001 <= epsilon <= 0.5:
-        raise DataError(f"epsilon: expected a share from 0.001 to 0.5 (how often may I wrongly refuse?), got {epsilon}")
-    return float(epsilon)
