@@ -26,7 +26,7 @@ from handful.recognizer.cache import vectors_of
 from handful.recognizer.embedders import Embedder, embedder_for
 from handful.recognizer.inputs import Item
 
-EACH = 100  # pictures of a class, at most
+EACH = 30  # pictures of a class, at most
 DATA: dict[str, Callable[[], ClassPool]] = {
     "CIFAR-FS test": lambda: cifar_fs().split("test"),
     "mini-ImageNet test": lambda: mini_imagenet().split("test"),

@@ -14,7 +14,7 @@ from .normalization import BatchNorm, shares_statistics
 from .relation import RelationEncoder
 from .resnet12 import ResNet12
 from .resnet18 import ResNet18
-from .shipped import characters, photos, shipped_names
+from .shipped import characters, photos
 from .siamese import SiameseNet
 from .text_cnn import TextCNN
 
@@ -51,7 +51,8 @@ ENCODERS: dict[str, type[nn.Module]] = {
 """Every encoder by the name a spec gives it. Keyword arguments of the class are its configuration."""
 
 PRETRAINED: Mapping[str, Callable[..., nn.Module]] = {
-    **{name: entry for name, entry in (("characters", characters), ("photos", photos)) if name in shipped_names()},
+    "characters": characters,
+    "photos": photos,
     "hf": HubPictures,
     "hf_text": HubTexts,
     "timm": TimmPictures,
