@@ -20,11 +20,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other progra
 
 def teach(
     source: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             exists=True, help="A folder PATH/CLASS/*.jpg; a .csv of text or smiles, and label; or vectors.npz (x, y)."
         ),
-    ],
+    ] = None,
     to: Annotated[Path | None, typer.Option(help="The collection to make; named as the source by default.")] = None,
     encoder: Encoder = None,
     head: Annotated[
@@ -34,13 +34,25 @@ def teach(
             "weights. By default a checkpoint's own learner, or squared."
         ),
     ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            "--classes",
+            exists=True,
+            help="Names of classes, a line each (a description after a tab), or a table label, description: a first "
+            "recognizer without examples, or besides them, where the encoder knows words.",
+        ),
+    ] = None,
     epsilon: Epsilon = None,
     json: Json = False,
 ) -> None:
     """Teach a recognizer from a handful of examples of each class. Seconds, no training."""
     from .recognizing import run_teach
 
-    run_teach(source, to or Path(source.resolve().stem), encoder, head, epsilon, json)
+    named = source or classes
+    if named is None:
+        raise typer.BadParameter("expected something to teach from: SOURCE, or --classes names.txt")
+    run_teach(source, to or Path(named.resolve().stem), encoder, head, classes, epsilon, json)
 
 
 def recognize(

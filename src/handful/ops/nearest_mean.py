@@ -41,7 +41,7 @@ Integers = NDArray[np.int64]
 Metric = Literal["squared", "cosine"]
 
 NEIGHBORS = 16
-CHUNK = 1 << 19
+CHUNK = 1 << 18
 BLOCK = 256
 ENDLESS = 1e-9
 
@@ -223,8 +223,8 @@ def _count_far(state: NearestMean, bar: Floats, e: Floats, moved: _Moved) -> Int
             least += moved.shift[classes].min()
             least = np.sqrt(np.maximum(least, 0))
             rows = np.flatnonzero((state.own >= bar[classes[0]] * least) & np.isfinite(state.own))
-            for first in range(0, len(rows), 16 * BLOCK):
-                at = rows[first : first + 16 * BLOCK]
+            for first in range(0, len(rows), 4 * BLOCK):
+                at = rows[first : first + 4 * BLOCK]
                 after = _to_means(state, state.x[at], classes) * moved.factor[classes]
                 after += moved.share[classes] * e[at, None] + moved.shift[classes]
                 np.sqrt(np.maximum(after, 0, out=after), out=after)

@@ -18,7 +18,7 @@ from ..collection import EncoderIdentity, NewExample
 from ..errors import CheckpointError, DataError, ShapeError, unknown_name
 from .about import About, trained_on
 from .inputs import FIT, Item, with_pixels
-from .molecules import Fingerprints
+from .molecules import SETS, Fingerprints, TrainedMolecules
 from .ngrams import hashed, pieces, words
 
 if TYPE_CHECKING:
@@ -160,9 +160,10 @@ class TrainedEncoder:
                 'expected normalization = "running", "frozen", "group" or "layer"'
             )
         shape = tuple(getattr(learner.encoder, "shape", ()))
-        if len(shape) not in (1, 3):
+        self.data = checkpoint.spec.data
+        if len(shape) not in (1, 3) and self.data.name not in SETS:
             raise CheckpointError(
-                f"{folder}: expected an encoder of pictures or vectors, got examples of shape {shape}"
+                f"{folder}: expected an encoder of pictures, molecules or vectors, got examples of shape {shape}"
             )
         self.kind = "pictures" if len(shape) == 3 else "vectors"
         self.form = shape if len(shape) == 3 else None
@@ -240,7 +241,10 @@ def embedder_for(kind: str, name: str | None, features: int) -> Embedder:
     if chosen in BUILT_IN:
         found = BUILT_IN[chosen]()
     elif Path(chosen).exists():
-        found = TrainedEncoder(chosen)
+        found = trained = TrainedEncoder(chosen)
+        if trained.data.name in SETS:
+            options = {"features": "morgan", "atoms": 64} | trained.data.options
+            found = TrainedMolecules(trained, options["features"], options["atoms"])
     else:
         raise unknown_name("encoder, or checkpoint folder,", chosen, [*BUILT_IN, "vectors"])
     if found.kind != kind:
@@ -257,7 +261,7 @@ def embedded(embedder: Embedder, items: Sequence[Item], head: str) -> list[NewEx
     if not items:
         raise DataError("expected at least one example, got none")
     vectors = embedder.embed(with_pixels(items, embedder.form))
-    if head in ("cosine", "ridge"):
+    if head in ("cosine", "ridge", "names"):
         zeros = np.flatnonzero(~vectors.any(1)).tolist()
         if zeros:
             source = items[zeros[0]].source

@@ -29,6 +29,7 @@ from ..ops.nearest_mean import NearestMean
 from ..ops.ridge_margin import RidgeMargin
 from ..version import __version__
 from .about import about
+from .descriptions import NAMES
 from .embedders import BUILT_IN, Embedder
 from .fitting import closed_form
 from .learned import Learned
@@ -44,7 +45,7 @@ def export(
     learned: Learned, collection: Collection, embedder: Embedder, card: Callable[[], str], folder: Path, *, force: bool
 ) -> Path:
     """Write the folder, whole or not at all; see `Recognizer.export`."""
-    if not isinstance(learned.head, NearestMean | RidgeMargin | Chosen):
+    if not isinstance(learned.head, NearestMean | RidgeMargin | Chosen) or collection.settings["head"] == NAMES:
         raise DataError(
             f"export: head {collection.settings['head']!r} adapts to the examples by torch, which an export does "
             "without; the heads auto, squared, cosine and ridge can be exported: "

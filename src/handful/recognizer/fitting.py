@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from ..errors import DataError, unknown_name
 from ..ops.choosing import Chosen
 from ..ops.conformal import Head, PValues, candidates, examples_needed
-from ..ops.head_choice import FAMILY, fit_best
+from ..ops.head_choice import FAMILY, NAMED, fit_best
 from ..ops.heads import HEADS, fit_head
 from ..ops.nearest_mean import NearestMean
 from ..ops.ridge_margin import RidgeMargin
 from ..ops.temperature import Calibration
 from .answers import percent, promise
+from .descriptions import NAMES
 from .embedders import BUILT_IN, Embedder, embedder_for
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def embedder_and_head(
 
 
 def _checked_head(head: str, features: int) -> str:
-    if head not in (*HEADS, AUTO):
+    if head not in (*HEADS, AUTO, NAMES):
         from ..learners import LEARNERS
         from .trained import learner_of_vectors
 
@@ -120,6 +121,9 @@ def said(name: str, head: Head, embedder: Embedder) -> str:
         return f"{HEADS['squared']}; a best of several is not chosen with so many examples, one class or zero vectors"
     if name in HEADS:
         return HEADS[name]
+    if name == NAMES and isinstance(head, Chosen):
+        kind, weight = NAMED[head.best]
+        return f"{HEADS[kind]}, where a name counts as {weight:g} examples, by leave-one-out if there are enough"
     whose = type(getattr(embedder, "learner", None)).__name__ if name == LEARNER else name
     return f"{whose}, adapted to the examples" + (
         "" if _weaker(head) is None else "; what it promises is found by holding out examples in turn"
@@ -153,6 +157,10 @@ def kept(head: Head, p: PValues, sizes: NDArray[np.int64], epsilon: float) -> ND
 def promised(head: Head, sizes: Mapping[str, int], epsilon: float) -> str:
     """What holds with so many examples of each class, in words."""
     weaker, needed = _weaker(head), examples_needed(epsilon)
+    unseen = [label for label, size in sizes.items() if not size]
+    if unseen:
+        named = ", ".join(unseen[:3]) + (f" and {len(unseen) - 3} others" if len(unseen) > 3 else "")
+        return f"{promise(sizes, epsilon)}; nothing for {named}, known by name alone"
     if weaker is None or sum(sizes.values()) < needed:
         return promise(sizes, epsilon)
     folds = len(weaker.folds.held)

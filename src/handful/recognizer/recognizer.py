@@ -12,19 +12,22 @@ from numpy.typing import NDArray
 
 from ..collection import Change, Collection, Snapshot, create_collection, open_collection
 from ..errors import DataError
+from ..ops.choosing import Chosen
 from ..ops.conformal import examples_needed, p_values, refusals_are_too_many
 from ..ops.heads import strangeness
 from ..ops.nearest_mean import NearestMean, fit_nearest_mean
 from ..ops.temperature import Calibration, probabilities
 from .answers import Answer, Neighbor, advised
 from .card import card
+from .descriptions import NAMES, Descriptions, described, read_descriptions
 from .doctor import examine
 from .embedders import Embedder, embedded
 from .fitting import embedder_and_head, kept, missed, promised, refuse_ways, said
-from .inputs import Item, asked, kind_of, taught, without_copies
+from .inputs import Item, asked, without_copies
 from .learned import Learned, learn, to_add_next
 from .report import Report
 from .suggestions import Suggestion, suggestions
+from .teaching import to_teach
 from .thumbnails import with_thumbnails
 
 if TYPE_CHECKING:
@@ -36,12 +39,13 @@ NEAREST = 3
 
 
 def teach(
-    source: object,
+    source: object = None,
     to: str | Path = ":memory:",
     *,
     encoder: str | None = None,
     head: str | None = None,
     learner: Learner | None = None,
+    descriptions: str | Path | Descriptions | None = None,
     epsilon: float = 0.1,
 ) -> Recognizer:
     """Teach a new recognizer.
@@ -55,6 +59,8 @@ def teach(
         head: squared, cosine or ridge; auto, the best of these; a learner of the catalog that needs no training; by
             default a checkpoint's own learner, or squared.
         learner: a learner in memory, trained, instead of encoder and head.
+        descriptions: what classes are called or what they are like, which makes a first recognizer without examples:
+            as `read_descriptions`. Leave out the head then, and the source if there is no example yet.
         epsilon: how often a known thing may be refused wrongly, and the true class be missing among the candidates.
 
     Raises:
@@ -63,13 +69,8 @@ def teach(
         StorageError: a collection is there already, or nothing can be written.
     """
     _checked_epsilon(epsilon)
-    items = without_copies(taught(source, encoder))
-    kind = kind_of(source, encoder)
-    features = len(items[0].content) if kind == "vectors" else 0
-    embedder, head = embedder_and_head(kind, encoder, head, learner, features)
-    refuse_ways(embedder, len({item.label for item in items}))
-    settings = {"kind": kind, "encoder": embedder.identity.name, "head": head, "epsilon": epsilon}
-    rows = with_thumbnails(embedded(embedder, items, head), items)
+    embedder, chosen, rows = to_teach(source, encoder, head, learner, descriptions)
+    settings = {"kind": embedder.kind, "encoder": embedder.identity.name, "head": chosen, "epsilon": epsilon}
     return Recognizer(create_collection(to, embedder.identity, settings, rows), embedder)
 
 
@@ -160,7 +161,10 @@ class Recognizer:
         refuse_ways(self._embedder, len({label, *self.collection.read().labels}))
         head = str(self.collection.settings["head"])
         items = without_copies(items)
-        return self.collection.add(with_thumbnails(embedded(self._embedder, items, head), items))
+        rows = with_thumbnails(embedded(self._embedder, items, head), items)
+        if head == NAMES and label not in self.collection.read().labels:
+            rows = [*described(self._embedder, read_descriptions([label])), *rows]
+        return self.collection.add(rows)
 
     def suggest(self, things: Sequence[object], *, count: int = 20) -> list[Suggestion]:
         """What to label next: of things without labels those that would teach the most, first the most useful.
@@ -203,7 +207,9 @@ class Recognizer:
         e = _checked_epsilon(self.epsilon if epsilon is None else epsilon)
         learned, settings = self._current(), self.collection.settings
         sizes, head = learned.counts, learned.head
-        if not isinstance(head, NearestMean):
+        if isinstance(head, Chosen) and isinstance(head.rules[0], NearestMean):
+            head = head.rules[0]
+        elif not isinstance(head, NearestMean):
             head = fit_nearest_mean(learned.snapshot.vectors, learned.y, len(learned.names), "squared")
         needed = examples_needed(e)
         return Report(
