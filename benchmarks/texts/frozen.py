@@ -50,8 +50,8 @@ def run(done: list[dict[str, Any]], seconds: float, results: Path = RESULTS) -> 
             "seed": seed,
             "head": label,
             "value": float(np.mean(hits)),
-            "cpu_seconds": round(cpu, 3),
-            "wall_seconds": round(wall, 3),
+            "cpu_seconds": round(cpu, 6),
+            "wall_seconds": round(wall, 6),
             "hits": packed(hits),
             "asked": len(asked),
         }
