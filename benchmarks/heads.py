@@ -63,12 +63,12 @@ def choice(name: str, file: Path, classes: np.ndarray | None, tasks: int) -> Non
                     stays = candidates(p_values(fitted, z), np.full(ways, shots), EPSILON)
                     inside = stays[rows, truth]
                     right = strangeness(fitted, z).argmin(1) == truth
-                    size = stays.sum(1)
-                    kept.append([right.mean(), inside.mean(), size.mean(), (inside & (size == 1)).mean()])
+                    count = stays.sum(1)
+                    kept.append([right.mean(), inside.mean(), count.mean(), (inside & (count == 1)).mean()])
             base = np.array(scores["squared"])
             for head, kept in scores.items():
                 values = np.array(kept)
-                gain = values - base
+                gain, size = values - base, shown(values[:, 2].tolist(), 1, 2)
                 print(
                     f"| {name} | {ways} | {shots} | {head} | {shown(values[:, 0].tolist())} | "
                     f"{shown(gain[:, 0].tolist())} | {shown(values[:, 1].tolist())} | {size} | "

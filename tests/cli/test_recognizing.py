@@ -57,7 +57,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_the_path(call: Call) -> None:
-    said = call("teach", "vectors.npz", "--to", "shop")
+    said = call("teach", "vectors.npz", "--to", "shop", "--head", "squared")
     assert (said.code, said.error) == (0, "")
     assert "Taught 18 examples of 3 classes" in said.out
     assert "90% overall; each class needs 3 more for a promise of its own" in said.out

@@ -31,7 +31,7 @@ def teach(
         str | None,
         typer.Option(
             help="What answers: squared, cosine, ridge, auto (the best of these), or a learner of the catalog without "
-            "weights. By default a checkpoint's own learner, or squared."
+            "weights. By default a checkpoint's own learner, or auto."
         ),
     ] = None,
     classes: Annotated[

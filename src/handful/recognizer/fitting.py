@@ -49,7 +49,7 @@ def embedder_and_head(
     Args:
         kind: pictures, texts or vectors.
         encoder: a name, or a checkpoint's folder; None: what fits the kind.
-        head: a name; None: a checkpoint's own learner, or "squared".
+        head: a name; None: a checkpoint's own learner, or the best of several.
         learner: a learner in memory instead of both, or None.
         features: the length of given vectors.
 
@@ -64,7 +64,7 @@ def embedder_and_head(
         embedder = embedder_for(kind, encoder, features)
         if head == LEARNER:
             raise DataError("head 'learner': expected a checkpoint's folder as the encoder (--with FOLDER)")
-        return embedder, _checked_head(head or "squared", embedder.identity.features)
+        return embedder, _checked_head(head or AUTO, embedder.identity.features)
     from .trained import taught_by_checkpoint, taught_by_learner
 
     found = taught_by_checkpoint(str(encoder)) if learner is None else taught_by_learner(learner)

@@ -57,7 +57,7 @@ def teach(
         to: the collection to make; in memory by default.
         encoder: a built-in encoder's name or a checkpoint's folder; by default what fits the kind of examples.
         head: squared, cosine or ridge; auto, the best of these; a learner of the catalog that needs no training; by
-            default a checkpoint's own learner, or squared.
+            default a checkpoint's own learner, or auto.
         learner: a learner in memory, trained, instead of encoder and head.
         descriptions: what classes are called or what they are like, which makes a first recognizer without examples:
             as `read_descriptions`. Leave out the head then, and the source if there is no example yet.
