@@ -27,12 +27,12 @@ from handful.encoders import Identity
 from handful.evaluation import Evaluation, evaluate
 from handful.files import write_file
 from handful.learner import EmbeddingLearner
-from handful.scoring import evaluation_mode
 from handful.learners import PrototypicalNetwork
 from handful.ledger import between_marks
 from handful.machine import commit, describe_machine, tune_allocator, versions
 from handful.ops.seeds import generator
 from handful.reproduce import load_recipe, weights_digest
+from handful.scoring import evaluation_mode
 from handful.spec import build, expected_shape
 from handful.verification import Pairs, equal_error_rate, mean_average_precision, pairs_within_folds, verify
 
