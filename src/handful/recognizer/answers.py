@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..errors import DataError
 from ..ops.conformal import examples_needed
 
-__all__ = ["Answer", "Neighbor", "advised", "percent", "promise"]
+__all__ = ["Answer", "Neighbor", "advised", "checked_epsilon", "percent", "promise"]
 
 
 @dataclass(frozen=True)
@@ -95,3 +96,10 @@ def advised(answer_label: str, candidates: tuple[str, ...], sizes: Mapping[str, 
         fewest = min(candidates, key=lambda label: sizes[label])
         return f"Not sure between {some}: add examples of them that look like this; {fewest} has fewest."
     return ""
+
+
+def checked_epsilon(epsilon: float) -> float:
+    """Raises `DataError` if it is no share that can be promised."""
+    if not isinstance(epsilon, float | int) or not 0.001 <= epsilon <= 0.5:
+        raise DataError(f"epsilon: expected a share from 0.001 to 0.5 (how often may I wrongly refuse?), got {epsilon}")
+    return float(epsilon)

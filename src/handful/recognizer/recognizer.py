@@ -16,7 +16,7 @@ from ..ops.conformal import examples_needed, p_values, refusals_are_too_many
 from ..ops.heads import strangeness
 from ..ops.nearest_mean import NearestMean, fit_nearest_mean
 from ..ops.temperature import Calibration, probabilities
-from .answers import Answer, Neighbor, advised
+from .answers import Answer, Neighbor, advised, checked_epsilon
 from .card import card
 from .doctor import examine
 from .embedders import Embedder, embedded
@@ -62,7 +62,7 @@ def teach(
         UnknownNameError, CheckpointError: no such encoder or head.
         StorageError: a collection is there already, or nothing can be written.
     """
-    _checked_epsilon(epsilon)
+    checked_epsilon(epsilon)
     items = without_copies(taught(source, encoder))
     kind = kind_of(source, encoder)
     features = len(items[0].content) if kind == "vectors" else 0
@@ -124,7 +124,7 @@ class Recognizer:
         Raises:
             DataError: something that cannot be read.
         """
-        e = _checked_epsilon(self.epsilon if epsilon is None else epsilon)
+        e = checked_epsilon(self.epsilon if epsilon is None else epsilon)
         learned = self._current()
         items = asked(str(self.collection.settings["kind"]), things)
         if not items:
@@ -200,7 +200,7 @@ class Recognizer:
 
     def report(self, *, epsilon: float | None = None) -> Report:
         """What it can and cannot promise, likely mistakes in the examples, and what to add next."""
-        e = _checked_epsilon(self.epsilon if epsilon is None else epsilon)
+        e = checked_epsilon(self.epsilon if epsilon is None else epsilon)
         learned, settings = self._current(), self.collection.settings
         sizes, head = learned.counts, learned.head
         if not isinstance(head, NearestMean):
@@ -298,9 +298,3 @@ class Recognizer:
             holds,
             learned.snapshot.version,
         )
-
-
-def _checked_epsilon(epsilon: float) -> float:
-    if not isinstance(epsilon, float | int) or not 0.001 <= epsilon <= 0.5:
-        raise DataError(f"epsilon: expected a share from 0.001 to 0.5 (how often may I wrongly refuse?), got {epsilon}")
-    return float(epsilon)
