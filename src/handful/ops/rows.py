@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 __all__ = ["alike", "class_sums", "least_other", "squares", "unit"]
 
 Floats = NDArray[np.floating]
+CHUNK = 1 << 20
 
 
 def unit(x: Floats) -> Floats:
@@ -27,8 +27,13 @@ def squares(a: Floats) -> Floats:
 
 def class_sums(x: Floats, y: NDArray[np.int64], ways: int, weight: Floats | None = None) -> Floats:
     """[n, F] -> [K, F], each row counted as often as its weight says."""
-    w = np.ones(len(x), x.dtype) if weight is None else weight
-    found: Floats = csr_array((w, (y, np.arange(len(y)))), shape=(ways, len(y))) @ x
+    found = np.zeros((ways, x.shape[1]), x.dtype)
+    order, step = y.argsort(kind="stable"), max(1, CHUNK // x.shape[1])
+    for start in range(0, len(y), step):  # no second copy of all rows
+        rows = order[start : start + step]
+        first = np.flatnonzero(np.diff(y[rows], prepend=-1))
+        part = x[rows] if weight is None else x[rows] * weight[rows, None]
+        found[y[rows[first]]] += np.add.reduceat(part, first, axis=0)
     return found
 
 
