@@ -17,11 +17,7 @@ from ..ops.conformal import examples_needed, p_values, refusals_are_too_many
 from ..ops.heads import strangeness
 from ..ops.nearest_mean import NearestMean, fit_nearest_mean
 from ..ops.temperature import Calibration, probabilities
-<<<<<<< HEAD
 from .answers import Answer, Neighbor, answered, checked_epsilon
-=======
-from .answers import Answer, Neighbor, advised, checked_epsilon
->>>>>>> export
 from .card import card
 from .descriptions import NAMES, Descriptions, described, read_descriptions
 from .doctor import examine
@@ -73,18 +69,8 @@ def teach(
         StorageError: a collection is there already, or nothing can be written.
     """
     checked_epsilon(epsilon)
-<<<<<<< HEAD
     embedder, chosen, rows = to_teach(source, encoder, head, learner, descriptions)
     settings = {"kind": embedder.kind, "encoder": embedder.identity.name, "head": chosen, "epsilon": epsilon}
-=======
-    items = without_copies(taught(source, encoder))
-    kind = kind_of(source, encoder)
-    features = len(items[0].content) if kind == "vectors" else 0
-    embedder, head = embedder_and_head(kind, encoder, head, learner, features)
-    refuse_ways(embedder, len({item.label for item in items}))
-    settings = {"kind": kind, "encoder": embedder.identity.name, "head": head, "epsilon": epsilon}
-    rows = with_thumbnails(embedded(embedder, items, head), items)
->>>>>>> export
     return Recognizer(create_collection(to, embedder.identity, settings, rows), embedder)
 
 
@@ -297,31 +283,3 @@ class Recognizer:
         one = snapshot.examples[row]
         text = self.collection.preview(one.id)
         return Neighbor(one.id, one.label, one.source, distance, text if isinstance(text, str) else None)
-<<<<<<< HEAD
-=======
-
-    def _answer(
-        self,
-        learned: Learned,
-        item: Item,
-        p: NDArray[np.float64],
-        stays: NDArray[np.bool_],
-        nearest: tuple[Neighbor, ...],
-        epsilon: float,
-        holds: str,
-    ) -> Answer:
-        order = np.argsort(-p, kind="stable")
-        inside = tuple(learned.names[k] for k in order[stays[order]])
-        best = int(order[0]) if not inside else learned.names.index(inside[0])
-        return Answer(
-            item.preview or item.source,
-            learned.names[best],
-            float(p[best]),
-            inside,
-            not inside,
-            nearest,
-            advised(learned.names[best], inside, learned.counts, epsilon),
-            holds,
-            learned.snapshot.version,
-        )
->>>>>>> export
