@@ -3,8 +3,8 @@
     python -m benchmarks.pictures transfer --checkpoint runs/prototypical-c07b4ea4ff6d/best ...
     python -m benchmarks.pictures faces --checkpoint runs/prototypical-c07b4ea4ff6d/best ...
 
-Raw pixels and an untrained Conv4 are always beside the checkpoints. Results are written to results/pictures, and the
-tables of docs/data/transfer.md and docs/data/faces.md are made from them.
+Raw pixels and an untrained Conv4 are always beside the checkpoints. Results are written to results/pictures, in the
+place of older ones of the same encoder; the tables of docs/data/transfer.md and docs/data/faces.md are made of all.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from handful.data import DATASETS, Episodes, faces
 from handful.data.fitting import fitted
 from handful.data.pool import ClassPool
 from handful.encoders import Identity
-from handful.evaluation import evaluate
+from handful.evaluation import Evaluation, evaluate
 from handful.files import write_file
 from handful.learner import EmbeddingLearner
 from handful.learners import PrototypicalNetwork
@@ -32,19 +32,25 @@ from handful.ledger import between_marks
 from handful.machine import commit, describe_machine, tune_allocator, versions
 from handful.ops.seeds import generator
 from handful.reproduce import load_recipe, weights_digest
+from handful.scoring import evaluation_mode
 from handful.spec import build, expected_shape
 from handful.verification import Pairs, equal_error_rate, mean_average_precision, pairs_within_folds, verify
 
 ROOT = Path(__file__).parents[1]
-TARGETS = {"mini-imagenet": ("test", 15), "cifar-fs": ("test", 15), "omniglot": ("test", 15), "faces": ("all", 5)}
-"""What is tested on: the split, and queries a class."""
+TARGETS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "mini-imagenet": ("test", 15, {}),
+    "cifar-fs": ("test", 15, {}),
+    "omniglot": ("test", 15, {"rotations": False}),
+    "faces": ("all", 5, {}),
+}
+"""What is tested on: the split, queries a class, and options."""
 HALF = {"train": 0.5, "test": 0.5}
 """As the recipe faces-prototypical-20w5s divides the people."""
 MARKS = "<!-- {0}: made by `python -m benchmarks.pictures {0}`, do not edit -->", "<!-- end of {0} -->"
 
 
 class Eye(NamedTuple):
-    """An encoder to be tested, by prototypes."""
+    """An encoder to be tested, by prototypes of its features."""
 
     name: str
     learner: EmbeddingLearner | None  # None: raw pixels
@@ -52,9 +58,18 @@ class Eye(NamedTuple):
     trained_on: str | None
     about: dict[str, Any]
 
-    def looking_at(self, pool: ClassPool) -> EmbeddingLearner:
-        """What embeds the pictures of a pool."""
-        return PrototypicalNetwork(Identity(shape=pool.shape)) if self.learner is None else self.learner
+    def features(self, pool: ClassPool) -> ClassPool:
+        """The same classes, with features [F] in the place of pictures, which are fitted to the encoder."""
+        rows = pool.rows()
+        if self.learner is None:
+            z = pool.gather(rows).flatten(1)
+        else:
+            pool = fitted(pool, self.shape)
+            rows = pool.rows()
+            with torch.no_grad(), evaluation_mode(self.learner):
+                parts = [self.learner.embed(pool.gather(part).unsqueeze(0))[0].flatten(1) for part in rows.split(512)]
+            z = torch.cat(parts)
+        return ClassPool.grouped(z, pool.counts.tolist(), pool.names)
 
 
 def main() -> None:
@@ -68,33 +83,32 @@ def main() -> None:
     torch.set_num_threads(1)
     tune_allocator()
     measure, table = (transfer, transfer_table) if options.what == "transfer" else (recognition, faces_table)
-    rows = []
-    for row in measure(list(eyes(options.checkpoint)), options.tasks):
-        print(json.dumps({key: row[key] for key in row if key != "about"}), flush=True)
-        rows.append(row)
-    result = {
-        "command": f"python -m benchmarks.pictures {options.what}",
-        "tasks": options.tasks,
-        "seed": 2,
-        "commit": commit(),
-        "date": datetime.now(UTC).date().isoformat(),
-        "versions": versions(),
-        "machine": describe_machine("cpu"),
-        "rows": rows,
-    }
-    write_file(options.results / f"{options.what}.json", json.dumps(result, indent=2) + "\n")
+    path = options.results / f"{options.what}.json"
+    kept = json.loads(path.read_text())["rows"] if path.exists() else []
+    chosen = list(eyes(options.checkpoint, {row["encoder"] for row in kept}))
+    rows = [row for row in kept if row["encoder"] not in {eye.name for eye in chosen}]
+    place = {"commit": commit(), "date": datetime.now(UTC).date().isoformat(), "tasks": options.tasks, "seed": 2}
+    for row in measure(chosen, options.tasks):
+        print(json.dumps(row), flush=True)
+        rows.append(row | place)
+    about = {"command": f"python -m benchmarks.pictures {options.what}", "versions": versions()}
+    result = about | {"machine": describe_machine("cpu"), "rows": rows}
+    write_file(path, json.dumps(result, indent=2) + "\n")
     page = options.docs / f"{options.what}.md"
     begin, end = (mark.format(options.what) for mark in MARKS)
     write_file(page, between_marks(page.read_text(), begin, end, table(rows)))
 
 
-def eyes(checkpoints: list[Path]) -> Iterator[Eye]:
-    """Raw pixels, an untrained encoder, and those of the checkpoints."""
-    yield Eye("raw pixels", None, (), None, {})
+def eyes(checkpoints: list[Path], measured: set[str]) -> Iterator[Eye]:
+    """Raw pixels and an untrained encoder, unless they were measured before; and the encoders of the checkpoints."""
     spec = load_recipe("mini-imagenet-prototypical-5shot").spec
     untrained = build(spec)
     assert isinstance(untrained, EmbeddingLearner)
-    yield Eye("Conv4, untrained", untrained, expected_shape(spec) or (), None, {"seed": spec.train.seed})
+    controls = (
+        Eye("raw pixels", None, (), None, {}),
+        Eye("Conv4, untrained", untrained, expected_shape(spec) or (), None, {"seed": spec.train.seed}),
+    )
+    yield from (eye for eye in controls if eye.name not in measured)
     for path in checkpoints:
         found = load_checkpoint(path)
         data, learner = found.spec.data.name, found.learner
@@ -108,27 +122,19 @@ def eyes(checkpoints: list[Path]) -> Iterator[Eye]:
 def transfer(encoders: list[Eye], tasks: int) -> Iterator[dict[str, Any]]:
     """Every encoder on every data set, 5-way 1-shot and 5-shot."""
     for eye in encoders:
-        for target, (split, queries) in TARGETS.items():
-            if eye.trained_on == "faces":
-                continue  # half of its test people are those it was trained on
-            pool = seen(eye, target, split)
+        if eye.trained_on == "faces":
+            continue  # half of the people of the test are those it was trained on
+        for target, (split, queries, options) in TARGETS.items():
+            pool = eye.features(DATASETS[target].load(**options).split(split))
             for shots in (1, 5):
-                episodes = Episodes(pool, ways=5, shots=shots, queries=queries, batch=20, seed=2)
-                result = evaluate(eye.looking_at(pool), episodes, tasks=tasks)
-                value, ci95 = result.mean
+                result = identified(pool, 5, shots, queries, tasks)
                 where = {"target": target, "split": split, "shots": shots, "queries": queries}
                 yield {"encoder": eye.name, "trained_on": eye.trained_on, **where} | {
-                    "value": value,
-                    "ci95": ci95,
+                    "value": result.mean.value,
+                    "ci95": result.mean.ci95,
                     "record": result.record,
                     "about": eye.about,
                 }
-
-
-def seen(eye: Eye, target: str, split: str) -> ClassPool:
-    """The pictures in the encoder's form; for raw pixels, in their own."""
-    pool: ClassPool = DATASETS[target].load().split(split)
-    return fitted(pool, eye.shape or pool.shape)
 
 
 def recognition(encoders: list[Eye], tasks: int) -> Iterator[dict[str, Any]]:
@@ -137,11 +143,8 @@ def recognition(encoders: list[Eye], tasks: int) -> Iterator[dict[str, Any]]:
         for eye in encoders:
             if eye.trained_on == "faces" and people == "all 40":
                 continue
-            pool = fitted(whole, eye.shape or whole.shape)
-            learner = eye.looking_at(pool)
-            with torch.no_grad():
-                z = learner.embed(pool.gather(pool.rows()).unsqueeze(0))[0].flatten(1)
-            z = z - z.mean(0)
+            pool = eye.features(whole)
+            z = pool.examples - pool.examples.mean(0)
             y = torch.repeat_interleave(torch.arange(pool.classes), pool.counts)
             pairs = pairs_within_folds(z, y, folds=pool.classes // 4)
             found = verify(pairs, far=0.01)
@@ -149,9 +152,14 @@ def recognition(encoders: list[Eye], tasks: int) -> Iterator[dict[str, Any]]:
             row |= {"auc": found.auc, "eer": found.eer, "eer_interval": eer_interval(pairs)}
             row |= {"tar": list(found.tar), "far": list(found.far), "map": list(mean_average_precision(z, y))}
             for shots in (1, 5):
-                episodes = Episodes(pool, ways=pool.classes, shots=shots, queries=5, batch=20, seed=2)
-                row[f"identified_{shots}_shot"] = list(evaluate(learner, episodes, tasks=tasks).mean)
+                row[f"identified_{shots}_shot"] = list(identified(pool, pool.classes, shots, 5, tasks).mean)
             yield row | {"about": eye.about}
+
+
+def identified(pool: ClassPool, ways: int, shots: int, queries: int, tasks: int) -> Evaluation:
+    """Prototypes of features on tasks of seed 2."""
+    episodes = Episodes(pool, ways=ways, shots=shots, queries=queries, batch=20, seed=2)
+    return evaluate(PrototypicalNetwork(Identity(shape=pool.shape)), episodes, tasks=tasks)
 
 
 def eer_interval(pairs: Pairs, draws: int = 1000) -> tuple[float, float]:
@@ -188,7 +196,7 @@ def faces_table(rows: list[dict[str, Any]]) -> str:
         "| identified, 1 shot | 5 shots |",
         "|---" * 8 + "|",
     ]
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row["people"], reverse=True):
         low, high = row["eer_interval"]
         cells = [f"{100 * row['eer']:.1f} ({100 * low:.1f} to {100 * high:.1f})"]
         cells += [percent(row[key]) for key in ("tar", "far", "map", "identified_1_shot", "identified_5_shot")]

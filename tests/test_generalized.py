@@ -5,7 +5,7 @@ from handful.data import ClassPool, DescribedPool
 from handful.encoders import Identity
 from handful.errors import UnknownNameError
 from handful.generalized import generalized
-from handful.learners import DeViSE
+from handful.learners import DeViSE, PrototypicalNetwork
 from handful.ops.generalized import calibrated_stacking, harmonic_mean
 
 
@@ -37,6 +37,11 @@ def test_means_over_classes_of_both_kinds(plane: DescribedPool) -> None:
     held_back = generalized(learner, plane, ["north", "east"], penalty=10.0)
     assert (held_back.seen, held_back.unseen) == (0.0, 1.0)
     assert learner.training
+
+
+def test_a_learner_without_parameters_answers_too(plane: DescribedPool) -> None:
+    learner = PrototypicalNetwork(Identity(shape=(2,)), distance="cosine")
+    assert generalized(learner, plane, []) == (0.0, 0.875)
 
 
 def test_seen_classes_must_be_there(plane: DescribedPool) -> None:

@@ -41,6 +41,24 @@ PUBLISHED = {
     "fewrel-cnn-5w1s": 0.692,
     "fewrel-cnn-5w5s": 0.8479,
     **{f"fewrel-cnn-pubmed-{way}w{shot}s": None for way in (5, 10) for shot in (1, 5)},
+    "tox21-siamese-10shot": 0.804,
+    "tox21-siamese-1shot": 0.65,
+    "tox21-prototypical-10shot": 0.7498,
+    "tox21-prototypical-1shot": 0.6558,
+    "tox21-maml-10shot": 0.8021,
+    "tox21-maml-1shot": 0.7574,
+    "sider-siamese-10shot": 0.711,
+    "sider-siamese-1shot": 0.5143,
+    "sider-prototypical-10shot": 0.6454,
+    "sider-prototypical-1shot": 0.575,
+    "sider-maml-10shot": 0.7043,
+    "sider-maml-1shot": 0.6781,
+    **{f"{data}-ridge-{shots}shot": None for data in ("tox21", "sider") for shots in (1, 10)},
+    **{
+        f"fsmol-{name}-{size}": value
+        for name in ("ridge", "prototypical")
+        for size, value in ((16, 0.211), (64, 0.276))
+    },
     "sinusoid-fomaml-5shot": None,
     "sinusoid-meta-sgd-5shot": None,
     "sinusoid-cavia-10shot": None,
@@ -171,12 +189,19 @@ def test_every_recipe_builds_what_it_trains(name: str) -> None:
     with torch.no_grad():
         if recipe.metric == "mse":
             assert recipe.spec.train.draw_from(load_data(recipe.spec))[0].support.x.shape == (25, 10, *shape)  # type: ignore[union-attr]
+        elif recipe.metric in ("auc", "delta_auprc"):
+            size = name.rpartition("-")[2].removesuffix("shot")
+            assert (recipe.evaluation.ways, recipe.evaluation.shots, recipe.evaluation.queries) == (
+                None,
+                int(size),
+                "all",
+            )
         else:
             numbers = re.fullmatch(r".*-(?:(\d+)w)?(\d+)s(?:hot|-inductive)?", name)
             assert numbers is not None
             assert (recipe.evaluation.ways, recipe.evaluation.shots) == (int(numbers[1] or 5), int(numbers[2]))
     if recipe.published is not None:
-        assert "arXiv:" in recipe.published.source
+        assert re.search("arXiv:|NeurIPS", recipe.published.source)
 
 
 def test_the_sinusoid_learns_from_five_points() -> None:

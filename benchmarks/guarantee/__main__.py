@@ -39,7 +39,7 @@ def measure_coverage(name: str, data: VectorSet, options: argparse.Namespace) ->
 def measure_unknown(name: str, data: VectorSet, options: argparse.Namespace) -> Rows:
     for shots in coverage.SHOTS:
         if shots != 2 and tasks.enough(data, shots):
-            yield unknown.unknown(data, 5, shots, unknown.ASKED, options.tasks // 10)
+            yield unknown.unknown(data, 5, shots, unknown.ASKED, max(2, options.tasks // 10))
     if name == "clinc150":
         yield unknown.unknown(data, 150, 10, 1000, max(2, options.tasks // 100))
     if name == "banking77":
@@ -49,7 +49,7 @@ def measure_unknown(name: str, data: VectorSet, options: argparse.Namespace) -> 
 def measure_mislabeled(name: str, data: VectorSet, options: argparse.Namespace) -> Rows:
     for shots in mislabeled.SHOTS:
         for share in mislabeled.SHARES:
-            yield [mislabeled.mislabeled(data, shots, share, options.tasks // 10)]
+            yield [mislabeled.mislabeled(data, shots, share, max(2, options.tasks // 10))]
 
 
 def measure_labeling(name: str, data: VectorSet, options: argparse.Namespace) -> Rows:

@@ -37,7 +37,7 @@ class Sizes(NamedTuple):
 
 
 SIZES = {"digits": Sizes(10, 80, 60), "omniglot": Sizes(20, 14, 5), "mini-imagenet": Sizes(10, 80, 60)}
-OTHERS = Sizes(20, 60, 40)
+OTHERS = Sizes(10, 60, 60)
 
 
 def _margins(learned: Learned, z: Vectors) -> NDArray[np.float64]:

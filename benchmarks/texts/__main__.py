@@ -42,7 +42,8 @@ def measure(options: argparse.Namespace) -> None:
     rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() and not options.anew else []
     module = importlib.import_module(f"benchmarks.texts.{options.what.replace('-', '_')}")
     origin = {"commit": commit(), "machine": describe_machine(), "versions": versions()}
-    for number, row in enumerate(module.run(list(rows), options.seconds), 1):
+    given = [options.checkpoint] if options.checkpoint is not None else []
+    for number, row in enumerate(module.run(list(rows), options.seconds, *given), 1):
         print(row if len(str(row)) < 400 else {key: row[key] for key in list(row)[:6]}, flush=True)
         rows.append(row | {"date": datetime.now(UTC).date().isoformat()} | origin)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,9 +59,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("what", choices=[*page.QUESTIONS, "page"])
     parser.add_argument("--rows", type=int, default=0, help="stop after so many new ones")
     parser.add_argument("--seconds", type=float, default=1500.0, help="setfit: processor time that it may have in all")
+    parser.add_argument("--checkpoint", type=Path, help="pictures-by-name: of an encoder of mini-ImageNet")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--anew", action="store_true", help="forget the rows of this question")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if (options.what == "pictures-by-name") != (options.checkpoint is not None):
+        parser.error("--checkpoint, a folder of `handful train`, is for pictures-by-name and needed there")
+    return options
 
 
 if __name__ == "__main__":

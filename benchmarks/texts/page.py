@@ -19,7 +19,7 @@ from .sentences import unpacked
 __all__ = ["QUESTIONS", "page", "read"]
 
 Row = dict[str, Any]
-QUESTIONS = ("intents", "setfit", "frozen", "relations", "zero-shot")
+QUESTIONS = ("intents", "setfit", "frozen", "relations", "zero-shot", "pictures-by-name")
 
 
 def read(folder: Path) -> dict[str, list[Row]]:
@@ -94,8 +94,84 @@ def _setfit(results: Mapping[str, list[Row]]) -> str:
     return "\n\n".join(["## Against SetFit", _said("setfit"), "\n".join(lines)])
 
 
+def _relations(results: Mapping[str, list[Row]]) -> str:
+    """Tasks of each size, wrong labels, strangers."""
+    rows = results["relations"]
+    plain = [row for row in rows if not row["noise"] and row["told"]] + [row for row in rows if row["ways"] == 10]
+    sizes = [(5, 1), (5, 5), (10, 1), (10, 5)]
+    parts = ["## Relations", _said("relations")]
+    lines = [_line(["", "reading", "head", *(f"{n}-way {k}-shot" for n, k in sizes)]), "|---" * 7 + "|"]
+    for place, reading, label in dict.fromkeys((row["place"], row["reading"], row["head"]) for row in plain):
+        here = [row for row in plain if (row["place"], row["reading"], row["head"]) == (place, reading, label)]
+        cells = [_figure([row for row in here if (row["ways"], row["shots"]) == size]) for size in sizes]
+        lines.append(_line([place, reading, label, *cells]))
+    parts += ["\n".join(lines), "### Wrong labels", _said("noise"), _noise(rows), "### Strangers", _said("strangers")]
+    told = [row for row in rows if row["told"] and row["reading"] == "places"]
+    scores = list(told[0]["told"]) if told else []
+    lines = [_line(["", "head", "shots", *(f"AUROC, {name}" for name in scores), "FPR95, logit"])]
+    lines.append("|---" * (len(scores) + 4) + "|")
+    for row in told:
+        cells = [_percent(row["told"][name]["auroc"], row["told"][name]["ci95"]) for name in scores]
+        strict = row["told"]["logit"]
+        lines.append(
+            _line([row["place"], row["head"], row["shots"], *cells, _percent(strict["fpr95"], strict["fpr95_ci95"])])
+        )
+    return "\n\n".join([*parts, "\n".join(lines)])
+
+
+def _noise(rows: list[Row]) -> str:
+    own = [
+        row for row in rows if row["part"] == "test" and (row["ways"], row["shots"], row["reading"]) == (5, 5, "places")
+    ]
+    own = [row for row in own if "16" in row["place"]]
+    shares = sorted({row["noise"] for row in own})
+    lines = [_line(["head", *(f"{100 * share:.0f}% wrong" for share in shares)]), "|---" * (len(shares) + 1) + "|"]
+    for label in dict.fromkeys(row["head"] for row in own):
+        cells = [_figure([row for row in own if (row["head"], row["noise"]) == (label, share)]) for share in shares]
+        lines += [_line([label, *cells])]
+    published = {
+        "published: prototypical (CNN)": (89.05, 87.63, 82.45, 72.91),
+        "published: HATT": (90.12, 88.74, 84.71, 76.57),
+    }
+    return "\n".join(lines + [_line([name, *figures]) for name, figures in published.items()])
+
+
+def _zero_shot(results: Mapping[str, list[Row]]) -> str:
+    """Names and descriptions alone."""
+    lines = ["| | classes | wording | 5-way | all classes | of them |", "|---" * 6 + "|"]
+    rows = results["zero-shot"]
+    for data, classes, wording in dict.fromkeys((row["data"], row["classes"], row["wording"]) for row in rows):
+        here = [row for row in rows if (row["data"], row["classes"], row["wording"]) == (data, classes, wording)]
+        note = ", where wordings are chosen" if here[0]["part"] == "val" else ""
+        five = [row for row in here if row["ways"] == 5]
+        every = [row for row in here if row["ways"] != 5]
+        cells = [SETS.get(data, "FewRel"), classes + note, f"`{wording}`", _figure(five), _figure(every)]
+        lines.append(_line([*cells, every[0]["ways"] if every else "–"]))
+    return "\n\n".join(["## Zero-shot: names and descriptions alone", _said("zero-shot"), "\n".join(lines)])
+
+
+def _pictures(results: Mapping[str, list[Row]]) -> str:
+    """Maps from pictures to names, and the generalized task."""
+    rows = results["pictures-by-name"]
+    titles = ["map", "classes", "5-way", "all ways", "seen", "unseen", "harmonic mean", "the same without penalty"]
+    lines = [_line(titles), "|---" * len(titles) + "|"]
+    for part, label in dict.fromkeys((row["part"], row["map"]) for row in rows):
+        here = [row for row in rows if (row["part"], row["map"]) == (part, label)]
+        keys = ("value", "all_ways_value", "seen", "unseen", "harmonic", "plain_harmonic")
+        cells = [_mean(mean_interval([row[key] for row in here])) for key in keys]
+        classes = f"{here[0]['all_ways']} {'validation' if part == 'val' else 'test'}"
+        lines.append(_line([f"`{label}`", classes, *cells]))
+    first = rows[0]
+    encoder = f"The encoder: {first['encoder']}, step {first['encoder_step']} of spec {first['encoder_spec']}."
+    return "\n\n".join(["## Zero-shot: mini-ImageNet by name", _said("pictures-by-name"), encoder, "\n".join(lines)])
+
+
+def _percent(value: float, ci95: float) -> str:
+    return f"{100 * value:.1f} ± {100 * ci95:.1f}"
+
+
 def _mean(mean: Mean) -> str:
-    return f"{100 * mean.value:.1f} ± {100 * mean.ci95:.1f}"
+    return _percent(mean.value, mean.ci95)
 
 
 def _figure(rows: list[Row]) -> str:
@@ -122,4 +198,10 @@ def _origin(question: str, rows: list[Row]) -> str:
     )
 
 
-SECTIONS: dict[str, Callable[[Mapping[str, list[Row]]], str]] = {"intents": _intents, "setfit": _setfit}
+SECTIONS: dict[str, Callable[[Mapping[str, list[Row]]], str]] = {
+    "intents": _intents,
+    "setfit": _setfit,
+    "relations": _relations,
+    "zero-shot": _zero_shot,
+    "pictures-by-name": _pictures,
+}

@@ -49,7 +49,7 @@ def generalized(
     for name in seen:
         if name not in pool.names:
             raise unknown_name("seen class", name, pool.names)
-    device = next(learner.parameters()).device
+    device = next((p.device for p in learner.parameters()), torch.device("cpu"))
     known = torch.tensor([name in seen for name in pool.names], device=device)  # [N]
     rows = data.descriptions.rows()
     labels = torch.arange(pool.classes).repeat_interleave(data.descriptions.counts)

@@ -39,7 +39,7 @@ def checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
     monkeypatch.setitem(DATASETS, "faces", DataSet(load, "", "", ""))
     monkeypatch.setattr(pictures, "faces", load)
-    monkeypatch.setattr(pictures, "TARGETS", {"faces": ("all", 5), "digits": ("test", 5)})
+    monkeypatch.setattr(pictures, "TARGETS", {"faces": ("all", 5, {}), "digits": ("test", 5, {})})
     spec = Spec.of(TABLE)
     save_checkpoint(tmp_path / "best", build(spec), spec, step=1, notes={"commits": [None]})
     return tmp_path / "best"
@@ -71,3 +71,10 @@ def test_the_interval_is_over_folds_of_people() -> None:
     alike[:20] = 1 - alike[:20]  # one fold of four where everything is wrong
     low, high = pictures.eer_interval(Pairs(alike, same, fold))
     assert low < 0.25 < high
+
+
+def test_features_are_of_each_picture_alone(checkpoint: Path) -> None:
+    (eye,) = pictures.eyes([checkpoint], {"raw pixels", "Conv4, untrained"})
+    pool = made_up(4)
+    some = eye.features(pool.subset([1])).examples
+    assert torch.allclose(eye.features(pool).examples[10:20], some, atol=1e-6)

@@ -57,7 +57,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_the_path(call: Call) -> None:
-    said = call("teach", "vectors.npz", "--to", "shop")
+    said = call("teach", "vectors.npz", "--to", "shop", "--head", "squared")
     assert (said.code, said.error) == (0, "")
     assert "Taught 18 examples of 3 classes" in said.out
     assert "90% overall; each class needs 3 more for a promise of its own" in said.out
@@ -117,12 +117,29 @@ def test_texts_and_pictures(call: Call) -> None:
     assert [answer["label"] for answer in answers] == ["red [1]"] * 3
 
 
+def test_a_learner_as_the_head_and_names_alone(call: Call, tmp_path: Path) -> None:
+    assert "Taught 18 examples" in call("teach", "vectors.npz", "--to", "one", "--head", "simpleshot").out
+    assert "cross-conformal: 1 − 2ε" in call("report", "one").out
+    (tmp_path / "names.txt").write_text("light\nmusic\tplay a song\n")
+    said = call("teach", "--classes", "names.txt", "--to", "names")
+    assert "Taught 0 examples of 2 classes" in said.out
+    assert "nothing at 90% yet: 9 more examples needed in all; nothing for light, music, known by name" in said.out
+    (answer,) = json.loads(call("recognize", "names", "a song", "--json").out)
+    assert (answer["label"], answer["nearest"]) == ("music", [])
+    assert "version 2, 3 examples of 2 classes" in call("add", "names", "light", "turn on the light").out
+
+
 MISTAKES: dict[str, tuple[list[object], str]] = {
     "no such source": (["teach", "absent"], "absent"),
     "not a source": (["teach", "notes.txt"], "expected a folder of pictures"),
     "taught already": (["teach", "vectors.npz", "--to", "shop"], "there is a collection already"),
     "no such encoder": (["teach", "texts.csv", "--to", "new", "--with", "mini"], "unknown encoder"),
     "no such head": (["teach", "texts.csv", "--head", "svm"], "svm"),
+    "nothing to teach from": (["teach"], "--classes names.txt"),
+    "names without words": (
+        ["teach", "--classes", "notes.txt", "--with", "gradients", "--to", "new"],
+        "knows no words",
+    ),
     "epsilon": (["teach", "texts.csv", "--epsilon", "0.9"], "--epsilon"),
     "one class label too few": (["teach", "bad.csv"], "a column 'label'"),
     "place under a file": (["teach", "texts.csv", "--to", "notes.txt/shop"], "notes.txt"),

@@ -4,6 +4,7 @@ import hashlib
 import json
 import lzma
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from handful.data.intents import (
     hwu64,
 )
 from handful.data.raw import RawFile
-from handful.data.relations import fewrel, placed_words
+from handful.data.relations import fewrel, placed_words, text_and_places
 from handful.data.texts import word_numbers
 from handful.errors import DataError, DownloadError, UnknownNameError
 
@@ -139,6 +140,30 @@ def test_words_and_places_of_relations() -> None:
     assert x[0, 1:].tolist() == [[-2, -1, 0, 0, 0], [0, 1, 2, 0, 0]]
     assert torch.equal(x[1, 0], word_numbers([list("fghij")], 5)[0])
     assert x[1, 1:].tolist() == [[-4, -3, -2, -1, 0], [-2, -1, 0, 1, 2]]
+
+
+def test_characters_of_entities_and_between_them() -> None:
+    words = ["The", "Long", "River", "meets", "a", "sea"]
+    text, spans = text_and_places(words, [5], [1, 2])
+    assert text == "The Long River meets a sea"
+    assert [text[a:b] for a, b in spans] == [text, "sea", "Long River", " meets a "]
+    _, overlapping = text_and_places(words, [1, 2], [2])
+    assert overlapping[3][0] >= overlapping[3][1], "nothing is between them"
+
+
+@pytest.mark.usefixtures("mini")
+def test_places_of_relations_are_vectors_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def vectors(texts: Sequence[str], spans: Sequence[object], **_: object) -> torch.Tensor:
+        asked.append(len(texts))
+        return torch.arange(float(len(texts) * 8)).view(len(texts), 4, 2)
+
+    monkeypatch.setattr(RELATIONS, "span_vectors", vectors)
+    pool = fewrel(reading="places")
+    assert pool.shape == (8,)
+    assert torch.equal(pool.examples, fewrel(reading="places").examples)
+    assert asked == [len(pool.examples)], "once"
 
 
 @pytest.mark.usefixtures("mini")

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from handful.checkpoint import save_checkpoint
 from handful.errors import DataError, MissingExtraError
 from handful.recognizer import open_recognizer, teach
 from handful.recognizer.inputs import kind_of
+from handful.spec import Spec, build
 
 pytest.importorskip("rdkit")
 
@@ -68,3 +70,20 @@ def test_without_rdkit(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["handful.molecules"], "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"handful\[molecules\]"):
         teach(table)
+
+
+@pytest.mark.parametrize("features", ["morgan", "graph"])
+def test_an_encoder_that_was_trained_on_molecules(table: Path, tmp_path: Path, features: str) -> None:
+    graph = {"name": "message_passing", "shape": [12, 18], "width": 8, "layers": 1}
+    encoder = graph if features == "graph" else {"name": "mlp", "shape": [2048], "hidden": [16]}
+    data = {"name": "tox21", "features": features} | ({"atoms": 12} if features == "graph" else {})
+    spec = Spec.of(
+        {"learner": {"name": "prototypical"}, "encoder": encoder, "data": data, "train": {"shots": 1, "steps": 1}}
+    )
+    save_checkpoint(tmp_path / "trained", build(spec), spec, step=0)
+    with teach(table, tmp_path / "mine", encoder=str(tmp_path / "trained")) as made:
+        assert made.collection.encoder.features == 16
+        (molecule,) = [one for one in made.recognize("CCN").nearest if one.text == "CCN"]
+        assert molecule.distance == pytest.approx(0, abs=1e-6)
+        with pytest.raises(DataError, match=r"export: encoder .* cannot be exported"):
+            made.export(tmp_path / "out")

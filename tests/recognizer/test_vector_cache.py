@@ -13,8 +13,8 @@ from PIL import Image
 
 from handful.collection import EncoderIdentity
 from handful.recognizer import teach
+from handful.recognizer.built_in import Gradients
 from handful.recognizer.cache import VectorCache, cache_file, usage, vectors_of
-from handful.recognizer.embedders import Gradients
 from handful.recognizer.inputs import Item
 
 

@@ -94,6 +94,7 @@ CASES: dict[str, tuple[str, dict[str, Any] | None, str, str]] = {
     "molecules": ("", None, "molecules", "squared"),
     "mlp": ("digits", {"name": "mlp", "shape": [6], "hidden": [16]}, "vectors", "ridge"),
     "vectors": ("", None, "vectors", "squared"),
+    "best": ("", None, "vectors", "auto"),
 }
 
 

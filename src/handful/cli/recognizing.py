@@ -30,10 +30,19 @@ __all__ = [
 ]
 
 
-def run_teach(source: Path, to: Path, encoder: str | None, head: str, epsilon: float | None, json: bool) -> None:
+def run_teach(
+    source: Path | None,
+    to: Path,
+    encoder: str | None,
+    head: str | None,
+    names: Path | None,
+    epsilon: float | None,
+    json: bool,
+) -> None:
     """Teach, and say what can be promised."""
     begin = time.perf_counter()
-    with _warnings(), teach(source, to, encoder=encoder, head=head, epsilon=epsilon or 0.1) as made:  # type: ignore[arg-type]
+    options = {"encoder": encoder, "head": head, "descriptions": names}
+    with _warnings(), teach(source, to, **options, epsilon=epsilon or 0.1) as made:  # type: ignore[arg-type]
         report = made.report()
     seconds = time.perf_counter() - begin
     if json:

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 __all__ = ["add_commands"]
-
-
-class Head(StrEnum):
-    """Rules with a closed form."""
-
-    squared = "squared"
-    cosine = "cosine"
-    ridge = "ridge"
 
 
 Place = Annotated[Path, typer.Argument(help="A collection: NAME, or NAME.handful.")]
@@ -29,21 +20,39 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other progra
 
 def teach(
     source: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             exists=True, help="A folder PATH/CLASS/*.jpg; a .csv of text or smiles, and label; or vectors.npz (x, y)."
         ),
-    ],
+    ] = None,
     to: Annotated[Path | None, typer.Option(help="The collection to make; named as the source by default.")] = None,
     encoder: Encoder = None,
-    head: Annotated[Head, typer.Option(help="How vectors are compared.")] = Head.squared,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            help="What answers: squared, cosine, ridge, auto (the best of these), or a learner of the catalog without "
+            "weights. By default a checkpoint's own learner, or auto."
+        ),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            "--classes",
+            exists=True,
+            help="Names of classes, a line each (a description after a tab), or a table label, description: a first "
+            "recognizer without examples, or besides them, where the encoder knows words.",
+        ),
+    ] = None,
     epsilon: Epsilon = None,
     json: Json = False,
 ) -> None:
     """Teach a recognizer from a handful of examples of each class. Seconds, no training."""
     from .recognizing import run_teach
 
-    run_teach(source, to or Path(source.resolve().stem), encoder, head.value, epsilon, json)
+    named = source or classes
+    if named is None:
+        raise typer.BadParameter("expected something to teach from: SOURCE, or --classes names.txt")
+    run_teach(source, to or Path(named.resolve().stem), encoder, head, classes, epsilon, json)
 
 
 def recognize(

@@ -13,19 +13,39 @@ needs a smaller one keeps every class.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .nearest_mean import NearestMean, Ranks, mean_ranks
-from .ridge_margin import RidgeMargin, ridge_ranks
+from .choosing import Chosen, Rule, chosen_ranks, rule_ranks
+from .nearest_mean import Ranks
 
-__all__ = ["Head", "PValues", "candidates", "examples_needed", "p_values", "refusals_are_too_many"]
+__all__ = ["Adaptive", "Head", "PValues", "candidates", "examples_needed", "p_values", "refusals_are_too_many"]
 
 Floats = NDArray[np.floating]
-Head = NearestMean | RidgeMargin
 ROUNDING = 1e-9
+
+
+class Adaptive(Protocol):
+    """A rule that ranks by itself, and answers as it likes."""
+
+    @property
+    def y(self) -> NDArray[np.int64]:
+        """[n] labels of the examples that are ranked."""
+
+    @property
+    def size(self) -> Floats:
+        """[K] sizes of the classes."""
+
+    def ranks(self, z: Floats, *, strictly: bool = False) -> Ranks:
+        """As `mean_ranks`."""
+
+    def distances(self, z: Floats) -> Floats:
+        """How far new examples are from each class: [Q, F] -> [Q, K]."""
+
+
+Head = Rule | Chosen | Adaptive
 
 
 class PValues(NamedTuple):
@@ -61,9 +81,9 @@ def p_values(head: Head, z: Floats, *, random: np.random.Generator | None = None
 
 
 def _ranks(head: Head, z: Floats, *, strictly: bool = False) -> Ranks:
-    if isinstance(head, NearestMean):
-        return mean_ranks(head, z, strictly=strictly)
-    return ridge_ranks(head, z, strictly=strictly)
+    if isinstance(head, Chosen):
+        return chosen_ranks(head, z, strictly=strictly)
+    return rule_ranks(head, z, strictly=strictly) if isinstance(head, Rule) else head.ranks(z, strictly=strictly)
 
 
 def candidates(p: PValues, sizes: NDArray[np.integer], epsilon: float, *, each_class: bool = True) -> NDArray[np.bool_]:

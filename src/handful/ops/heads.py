@@ -7,9 +7,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .choosing import Chosen, Rule, rule_distances
 from .conformal import Head
-from .nearest_mean import NearestMean, distances, fit_nearest_mean, leave_one_out
-from .ridge_margin import fit_ridge_margin, ridge_answers, ridge_leave_one_out
+from .nearest_mean import NearestMean, fit_nearest_mean, leave_one_out
+from .ridge_margin import fit_ridge_margin, ridge_leave_one_out
 from .temperature import Calibration, calibrate
 
 __all__ = ["HEADS", "HeadName", "Linear", "as_linear", "fit_head", "strangeness"]
@@ -30,7 +31,7 @@ def fit_head(
     ways: int,
     weight: Floats | None = None,
     calibration: Calibration | None = None,
-) -> tuple[Head, Calibration]:
+) -> tuple[Rule, Calibration]:
     """A head, and the temperature of its probabilities, from examples that are each judged without themselves.
 
     Args:
@@ -58,7 +59,9 @@ def fit_head(
 
 def strangeness(head: Head, z: Floats) -> Floats:
     """How far new examples are from each class, in the head's own measure: [Q, F] -> [Q, K]."""
-    return distances(head, z) if isinstance(head, NearestMean) else -ridge_answers(head, z)
+    if isinstance(head, Chosen):
+        return rule_distances(head.rules[head.best], z)
+    return rule_distances(head, z) if isinstance(head, Rule) else head.distances(z)
 
 
 class Linear(NamedTuple):
@@ -69,8 +72,10 @@ class Linear(NamedTuple):
     unit: bool
 
 
-def as_linear(head: Head, temperature: float) -> Linear:
+def as_linear(head: Rule | Chosen, temperature: float) -> Linear:
     """What a head's probabilities come down to: that of ‖z − m‖² which is the same for all classes drops out."""
+    if isinstance(head, Chosen):
+        head = head.rules[head.best]
     if not isinstance(head, NearestMean):
         return Linear(head.w[:-1] / temperature, head.w[-1] / temperature, True)
     if head.metric == "cosine":

@@ -22,16 +22,26 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
-__all__ = ["Metric", "NearestMean", "Ranks", "distances", "fit_nearest_mean", "leave_one_out", "mean_ranks"]
+from .rows import alike, class_sums, least_other, squares, unit
+
+__all__ = [
+    "Metric",
+    "NearestMean",
+    "Ranks",
+    "adding_to_means",
+    "distances",
+    "fit_nearest_mean",
+    "leave_one_out",
+    "mean_ranks",
+]
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.int64]
 Metric = Literal["squared", "cosine"]
 
 NEIGHBORS = 16
-CHUNK = 1 << 19
+CHUNK = 1 << 18
 BLOCK = 256
 ENDLESS = 1e-9
 
@@ -78,15 +88,15 @@ def fit_nearest_mean(x: Floats, y: Integers, ways: int, metric: Metric, weight: 
     size = np.bincount(y, w, ways).astype(kind)
     if metric == "cosine":
         center = np.zeros(x.shape[1], kind)
-        x = _unit(x)
+        x = unit(x)
     else:
         center = (w @ x / w.sum()).astype(kind)  # moves nothing but rounding errors
         x = x - center
-    sums = csr_array((w, (y, np.arange(len(y)))), shape=(ways, len(y))) @ x
+    sums = class_sums(x, y, ways, w)
     length = np.linalg.norm(sums, axis=1)
     means = sums / (np.maximum(length, np.finfo(kind).tiny) if metric == "cosine" else size)[:, None]
     no = np.empty(0, kind)
-    state = NearestMean(metric, center, x, y, size, means, length, _squares(x), no, no, no[:, None], y[:, None], no, no)
+    state = NearestMean(metric, center, x, y, size, means, length, squares(x), no, no, no[:, None], y[:, None], no, no)
     kept = min(NEIGHBORS, ways - 1)
     to_own = np.empty(len(x), kind)
     near, near_class = np.empty((len(x), kept), kind), np.empty((len(x), kept), np.int64)
@@ -129,6 +139,22 @@ def leave_one_out(state: NearestMean, *, most: int = CHUNK) -> tuple[Integers, F
     return rows, found
 
 
+def adding_to_means(state: NearestMean, z: Floats) -> Iterator[tuple[Floats, Floats, Floats]]:
+    """For each new example: distances by leave-one-out before [n, K] and after [n, K] it is added; its own [K].
+
+    Of `after` the column of a class is what it becomes if the new one is added to that class.
+    """
+    z, rows = _prepared(state, z), np.arange(len(state.x))
+    before = _to_means(state, state.x)
+    shared = before.copy()
+    before[rows, state.y] = state.own
+    for e, f in zip(_between(state, z, squares(z), state.x, state.squares), _to_means(state, z), strict=True):
+        moved = _moved(state, f)
+        after = moved.factor * shared + moved.share * e[:, None] + moved.shift
+        after[rows, state.y] = _own_after(state, e, f)
+        yield before, np.maximum(after, 0, out=after), f
+
+
 def mean_ranks(state: NearestMean, z: Floats, *, strictly: bool = False) -> Ranks:
     """For each new example and class: how many examples are at least as strange, after it is added to that class.
 
@@ -142,7 +168,7 @@ def mean_ranks(state: NearestMean, z: Floats, *, strictly: bool = False) -> Rank
     step = max(1, CHUNK // len(state.x))
     for start in range(0, len(z), step):
         part = z[start : start + step]
-        to_examples = _between(state, part, _squares(part), state.x, state.squares)
+        to_examples = _between(state, part, squares(part), state.x, state.squares)
         for index, (e, f) in enumerate(zip(to_examples, _to_means(state, part), strict=True), start):
             counted[index], own_counted[index] = _ranks(state, e, f, strictly)
     return Ranks(counted, own_counted)
@@ -151,7 +177,7 @@ def mean_ranks(state: NearestMean, z: Floats, *, strictly: bool = False) -> Rank
 def _ranks(state: NearestMean, e: Floats, f: Floats, strictly: bool) -> tuple[Integers, Integers]:
     ways, y, near, base = len(state.size), state.y, state.near_class, state.score
     rounding = 256 * np.finfo(f.dtype).eps * max(float(e.max()), float(f.max()), 1e-12)
-    bar = (f + (rounding if strictly else -rounding)) / np.sqrt(np.maximum(_least_other(f), rounding * ENDLESS))  # [K]
+    bar = (f + (rounding if strictly else -rounding)) / np.sqrt(np.maximum(least_other(f), rounding * ENDLESS))  # [K]
     count = len(y) - np.searchsorted(state.order, bar)  # as if no score but the new one's depended on the class
     # its own class: the mean moves toward the new one
     now = _own_after(state, e, f) >= bar[y] * np.sqrt(_nearest_other(state))
@@ -187,7 +213,7 @@ def _count_far(state: NearestMean, bar: Floats, e: Floats, moved: _Moved) -> Int
     Only classes beyond an example's nearest ones: their distance is at least that of the last of those.
     """
     count = np.zeros(len(bar), np.int64)
-    for group in _alike(state.size):
+    for group in alike(state.size):
         group = group[bar[group].argsort()]
         start, width = 0, 1
         while start < len(group):
@@ -197,8 +223,8 @@ def _count_far(state: NearestMean, bar: Floats, e: Floats, moved: _Moved) -> Int
             least += moved.shift[classes].min()
             least = np.sqrt(np.maximum(least, 0))
             rows = np.flatnonzero((state.own >= bar[classes[0]] * least) & np.isfinite(state.own))
-            for first in range(0, len(rows), 16 * BLOCK):
-                at = rows[first : first + 16 * BLOCK]
+            for first in range(0, len(rows), 4 * BLOCK):
+                at = rows[first : first + 4 * BLOCK]
                 after = _to_means(state, state.x[at], classes) * moved.factor[classes]
                 after += moved.share[classes] * e[at, None] + moved.shift[classes]
                 np.sqrt(np.maximum(after, 0, out=after), out=after)
@@ -208,13 +234,6 @@ def _count_far(state: NearestMean, bar: Floats, e: Floats, moved: _Moved) -> Int
                 beyond &= state.y[at[row]] != classes[column]
                 count += np.bincount(classes[column[beyond]], minlength=len(count))
     return count
-
-
-def _alike(size: Floats) -> Iterator[Integers]:
-    """Classes of about the same size, whose means move about as far."""
-    kinds = np.where(size <= 4, size, 4 + np.floor(2 * np.log2(np.maximum(size, 1))))
-    for kind in np.unique(kinds):
-        yield np.flatnonzero(kinds == kind)
 
 
 def _moved(state: NearestMean, f: Floats) -> _Moved:
@@ -256,17 +275,12 @@ def _own_without(state: NearestMean, w: Floats) -> Floats:
 
 def _prepared(state: NearestMean, z: Floats) -> Floats:
     z = np.asarray(z, state.x.dtype)
-    return _unit(z) if state.metric == "cosine" else z - state.center
-
-
-def _unit(x: Floats) -> Floats:
-    found: Floats = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(x.dtype).tiny)
-    return found
+    return unit(z) if state.metric == "cosine" else z - state.center
 
 
 def _to_means(state: NearestMean, z: Floats, classes: Integers | slice = slice(None)) -> Floats:
     means = state.means[classes]
-    return _between(state, z, _squares(z), means, _squares(means))
+    return _between(state, z, squares(z), means, squares(means))
 
 
 def _between(state: NearestMean, a: Floats, a2: Floats, b: Floats, b2: Floats) -> Floats:
@@ -279,21 +293,6 @@ def _between(state: NearestMean, a: Floats, a2: Floats, b: Floats, b2: Floats) -
     return np.maximum(found, 0, out=found)
 
 
-def _squares(a: Floats) -> Floats:
-    found: Floats = np.einsum("if,if->i", a, a)
-    return found
-
-
 def _nearest_other(state: NearestMean) -> Floats:
     """[n]; 1 where there is no other class, so that a score is the distance itself."""
     return state.near[:, 0] if state.near.shape[1] else np.ones_like(state.own)
-
-
-def _least_other(f: Floats) -> Floats:
-    """The least of the other classes', for each class; 1 where there is no other."""
-    if len(f) == 1:
-        return np.ones_like(f)
-    first, second = np.partition(f, 1)[:2]
-    other = np.full_like(f, first)
-    other[f.argmin()] = second
-    return other

@@ -11,6 +11,7 @@ answers without the example itself follow as in `ops.ridge`. So one product with
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,14 @@ from numpy.typing import NDArray
 
 from .nearest_mean import Ranks
 
-__all__ = ["RidgeMargin", "fit_ridge_margin", "ridge_answers", "ridge_leave_one_out", "ridge_ranks"]
+__all__ = [
+    "RidgeMargin",
+    "adding_to_ridge",
+    "fit_ridge_margin",
+    "ridge_answers",
+    "ridge_leave_one_out",
+    "ridge_ranks",
+]
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.int64]
@@ -78,15 +86,31 @@ def ridge_leave_one_out(state: RidgeMargin, weight: Floats | None = None) -> Flo
     return found / (1 - left[:, None])
 
 
-def ridge_ranks(state: RidgeMargin, z: Floats, *, strictly: bool = False) -> Ranks:
-    """As `mean_ranks`: for each new example and class, how many examples are at least as strange."""
+def adding_to_ridge(state: RidgeMargin, z: Floats) -> Iterator[tuple[Floats, Floats, Floats]]:
+    """As `adding_to_means`; a distance is the answer times −1."""
+    rows = np.arange(len(state.y))
+    for k, q, asked in _coupled(state, z):
+        step = k / (1 + q)  # [n]
+        kept = 1 - state.leverage + k * step
+        before = step[:, None] * asked - state.answers
+        before[rows, state.y] += 1 - kept
+        before /= kept[:, None]
+        yield before, before - (step / kept)[:, None], -asked
+
+
+def _coupled(state: RidgeMargin, z: Floats) -> Iterator[tuple[Floats, Floats, Floats]]:
+    """For each new example k [n], q and its answers [K]."""
     z = _design(np.asarray(z, state.w.dtype))
     inside = z @ state.v  # [Q, r]
     k = (inside * state.shrink) @ state.inside.T  # [Q, n]
     outside = np.maximum((z * z).sum(1) - (inside * inside).sum(1), 0)
     q = (inside * inside) @ state.shrink + outside / state.strength  # [Q]
-    answers = z @ state.w
-    each = [_ranks(state, *one, strictly) for one in zip(k, q, answers, strict=True)]
+    return zip(k, q, z @ state.w, strict=True)
+
+
+def ridge_ranks(state: RidgeMargin, z: Floats, *, strictly: bool = False) -> Ranks:
+    """As `mean_ranks`: for each new example and class, how many examples are at least as strange."""
+    each = [_ranks(state, *one, strictly) for one in _coupled(state, z)]
     ways = len(state.size)
     return Ranks(
         np.array([count for count, _ in each], np.int64).reshape(-1, ways),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
 from ..ops.conformal import examples_needed
 
-__all__ = ["Answer", "Neighbor", "advised", "percent", "promise"]
+__all__ = ["Answer", "Neighbor", "advised", "answered", "checked_epsilon", "percent", "promise"]
 
 
 @dataclass(frozen=True)
@@ -95,3 +99,33 @@ def advised(answer_label: str, candidates: tuple[str, ...], sizes: Mapping[str, 
         fewest = min(candidates, key=lambda label: sizes[label])
         return f"Not sure between {some}: add examples of them that look like this; {fewest} has fewest."
     return ""
+
+
+def answered(
+    source: str,
+    names: Sequence[str],
+    counts: Mapping[str, int],
+    p: NDArray[np.float64],
+    stays: NDArray[np.bool_],
+    nearest: tuple[Neighbor, ...],
+    epsilon: float,
+    holds: str,
+    version: int,
+) -> Answer:
+    """The answer by the probabilities [K] of the classes, and which of them stay candidates [K]."""
+    order = np.argsort(-p, kind="stable")
+    inside = tuple(names[k] for k in order[stays[order]])
+    best = int(order[0]) if not inside else names.index(inside[0])
+    advice = advised(names[best], inside, counts, epsilon)
+    return Answer(source, names[best], float(p[best]), inside, not inside, nearest, advice, holds, version)
+
+
+def checked_epsilon(epsilon: float) -> float:
+    """It as a number.
+
+    Raises:
+        DataError: not from 0.001 to 0.5.
+    """
+    if not isinstance(epsilon, float | int) or not 0.001 <= epsilon <= 0.5:
+        raise DataError(f"epsilon: expected a share from 0.001 to 0.5 (how often may I wrongly refuse?), got {epsilon}")
+    return float(epsilon)

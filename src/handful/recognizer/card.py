@@ -71,8 +71,8 @@ def _promise(report: Report) -> list[str]:
         "## What is promised",
         "",
         f"The true class is among the candidates: {report.promise}. A known thing is called unknown at most "
-        f"{percent(report.epsilon)} of the time. {examples_needed(report.epsilon)} examples are needed for such a "
-        "promise, of all classes together or of a class for one of its own (full conformal prediction).",
+        f"{percent(report.missed)} of the time. {examples_needed(report.epsilon)} examples are needed for such a "
+        "promise, of all classes together or of a class for one of its own (conformal prediction).",
         "",
         "This holds if:",
         "",

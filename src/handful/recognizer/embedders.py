@@ -16,18 +16,29 @@ from numpy.typing import NDArray
 
 from ..collection import EncoderIdentity, NewExample
 from ..errors import CheckpointError, DataError, ShapeError, unknown_name
-from .about import About, trained_on
+from .about import trained_on
+from .built_in import GivenVectors, Gradients, HashedNGrams
 from .cache import vectors_of
 from .inputs import FIT, Item
-from .molecules import Fingerprints
+from .molecules import SETS, Fingerprints, TrainedMolecules
 from .networks import NAMES, has_sentences, network_for
-from .ngrams import hashed, pieces, words
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ..pictures import Form
     from .portable import Portable
 
-__all__ = ["BUILT_IN", "Embedder", "default_encoder", "embedded", "embedder_for", "encoder_names"]
+__all__ = [
+    "BUILT_IN",
+    "Embedder",
+    "default_encoder",
+    "embedded",
+    "embedder_for",
+    "encoder_names",
+    "portable_module",
+    "through",
+]
 
 Vectors = NDArray[np.float32]
 BATCH = 64
@@ -50,85 +61,6 @@ class Embedder(Protocol):
 
     def embed(self, contents: Sequence[Any]) -> Vectors:
         """[n, F], finite."""
-
-
-@final
-class GivenVectors:
-    """Vectors that are features already, from an encoder of the user's own.
-
-    Args:
-        features: F.
-    """
-
-    kind = "vectors"
-    form = None
-    about = About("not known here: the vectors were given, ask who made them", "not known here: the vectors were given")
-
-    def __init__(self, features: int) -> None:
-        self.identity = EncoderIdentity("vectors", hashlib.sha256(b"vectors").hexdigest(), features)
-
-    def embed(self, contents: Sequence[NDArray[Any]]) -> Vectors:
-        """The vectors themselves."""
-        for vector in contents:
-            if vector.shape != (self.identity.features,):
-                raise ShapeError(f"vectors: expected {self.identity.features} numbers each, got shape {vector.shape}")
-        return np.stack(contents)
-
-
-@final
-class HashedNGrams:
-    """Texts by the words and the pieces of words in them, hashed to 2 × 1,024 counts of length 1 together.
-
-    It has learned nothing: it sees spelling, not meaning, and works in any language without a download.
-    """
-
-    kind = "texts"
-    form = None
-    about = About("nothing: it counts pieces of words", "MIT, as Handful")
-    identity = EncoderIdentity("ngrams", hashlib.sha256(b"ngrams 1: words 1-2, pieces 3-5").hexdigest(), 2048)
-
-    def embed(self, contents: Sequence[str]) -> Vectors:
-        """Raises DataError for a text without a letter or figure."""
-        parts = [hashed(contents, tokens, 1024) for tokens in (words, pieces)]
-        found: Vectors = (np.concatenate(parts, 1) / np.sqrt(2)).astype(np.float32)
-        return found
-
-
-@final
-class Gradients:
-    """Pictures by the directions of their edges, and a little by their colors; of length 1.
-
-    It has learned nothing: it sees outlines (histograms of oriented gradients, Dalal & Triggs 2005) and where which
-    color is, not what things are. An encoder that was trained does better: --with CHECKPOINT.
-    """
-
-    kind = "pictures"
-    form = (3, 64, 64)
-    about = About("nothing: it measures edges and colors", "MIT, as Handful")
-    identity = EncoderIdentity("gradients", hashlib.sha256(b"gradients 1: 64, 8x8x9, 4x4x3").hexdigest(), 624)
-
-    def embed(self, contents: Sequence[NDArray[np.uint8]]) -> Vectors:
-        """Of [3, 64, 64] pictures."""
-        parts = [_edges_and_colors(np.stack(contents[at : at + BATCH])) for at in range(0, len(contents), BATCH)]
-        return np.concatenate(parts)
-
-
-def _edges_and_colors(pictures: NDArray[np.uint8]) -> Vectors:
-    x = pictures.astype(np.float32) / 255  # [n, 3, 64, 64]
-    dy, dx = np.gradient(x.mean(1), axis=(1, 2))
-    strength, turn = np.hypot(dx, dy), np.arctan2(dy, dx) % np.pi * (9 / np.pi)
-    cells = np.empty((len(x), 9, 8, 8), np.float32)
-    for direction in range(9):  # each edge counts for the two directions beside its own
-        apart = np.abs(turn - direction)
-        share = np.maximum(1 - np.minimum(apart, 9 - apart), 0)
-        cells[:, direction] = (strength * share).reshape(len(x), 8, 8, 8, 8).sum((2, 4))
-    energy = np.pad(np.square(cells).sum(1), ((0, 0), (1, 1), (1, 1)))
-    around = sum(energy[:, i : i + 8, j : j + 8] for i in range(3) for j in range(3))
-    edges = (cells / np.sqrt(around + 0.1)[:, None]).reshape(len(x), -1)
-    colors = (x.reshape(len(x), 3, 4, 16, 4, 16).mean((3, 5)) - 0.5).reshape(len(x), -1)
-    found = np.concatenate([edges, colors], 1)
-    unit: Vectors = (found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-6)).astype(np.float32)
-    return unit
 
 
 @final
@@ -161,9 +93,10 @@ class TrainedEncoder:
                 'expected normalization = "running", "frozen", "group" or "layer"'
             )
         shape = tuple(getattr(learner.encoder, "shape", ()))
-        if len(shape) not in (1, 3):
+        self.data = checkpoint.spec.data
+        if len(shape) not in (1, 3) and self.data.name not in SETS:
             raise CheckpointError(
-                f"{folder}: expected an encoder of pictures or vectors, got examples of shape {shape}"
+                f"{folder}: expected an encoder of pictures, molecules or vectors, got examples of shape {shape}"
             )
         tokens = getattr(learner.encoder, "tokens", None)
         self.kind = "pictures" if len(shape) == 3 else "vectors" if tokens is None else "texts"
@@ -180,17 +113,7 @@ class TrainedEncoder:
 
     def embed(self, contents: Sequence[Any]) -> Vectors:
         """Of pictures of its form, texts, or vectors of its length."""
-        import torch
-
-        found = []
-        for start in range(0, len(contents), BATCH):
-            part = contents[start : start + BATCH]
-            x = torch.from_numpy(np.stack(part)) if self._tokens is None else self._tokens(part)
-            if x.shape[1:] != self._shape:
-                raise ShapeError(f"encoder: expected examples of shape {self._shape}, got {tuple(x.shape[1:])}")
-            with torch.no_grad():
-                found.append(self._module(x).numpy())
-        return np.concatenate(found)
+        return through(self._module, contents, self._shape, self._tokens)
 
     def portable(self) -> Portable:
         """For an export.
@@ -198,17 +121,42 @@ class TrainedEncoder:
         Raises:
             DataError: an encoder of texts, whose tokenizer an export does not hold.
         """
-        import torch
-
-        from .portable import Portable
-
         if self._tokens is not None:
             raise DataError("export: a fine-tuned encoder of texts cannot be exported; expected minilm or hf:NAME")
-        seeded = torch.Generator().manual_seed(0)
-        if self.form:
-            sample = torch.randint(0, 256, (2, *self._shape), generator=seeded, dtype=torch.uint8)
-            return Portable(self._module, (sample,), {"form": self.form, "fit": FIT})
-        return Portable(self._module, (torch.randn(2, *self._shape, generator=seeded),), {})
+        return portable_module(self._module, self._shape)
+
+
+def through(
+    module: nn.Module,
+    contents: Sequence[Any],
+    shape: tuple[int, ...],
+    tokens: Callable[[Sequence[str]], Any] | None = None,
+) -> Vectors:
+    """What a module makes of pictures (as bytes), vectors of a shape, or texts by their tokens, as rows: [n, F]."""
+    import torch
+
+    found = []
+    for start in range(0, len(contents), BATCH):
+        part = contents[start : start + BATCH]
+        x = torch.from_numpy(np.stack(part)) if tokens is None else tokens(part)
+        if x.shape[1:] != shape:
+            raise ShapeError(f"encoder: expected examples of shape {shape}, got {tuple(x.shape[1:])}")
+        with torch.no_grad():
+            found.append(module(x).flatten(1).numpy())
+    return np.concatenate(found)
+
+
+def portable_module(module: nn.Module, shape: tuple[int, ...]) -> Portable:
+    """A module that takes pictures as bytes, or vectors, for an export."""
+    import torch
+
+    from .portable import Portable
+
+    seeded = torch.Generator().manual_seed(0)
+    if len(shape) == 3:
+        sample = torch.randint(0, 256, (2, *shape), generator=seeded, dtype=torch.uint8)
+        return Portable(module, (sample,), {"form": shape, "fit": FIT})
+    return Portable(module, (torch.randn(2, *shape, generator=seeded),), {})
 
 
 BUILT_IN: dict[str, Callable[[], Embedder]] = {
@@ -239,7 +187,7 @@ def embedder_for(kind: str | None, name: str | None, features: int) -> Embedder:
     found = BUILT_IN[chosen]() if chosen in BUILT_IN else network_for(chosen, kind)
     if found is None and not Path(chosen).exists():
         raise unknown_name("encoder, or checkpoint folder,", chosen, [*encoder_names(), "vectors"])
-    found = found or TrainedEncoder(chosen)
+    found = found or _trained(chosen)
     if kind is not None and found.kind != kind:
         raise DataError(f"encoder {chosen!r} takes {found.kind}, and these are {kind}; name another with --with")
     return found
@@ -259,6 +207,14 @@ def encoder_names() -> list[str]:
     return [*BUILT_IN, *shipped_names(), *NAMES]
 
 
+def _trained(folder: str) -> Embedder:
+    trained = TrainedEncoder(folder)
+    if trained.data.name not in SETS:
+        return trained
+    options: dict[str, Any] = {"features": "morgan", "atoms": 64} | trained.data.options
+    return TrainedMolecules(trained, options["features"], options["atoms"])
+
+
 def embedded(embedder: Embedder, items: Sequence[Item], head: str) -> list[NewExample]:
     """The examples with their vectors; those that were made before are found by their content.
 
@@ -268,11 +224,11 @@ def embedded(embedder: Embedder, items: Sequence[Item], head: str) -> list[NewEx
     if not items:
         raise DataError("expected at least one example, got none")
     vectors = vectors_of(embedder, items)
-    if head != "squared":
+    if head in ("cosine", "ridge", "names"):
         zeros = np.flatnonzero(~vectors.any(1)).tolist()
         if zeros:
             source = items[zeros[0]].source
-            raise DataError(f"{source}: its vector is all zeros, which has no direction; use head 'squared'")
+            raise DataError(f"{source}: its vector is all zeros, which has no direction; use head 'squared' or 'auto'")
     return [
         NewExample(item.label, vector, item.source, item.sha256, item.preview)
         for item, vector in zip(items, vectors, strict=True)

@@ -23,12 +23,15 @@ from torch import nn
 from ..collection import Collection
 from ..errors import DataError, StorageError
 from ..files import new_folder, storage_errors
+from ..ops.choosing import Chosen
 from ..ops.heads import as_linear
 from ..ops.nearest_mean import NearestMean
 from ..ops.ridge_margin import RidgeMargin
 from ..version import __version__
 from .about import about
+from .descriptions import NAMES
 from .embedders import BUILT_IN, Embedder
+from .fitting import closed_form
 from .learned import Learned
 from .portable import INPUTS, Portable, write_graph
 
@@ -42,10 +45,10 @@ def export(
     learned: Learned, collection: Collection, embedder: Embedder, card: Callable[[], str], folder: Path, *, force: bool
 ) -> Path:
     """Write the folder, whole or not at all; see `Recognizer.export`."""
-    if not isinstance(learned.head, NearestMean | RidgeMargin):
+    if not isinstance(learned.head, NearestMean | RidgeMargin | Chosen) or collection.settings["head"] == NAMES:
         raise DataError(
             f"export: head {collection.settings['head']!r} adapts to the examples by torch, which an export does "
-            "without; the heads squared, cosine and ridge can be exported: "
+            "without; the heads auto, squared, cosine and ridge can be exported: "
             "handful teach SOURCE --to ANOTHER --head squared"
         )
     portable = _portable(embedder)
@@ -74,7 +77,8 @@ def export(
                 "features": embedder.identity.features,
                 "about": about(embedder)._asdict(),
             },
-            "settings": dict(collection.settings) | {"encoder": Path(embedder.identity.name).name},
+            "settings": dict(collection.settings)
+            | {"encoder": Path(embedder.identity.name).name, "head": closed_form(learned.head)},
             "preparation": {"kind": embedder.kind, "built_in": built_in, **portable.preparation},
             "inputs": list(INPUTS[kind]),
             "classes": list(learned.names),

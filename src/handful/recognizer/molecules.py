@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal, final
+from typing import Any, Literal, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..collection import EncoderIdentity
-from .about import About
+from ..molecules import Features, canonical_smiles, molecule_features
+from .about import About, about
 
-__all__ = ["FINGERPRINTS", "SMILES", "Fingerprints", "content_digest"]
+__all__ = ["FINGERPRINTS", "SETS", "SMILES", "Fingerprints", "TrainedMolecules", "content_digest"]
 
 SMILES = ("smiles", "canonical_smiles", "isomeric_smiles")
 """What a column of molecules may be called."""
 FINGERPRINTS = {"morgan": 2048, "maccs": 167}
 """Encoders of molecules that have learned nothing, and their features."""
+SETS = ("tox21", "sider", "fsmol")
+"""Data sets of molecules: what is trained on them takes molecules."""
 
 
 def content_digest(smiles: str, place: str) -> str:
@@ -27,8 +30,6 @@ def content_digest(smiles: str, place: str) -> str:
         DataError: RDKit cannot read it; names the place.
         MissingExtraError: the extra `molecules` is not installed.
     """
-    from ..molecules import canonical_smiles
-
     return hashlib.sha256(canonical_smiles([smiles], [place])[0].encode()).hexdigest()
 
 
@@ -47,13 +48,45 @@ class Fingerprints:
 
     def __init__(self, name: Literal["morgan", "maccs"]) -> None:
         self._name = name
-        about = hashlib.sha256(f"{name} 1: bits of length 1".encode()).hexdigest()
-        self.identity = EncoderIdentity(name, about, FINGERPRINTS[name])
+        digest = hashlib.sha256(f"{name} 1: bits of length 1".encode()).hexdigest()
+        self.identity = EncoderIdentity(name, digest, FINGERPRINTS[name])
 
     def embed(self, contents: Sequence[str]) -> NDArray[np.float32]:
         """Of SMILES."""
-        from ..molecules import molecule_features
-
         bits = molecule_features(contents, self._name).astype(np.float32)
         unit: NDArray[np.float32] = bits / np.maximum(np.linalg.norm(bits, axis=1, keepdims=True), 1)
         return unit
+
+
+class Trained(Protocol):
+    """An encoder of a checkpoint, that takes the features of molecules."""
+
+    @property
+    def identity(self) -> EncoderIdentity: ...
+
+    def embed(self, contents: Sequence[NDArray[Any]]) -> NDArray[np.float32]: ...
+
+
+@final
+class TrainedMolecules:
+    """Molecules by an encoder that was trained on the features of others.
+
+    Args:
+        trained: it.
+        features, atoms: what it takes, as `molecule_features`.
+    """
+
+    kind = "molecules"
+    form = None
+
+    def __init__(self, trained: Trained, features: Features, atoms: int) -> None:
+        self._trained, self._features, self._atoms = trained, features, atoms
+        name, digest, width = trained.identity.name, trained.identity.sha256, trained.identity.features
+        whole = hashlib.sha256(f"{digest} {features} {atoms}".encode()).hexdigest()
+        self.identity = EncoderIdentity(name, whole, width)
+        self.about = about(trained)
+
+    def embed(self, contents: Sequence[str]) -> NDArray[np.float32]:
+        """Of SMILES."""
+        found = molecule_features(contents, self._features, atoms=self._atoms)
+        return self._trained.embed(list(found.astype(np.float32)))

@@ -5,26 +5,33 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self, final
+from typing import TYPE_CHECKING, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..collection import Change, Collection, Snapshot, create_collection, open_collection
-from ..errors import DataError, unknown_name
-from ..ops.conformal import candidates, examples_needed, p_values, refusals_are_too_many
-from ..ops.heads import HEADS, HeadName, strangeness
+from ..errors import DataError
+from ..ops.choosing import Chosen
+from ..ops.conformal import examples_needed, p_values, refusals_are_too_many
+from ..ops.heads import strangeness
 from ..ops.nearest_mean import NearestMean, fit_nearest_mean
 from ..ops.temperature import Calibration, probabilities
-from .answers import Answer, Neighbor, advised, promise
+from .answers import Answer, Neighbor, answered, checked_epsilon
 from .card import card
+from .descriptions import NAMES, Descriptions, described, read_descriptions
 from .doctor import examine
-from .embedders import Embedder, embedded, embedder_for
-from .inputs import Item, asked, kind_of, taught, without_copies
+from .embedders import Embedder, embedded
+from .fitting import embedder_and_head, kept, missed, promised, refuse_ways, said
+from .inputs import Item, asked, without_copies
 from .learned import Learned, learn, to_add_next
 from .report import Report
 from .suggestions import Suggestion, suggestions
+from .teaching import to_teach
 from .thumbnails import with_thumbnails
+
+if TYPE_CHECKING:
+    from ..learner import Learner
 
 __all__ = ["Recognizer", "open_recognizer", "teach"]
 
@@ -32,11 +39,13 @@ NEAREST = 3
 
 
 def teach(
-    source: object,
+    source: object = None,
     to: str | Path = ":memory:",
     *,
     encoder: str | None = None,
-    head: HeadName = "squared",
+    head: str | None = None,
+    learner: Learner | None = None,
+    descriptions: str | Path | Descriptions | None = None,
     epsilon: float = 0.1,
 ) -> Recognizer:
     """Teach a new recognizer.
@@ -47,7 +56,11 @@ def teach(
             where examples are texts (SMILES, if the encoder is one of molecules), vectors, or paths of pictures.
         to: the collection to make; in memory by default.
         encoder: a built-in encoder's name or a checkpoint's folder; by default what fits the kind of examples.
-        head: squared, cosine or ridge.
+        head: squared, cosine or ridge; auto, the best of these; a learner of the catalog that needs no training; by
+            default a checkpoint's own learner, or auto.
+        learner: a learner in memory, trained, instead of encoder and head.
+        descriptions: what classes are called or what they are like, which makes a first recognizer without examples:
+            as `read_descriptions`. Leave out the head then, and the source if there is no example yet.
         epsilon: how often a known thing may be refused wrongly, and the true class be missing among the candidates.
 
     Raises:
@@ -55,23 +68,19 @@ def teach(
         UnknownNameError, CheckpointError: no such encoder or head.
         StorageError: a collection is there already, or nothing can be written.
     """
-    _checked_epsilon(epsilon)
-    if head not in HEADS:
-        raise unknown_name("head", head, HEADS)
-    items = without_copies(taught(source, encoder))
-    kind = kind_of(source, encoder)
-    embedder = embedder_for(kind, encoder, len(items[0].content) if kind == "vectors" else 0)
-    settings = {"kind": kind, "encoder": embedder.identity.name, "head": head, "epsilon": epsilon}
-    rows = with_thumbnails(embedded(embedder, items, head), items)
+    checked_epsilon(epsilon)
+    embedder, chosen, rows = to_teach(source, encoder, head, learner, descriptions)
+    settings = {"kind": embedder.kind, "encoder": embedder.identity.name, "head": chosen, "epsilon": epsilon}
     return Recognizer(create_collection(to, embedder.identity, settings, rows), embedder)
 
 
-def open_recognizer(place: str | Path, *, encoder: str | None = None) -> Recognizer:
+def open_recognizer(place: str | Path, *, encoder: str | None = None, learner: Learner | None = None) -> Recognizer:
     """A recognizer that was taught before.
 
     Args:
         place: its collection.
         encoder: the encoder's place, if it has moved.
+        learner: the learner in memory that it was taught with.
 
     Raises:
         CollectionError: no such collection, damaged, or its vectors were made by another encoder.
@@ -80,7 +89,8 @@ def open_recognizer(place: str | Path, *, encoder: str | None = None) -> Recogni
     collection = open_collection(place)
     try:
         settings, identity = collection.settings, collection.encoder
-        embedder = embedder_for(settings["kind"], encoder or settings["encoder"], identity.features)
+        name = encoder or (settings["encoder"] if learner is None else None)
+        embedder, _ = embedder_and_head(settings["kind"], name, settings["head"], learner, identity.features)
         identity.refuse(embedder.identity, collection.place)
         return Recognizer(collection, embedder)
     except BaseException:
@@ -115,18 +125,22 @@ class Recognizer:
         Raises:
             DataError: something that cannot be read.
         """
-        e = _checked_epsilon(self.epsilon if epsilon is None else epsilon)
+        e = checked_epsilon(self.epsilon if epsilon is None else epsilon)
         learned = self._current()
         items = asked(str(self.collection.settings["kind"]), things)
         if not items:
             return []
         z = self._vectors(items)
         p = probabilities(strangeness(learned.head, z), learned.calibration.temperature)
-        stays = candidates(p_values(learned.head, z), learned.sizes, e)
-        nearest, holds = self._nearest(learned, z), promise(learned.counts, e)
-        answers = [self._answer(learned, *one, e, holds) for one in zip(items, p, stays, nearest, strict=True)]
+        stays = kept(learned.head, p_values(learned.head, z), learned.sizes, e)
+        nearest, holds = self._nearest(learned, z), promised(learned.head, learned.counts, e)
+        names, counts, version = learned.names, learned.counts, learned.snapshot.version
+        answers = [
+            answered(item.preview or item.source, names, counts, each, inside, near, e, holds, version)
+            for item, each, inside, near in zip(items, p, stays, nearest, strict=True)
+        ]
         refused = sum(answer.unknown for answer in answers)
-        if refusals_are_too_many(refused, len(answers), e):
+        if refusals_are_too_many(refused, len(answers), min(0.999, missed(learned.head, e))):
             warnings.warn(
                 f"{refused} of {len(answers)} are unlike every example, where at most {e:g} of known things would be: "
                 "they are strangers, or the examples were taken otherwise (light, camera, time, wording), and then "
@@ -148,9 +162,13 @@ class Recognizer:
                 if item.sha256 in there:
                     one = there[item.sha256]
                     raise DataError(f"{item.source}: is example {one.id} of {one.label} already; nothing was added")
+        refuse_ways(self._embedder, len({label, *self.collection.read().labels}))
         head = str(self.collection.settings["head"])
         items = without_copies(items)
-        return self.collection.add(with_thumbnails(embedded(self._embedder, items, head), items))
+        rows = with_thumbnails(embedded(self._embedder, items, head), items)
+        if head == NAMES and label not in self.collection.read().labels:
+            rows = [*described(self._embedder, read_descriptions([label])), *rows]
+        return self.collection.add(rows)
 
     def suggest(self, things: Sequence[object], *, count: int = 20) -> list[Suggestion]:
         """What to label next: of things without labels those that would teach the most, first the most useful.
@@ -190,24 +208,27 @@ class Recognizer:
 
     def report(self, *, epsilon: float | None = None) -> Report:
         """What it can and cannot promise, likely mistakes in the examples, and what to add next."""
-        e = _checked_epsilon(self.epsilon if epsilon is None else epsilon)
+        e = checked_epsilon(self.epsilon if epsilon is None else epsilon)
         learned, settings = self._current(), self.collection.settings
         sizes, head = learned.counts, learned.head
-        if not isinstance(head, NearestMean):
-            head = fit_nearest_mean(learned.snapshot.vectors, head.y, len(learned.names), "squared")
+        if isinstance(head, Chosen) and isinstance(head.rules[0], NearestMean):
+            head = head.rules[0]
+        elif not isinstance(head, NearestMean):
+            head = fit_nearest_mean(learned.snapshot.vectors, learned.y, len(learned.names), "squared")
         needed = examples_needed(e)
         return Report(
             self.collection.place,
             learned.snapshot.version,
             self.collection.encoder.name,
-            HEADS[settings["head"]],
+            said(str(settings["head"]), learned.head, self._embedder),
             e,
-            promise(sizes, e),
+            promised(learned.head, sizes, e),
             sizes,
             {label: needed - size for label, size in sizes.items() if size < needed},
             learned.calibration,
             tuple(examine(learned.snapshot.examples, head, learned.names)),
             to_add_next(learned, head),
+            missed(learned.head, e),
         )
 
     def card(self, *, epsilon: float | None = None) -> str:
@@ -243,7 +264,8 @@ class Recognizer:
     def _current(self) -> Learned:
         version = self.collection.version
         if self._learned is None or self._learned.snapshot.version != version:
-            self._learned = learn(self.collection.read(), str(self.collection.settings["head"]), self._calibration)
+            settings, store = self.collection.settings, self.collection
+            self._learned = learn(store.read(), str(settings["head"]), self._embedder, self._calibration)
         return self._learned
 
     def _vectors(self, items: Sequence[Item]) -> NDArray[np.float32]:
@@ -261,34 +283,3 @@ class Recognizer:
         one = snapshot.examples[row]
         text = self.collection.preview(one.id)
         return Neighbor(one.id, one.label, one.source, distance, text if isinstance(text, str) else None)
-
-    def _answer(
-        self,
-        learned: Learned,
-        item: Item,
-        p: NDArray[np.float64],
-        stays: NDArray[np.bool_],
-        nearest: tuple[Neighbor, ...],
-        epsilon: float,
-        holds: str,
-    ) -> Answer:
-        order = np.argsort(-p, kind="stable")
-        inside = tuple(learned.names[k] for k in order[stays[order]])
-        best = int(order[0]) if not inside else learned.names.index(inside[0])
-        return Answer(
-            item.preview or item.source,
-            learned.names[best],
-            float(p[best]),
-            inside,
-            not inside,
-            nearest,
-            advised(learned.names[best], inside, learned.counts, epsilon),
-            holds,
-            learned.snapshot.version,
-        )
-
-
-def _checked_epsilon(epsilon: float) -> float:
-    if not isinstance(epsilon, float | int) or not 0.001 <= epsilon <= 0.5:
-        raise DataError(f"epsilon: expected a share from 0.001 to 0.5 (how often may I wrongly refuse?), got {epsilon}")
-    return float(epsilon)

@@ -33,6 +33,7 @@ class Report:
         calibration: of the probabilities, on the examples, each judged without itself.
         findings: likely mistakes in the examples.
         next: what to add first.
+        missed: how often the true class may be missing among the candidates, and a known thing be refused, at most.
     """
 
     place: str
@@ -46,6 +47,7 @@ class Report:
     calibration: Calibration
     findings: tuple[Finding, ...]
     next: str
+    missed: float
 
     def table(self) -> dict[str, Any]:
         """As JSON values."""
@@ -59,7 +61,7 @@ class Report:
             f"{self.place}, version {self.version}: {examples} examples of {classes} class{'es' * (classes != 1)}",
             f"Vectors by {self.encoder}; answers by {self.head}",
             f"Promise that the true class is among the candidates: {self.promise}",
-            f"A known thing is called unknown at most {percent(self.epsilon)} of the time (--epsilon sets it); "
+            f"A known thing is called unknown at most {percent(self.missed)} of the time (--epsilon sets it); "
             f"{examples_needed(self.epsilon)} examples are needed for such a promise.",
         ]
         if self.calibration.examples:

