@@ -231,7 +231,7 @@ def embedder_for(kind: str, name: str | None, features: int) -> Embedder:
     elif Path(chosen).exists():
         found = trained = TrainedEncoder(chosen)
         if trained.data.name in SETS:
-            options = {"features": "morgan", "atoms": 64} | trained.data.options
+            options: dict[str, Any] = {"features": "morgan", "atoms": 64, **trained.data.options}
             found = TrainedMolecules(trained, options["features"], options["atoms"])
     else:
         raise unknown_name("encoder, or checkpoint folder,", chosen, [*BUILT_IN, "vectors"])
