@@ -49,7 +49,7 @@ class Pixels:
 
 def files_of(pool: ClassPool, ink: bool) -> tuple[list[Item], list[int]]:
     """Some pictures of each class as PNG files, and how many of each."""
-    items, counts = [], []
+    items, counts, digest = [], [], pool.digest
     for name, start, count in zip(pool.names, pool.starts.tolist(), pool.counts.tolist(), strict=True):
         counts.append(min(count, EACH))
         for row in range(start, start + counts[-1]):
@@ -57,7 +57,7 @@ def files_of(pool: ClassPool, ink: bool) -> tuple[list[Item], list[int]]:
             pixels = 255 - pixels if ink else pixels
             file = io.BytesIO()
             Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(file, "PNG")
-            items.append(Item(file.getvalue(), name, f"{name} {row}", f"{pool.digest} {ink} {row}"))
+            items.append(Item(file.getvalue(), name, f"{name} {row}", f"{digest} {ink} {row}"))
     return items, counts
 
 

@@ -121,6 +121,6 @@ def test_minilm() -> None:
 
 def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("handful.recognizer.embedders.has_sentences", lambda: False)
-    assert default_encoder("texts") == "ngrams"
+    assert [default_encoder(kind) for kind in ("texts", "pictures", "molecules")] == ["ngrams", "photos", "morgan"]
     with pytest.raises(UnknownNameError, match=r"Valid: characters, .*hf:NAME, .*minilm, .*ngrams"):
         embedder_for("pictures", "dinov2", 0)

@@ -197,7 +197,7 @@ def default_encoder(kind: str | None) -> str:
     """The best for a kind of examples that works without a network."""
     if kind == "texts":
         return "minilm" if has_sentences() else "ngrams"
-    return "morgan" if kind == "molecules" else "gradients"
+    return "morgan" if kind == "molecules" else "photos"
 
 
 def encoder_names() -> list[str]:
