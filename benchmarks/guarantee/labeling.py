@@ -105,9 +105,10 @@ def _curves(data: VectorSet, sizes: Sizes, uneven: bool, seed: int) -> dict[str,
         learned = _learned(data, support)
         curves[name] = [_judged(data, learned, test)]
         for more in np.diff((0, *BUDGETS)) * sizes.classes:
-            picked = choose(learned, data.x[left], min(int(more), len(left)), own)
-            support, left = np.concatenate([support, left[picked]]), np.delete(left, picked)
-            learned = _learned(data, support)
+            if len(left):
+                picked = choose(learned, data.x[left], min(int(more), len(left)), own)
+                support, left = np.concatenate([support, left[picked]]), np.delete(left, picked)
+                learned = _learned(data, support)
             curves[name].append(_judged(data, learned, test))
     return curves
 

@@ -315,3 +315,14 @@ def test_sentences(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         graph.embed(texts), sentence_vectors(texts, model=str(tmp_path / "bert")).numpy(), atol=1e-5
     )
+
+
+@pytest.mark.filterwarnings("ignore:.*are unlike every example")
+@pytest.mark.parametrize("taught", [None, TEXTS])
+def test_classes_known_by_name(tmp_path: Path, taught: object) -> None:
+    names = {"light": "light lamp", "music": "music song", "door": "open the door"}
+    made = teach(taught, encoder="ngrams", descriptions=names)
+    made.export(tmp_path / "out")
+    asked = [*STRANGE, "open a door"]
+    alike(made.recognize_many(asked), open_export(tmp_path / "out").recognize_many(asked))
+    assert "# " in made.card()

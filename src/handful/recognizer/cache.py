@@ -86,7 +86,7 @@ def vectors_of(embedder: Embedder, items: Sequence[Item]) -> Vectors:
     """
     if embedder.identity.name in QUICK:
         return embedder.embed([item.content for item in items])
-    size = limit() if len(items) >= FEWEST else 0
+    size = 0 if len(items) < FEWEST or getattr(embedder, "exported", False) else limit()
     if size == 0:
         return _made(embedder, items, None)
     about = f"{embedder.identity.sha256} {embedder.identity.features} {embedder.form} {PREPARATION}"

@@ -50,9 +50,12 @@ def _head(report: Report, snapshot: Snapshot, embedder: Embedder) -> list[str]:
         "",
         f"- Version {report.version} of the collection; card of {datetime.now(UTC):%Y-%m-%d}, by Handful {__version__}",
         f"- Rule: {report.head}; vectors by {_name(embedder)} ({embedder.identity.features} numbers)",
-        f"- Examples added from {min(one.added for one in snapshot.examples)[:10]} to "
-        f"{max(one.added for one in snapshot.examples)[:10]}",
+        *(f"- Examples added from {min(days)} to {max(days)}" for days in [_days(snapshot)] if days),
     ]
+
+
+def _days(snapshot: Snapshot) -> list[str]:
+    return [one.added[:10] for one in snapshot.examples]
 
 
 def _taught(report: Report) -> list[str]:

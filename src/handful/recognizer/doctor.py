@@ -75,22 +75,23 @@ def likely_mislabeled(state: NearestMean, neighbor: NDArray[np.int64] | None = N
     without it, and its nearest neighbor is of another class. Then all are judged anew without those: another mean is
     nearer by far (1.3 times), and the nearest of the others is of another class.
     """
-    if not state.near.shape[1]:
+    present, label = np.unique(state.y, return_inverse=True)  # of some classes only the name may be known
+    if len(present) < 2:
         return []
-    ways, large = len(state.size), state.size[state.y] > 2
+    ways, large = len(present), np.bincount(label)[label] > 2
     if neighbor is None:
         neighbor, _ = _nearest_neighbors(state)
-    kept = ~(large & (state.own > state.near[:, 0]) & (state.y[neighbor] != state.y))
-    kept |= np.bincount(state.y, kept, ways)[state.y] == 0  # a class has to be something
+    kept = ~(large & (state.own > state.near[:, 0]) & (label[neighbor] != label))
+    kept |= np.bincount(label, kept, ways)[label] == 0  # a class has to be something
     trusted = np.flatnonzero(kept)
-    judge = fit_nearest_mean(state.x[trusted], state.y[trusted], ways, "squared")
+    judge = fit_nearest_mean(state.x[trusted], label[trusted], ways, "squared")
     own_without = np.full(len(state.x), np.nan, state.x.dtype)
     own_without[trusted] = judge.own
     doubts: list[tuple[float, Doubt]] = []
     step = max(1, CHUNK // max(ways, len(trusted)))
     for start in range(0, len(state.x), step):
         part = np.arange(start, min(start + step, len(state.x)))
-        here, y = np.arange(len(part)), state.y[part]
+        here, y = np.arange(len(part)), label[part]
         far = distances(judge, state.x[part])  # [m, K]
         own = np.where(np.isfinite(own_without[part]), own_without[part], far[here, y])
         far[here, y] = np.inf
@@ -99,8 +100,9 @@ def likely_mislabeled(state: NearestMean, neighbor: NDArray[np.int64] | None = N
         doubted = np.flatnonzero(large[part] & (own > NEARER * other))
         near = trusted[_nearest(state, part[doubted], trusted)[0]]
         for one, like in zip(doubted, near, strict=True):
-            if state.y[like] != y[one]:
-                doubts.append((float(other[one] / own[one]), Doubt(int(part[one]), int(looks[one]), int(like))))
+            if label[like] != y[one]:
+                doubt = Doubt(int(part[one]), int(present[looks[one]]), int(like))
+                doubts.append((float(other[one] / own[one]), doubt))
     return [doubt for _, doubt in sorted(doubts, key=lambda one: one[0])]
 
 

@@ -45,7 +45,7 @@ def export(
     learned: Learned, collection: Collection, embedder: Embedder, card: Callable[[], str], folder: Path, *, force: bool
 ) -> Path:
     """Write the folder, whole or not at all; see `Recognizer.export`."""
-    if not isinstance(learned.head, NearestMean | RidgeMargin | Chosen) or collection.settings["head"] == NAMES:
+    if not isinstance(learned.head, NearestMean | RidgeMargin | Chosen):
         raise DataError(
             f"export: head {collection.settings['head']!r} adapts to the examples by torch, which an export does "
             "without; the heads auto, squared, cosine and ridge can be exported: "
@@ -55,13 +55,15 @@ def export(
     _check_place(folder, force)
     linear = as_linear(learned.head, learned.calibration.temperature)
     built_in = embedder.identity.name if embedder.identity.name in BUILT_IN else None
+    head = NAMES if collection.settings["head"] == NAMES else closed_form(learned.head)
     with new_folder(folder) as temporary:
         kind = "vectors" if built_in else embedder.kind
         write_graph(kind, portable, linear, temporary / "model.onnx")
-        examples = learned.snapshot.examples
+        whole = collection.read(learned.snapshot.version)  # with what describes classes
+        examples = whole.examples
         number = {name: index for index, name in enumerate(learned.names)}
         labels = np.array([number[one.label] for one in examples], np.int64)
-        vectors = np.ascontiguousarray(learned.snapshot.vectors)
+        vectors = np.ascontiguousarray(whole.vectors)
         (temporary / "supports.safetensors").write_bytes(save({"vectors": vectors, "labels": labels}))
         (temporary / "CARD.md").write_text(card())
         for name, content in portable.files.items():
@@ -77,8 +79,7 @@ def export(
                 "features": embedder.identity.features,
                 "about": about(embedder)._asdict(),
             },
-            "settings": dict(collection.settings)
-            | {"encoder": Path(embedder.identity.name).name, "head": closed_form(learned.head)},
+            "settings": dict(collection.settings) | {"encoder": Path(embedder.identity.name).name, "head": head},
             "preparation": {"kind": embedder.kind, "built_in": built_in, **portable.preparation},
             "inputs": list(INPUTS[kind]),
             "classes": list(learned.names),

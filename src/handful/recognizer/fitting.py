@@ -57,7 +57,8 @@ def embedder_and_head(
         UnknownNameError, CheckpointError, SpecError: no such encoder or head, or one that cannot be used so.
         DataError: names that contradict each other, or an encoder of another kind.
     """
-    whole = encoder is not None and encoder not in (*BUILT_IN, "vectors") and Path(encoder).exists()
+    alone = kind in ("texts", "molecules")  # of a checkpoint of these the encoder is taken, and not its learner
+    whole = encoder is not None and encoder not in (*BUILT_IN, "vectors") and Path(encoder).exists() and not alone
     if learner is not None and (encoder is not None or head not in (None, LEARNER)):
         raise DataError("teach: a learner has an encoder and a head of its own; leave out the others")
     if learner is None and (head not in (None, LEARNER) or not whole):

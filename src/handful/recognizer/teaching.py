@@ -48,5 +48,5 @@ def to_teach(
     embedder = embedder_for(kind_of(source, encoder), encoder, 0)
     untold = {item.label.strip() for item in items} - {label for label, _ in told}
     told += read_descriptions(sorted(untold)) if untold else []
-    rows = with_thumbnails(embedded(embedder, items, NAMES), items)
-    return embedder, NAMES, [*described(embedder, told), *rows]
+    names = described(embedder, told)
+    return embedder, NAMES, [*names, *with_thumbnails(embedded(embedder, items, NAMES), items)]

@@ -58,6 +58,8 @@ def _session(folder: Path) -> Any:
 class Graph:
     """Of pictures, or of vectors that become others."""
 
+    exported = True  # keeps no vectors in the cache
+
     def __init__(
         self, folder: Path, preparation: Mapping[str, Any], identity: EncoderIdentity, inputs: Sequence[str]
     ) -> None:
@@ -93,6 +95,7 @@ class TextGraph:
 
     kind = "texts"
     form = None
+    exported = True
 
     def __init__(
         self, folder: Path, preparation: Mapping[str, Any], identity: EncoderIdentity, inputs: Sequence[str]

@@ -19,6 +19,7 @@ from ..files import storage_errors
 from ..ops.heads import HEADS
 from ..ops.temperature import Calibration
 from ..recognizer import Recognizer
+from ..recognizer.descriptions import NAMES
 from ..recognizer.fitting import AUTO
 from .encoders import encoder_of
 
@@ -66,7 +67,7 @@ class ExportedCollection(Collection):
         self, folder: Path, about: Mapping[str, Any], vectors: NDArray[np.float32], labels: NDArray[np.int64]
     ) -> None:
         self._folder, self._settings = folder, dict(about["settings"])
-        if self._settings["head"] not in (*HEADS, AUTO) or not 0 < self._settings["epsilon"] < 1:
+        if self._settings["head"] not in (*HEADS, AUTO, NAMES) or not 0 < self._settings["epsilon"] < 1:
             raise ValueError("head or epsilon")
         identity = about["encoder"]
         self._encoder = EncoderIdentity(identity["name"], identity["sha256"], identity["features"])
