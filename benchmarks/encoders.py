@@ -31,7 +31,7 @@ DATA: dict[str, Callable[[], ClassPool]] = {
     "CIFAR-FS test": lambda: cifar_fs().split("test"),
     "mini-ImageNet test": lambda: mini_imagenet().split("test"),
     "ORL faces": faces,
-    "Omniglot test, dark on bright": lambda: omniglot(split="vinyals").split("test"),
+    "Omniglot test, dark on bright": lambda: omniglot(rotations=False).split("test"),
 }
 
 
