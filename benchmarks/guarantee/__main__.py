@@ -15,7 +15,9 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,8 @@ def measure_labeling(name: str, data: VectorSet, options: argparse.Namespace) ->
 
 def measure_speed(options: argparse.Namespace) -> Rows:
     for spread in (0.5, 1.0, 1.5):
-        yield [speed.vectors(spread)]
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:  # its memory is its own
+            yield [fresh.submit(speed.vectors, spread).result()]
     for encoder in (None, options.encoders.get("omniglot")):
         yield [speed.pictures(encoder)]
 

@@ -14,6 +14,7 @@ from handful.ops.heads import strangeness
 from handful.ops.intervals import mean_interval, paired_difference
 from handful.ops.representatives import representatives
 from handful.ops.temperature import probabilities
+from handful.recognizer.built_in import GivenVectors
 from handful.recognizer.learned import Learned, learn
 from handful.recognizer.suggestions import rank
 
@@ -115,7 +116,7 @@ def _curves(data: VectorSet, sizes: Sizes, uneven: bool, seed: int) -> dict[str,
 
 def _learned(data: VectorSet, rows: NDArray[np.int64]) -> Learned:
     examples = tuple(Example(int(row), f"{data.y[row]:04d}", "", "", "", "") for row in rows)
-    return learn(Snapshot(1, examples, data.x[rows]), "squared")
+    return learn(Snapshot(1, examples, data.x[rows]), "squared", GivenVectors(data.x.shape[1]))
 
 
 def _judged(data: VectorSet, learned: Learned, test: NDArray[np.int64]) -> tuple[float, float]:

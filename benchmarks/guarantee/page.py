@@ -204,11 +204,11 @@ def _speed(rows: list[Row]) -> str:
         "memory, of 14.6 MiB of vectors",
         "load",
     )
-    taught = [
-        f"{row['classes']} classes × {row['pictures']} pictures by {row['encoder']}: {row['seconds']:.1f} s at a load of {row['load']:.0f}."
-        for row in rows
-        if "pictures" in row
-    ]
+    taught = []
+    for row in rows:
+        if "pictures" in row:
+            what = f"{row['classes']} classes × {row['pictures']} pictures by {row['encoder']}"
+            taught.append(f"{what}: {row['seconds']:.1f} s of processor time, start of the program included.")
     return "\n\n".join([_table(head, lines), *taught]) if rows else ""
 
 
