@@ -43,9 +43,9 @@ def measure_unknown(name: str, data: VectorSet, options: argparse.Namespace) -> 
         if shots != 2 and tasks.enough(data, shots):
             yield unknown.unknown(data, 5, shots, unknown.ASKED, max(2, options.tasks // 10))
     if name == "clinc150":
-        yield unknown.unknown(data, 150, 10, 1000, max(2, options.tasks // 100))
+        yield unknown.unknown(data, 150, 10, 1000, max(2, options.tasks // 200))
     if name == "banking77":
-        yield unknown.unknown(data, 50, 10, 1000, max(2, options.tasks // 100))
+        yield unknown.unknown(data, 50, 10, 1000, max(2, options.tasks // 200))
 
 
 def measure_mislabeled(name: str, data: VectorSet, options: argparse.Namespace) -> Rows:
@@ -56,7 +56,7 @@ def measure_mislabeled(name: str, data: VectorSet, options: argparse.Namespace) 
 
 def measure_labeling(name: str, data: VectorSet, options: argparse.Namespace) -> Rows:
     for uneven in (False, True):
-        yield labeling.labeling(name, data, uneven, max(2, options.tasks // 100))
+        yield labeling.labeling(name, data, uneven, max(2, options.tasks // 200))
 
 
 def measure_speed(options: argparse.Namespace) -> Rows:

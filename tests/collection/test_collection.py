@@ -54,6 +54,22 @@ def test_what_was_taught_is_there_with_where_it_comes_from(store: Collection) ->
     assert store.settings == {"head": "squared"}
 
 
+def test_classes_and_contents_are_found_without_reading_all(store: Collection) -> None:
+    assert store.labels == ("cup", "jar", "mug")
+    store.add([example("pot", 5, sha256="cd" * 32)])
+    found = store.find("cd" * 32)
+    assert found is not None
+    assert (found.label, found.source) == ("pot", "pot/5.png")
+    assert store.labels == ("cup", "jar", "mug", "pot")
+    store.rename("pot", "pan")
+    again = store.find("cd" * 32)
+    assert again is not None
+    assert (again.id, again.label) == (found.id, "pan")
+    store.remove([found.id])
+    assert store.find("cd" * 32) is None
+    assert store.labels == ("cup", "jar", "mug")
+
+
 def test_adding_and_removing_equals_never_added(store: Collection) -> None:
     before = store.read()
     assert store.add([example("mug", 9), example("new", 8)]) == 2

@@ -31,6 +31,7 @@ CREATE TABLE placements (
     example INTEGER NOT NULL REFERENCES examples, label TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER,
     PRIMARY KEY (example, since)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX content ON examples (sha256);
 CREATE INDEX placed ON placements (until, example);
 CREATE TABLE changes (
     version INTEGER PRIMARY KEY, time TEXT NOT NULL, by TEXT NOT NULL, action TEXT NOT NULL, detail TEXT NOT NULL,

@@ -134,6 +134,15 @@ class Collection(ABC):
     def version(self) -> int:
         """The newest version."""
 
+    @property
+    @abstractmethod
+    def labels(self) -> tuple[str, ...]:
+        """The classes of the newest version, sorted; without reading the examples."""
+
+    @abstractmethod
+    def find(self, sha256: str) -> Example | None:
+        """An example of this content in the newest version, if there is one."""
+
     @abstractmethod
     def read(self, version: int | None = None) -> Snapshot:
         """The newest version, or an older one."""

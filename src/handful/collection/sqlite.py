@@ -111,6 +111,23 @@ class SQLiteCollection(Collection):
         with self._errors():
             return int(self._sql.execute("SELECT coalesce(max(version), 0) FROM changes").fetchone()[0])
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """As `Collection.labels`."""
+        with self._errors():
+            query = "SELECT DISTINCT label FROM placements WHERE until IS NULL ORDER BY label"
+            return tuple(label for (label,) in self._sql.execute(query))
+
+    def find(self, sha256: str) -> Example | None:
+        """As `Collection.find`."""
+        with self._errors():
+            row = self._sql.execute(
+                "SELECT id, label, source, sha256, added, by FROM examples JOIN placements ON id = example "
+                "WHERE sha256 = ? AND until IS NULL ORDER BY id",
+                (sha256,),
+            ).fetchone()
+        return None if row is None else Example(*row)
+
     def read(self, version: int | None = None) -> Snapshot:
         """As `Collection.read`."""
         with self._errors(), self._transaction("DEFERRED"):
@@ -168,7 +185,7 @@ class SQLiteCollection(Collection):
             for example in dict.fromkeys(examples):
                 if not self._take_out(example, version):
                     raise DataError(f"{self._place}: no example {example}; recognize --json gives ids of the nearest")
-            if not self._labels():
+            if not self.labels:
                 raise DataError(f"{self._place}: these are all examples; expected one to stay. Remove the file instead")
         return version
 
@@ -240,12 +257,9 @@ class SQLiteCollection(Collection):
             raise DataError(f"{example.source}: its vector holds NaN or infinite values; expected finite numbers")
         return vector.tobytes()
 
-    def _labels(self) -> set[str]:
-        return {row[0] for row in self._sql.execute("SELECT DISTINCT label FROM placements WHERE until IS NULL")}
-
     def _known(self, *labels: str) -> set[str]:
         """All labels there are; raises if one of those asked for is not among them."""
-        there = self._labels()
+        there = set(self.labels)
         for label in labels:
             if label not in there:
                 raise unknown_name(f"class of {self._place}", label, there)

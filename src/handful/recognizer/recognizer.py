@@ -157,16 +157,15 @@ class Recognizer:
         """
         items = [item._replace(label=label) for item in asked(str(self.collection.settings["kind"]), things)]
         if self.collection.settings["kind"] != "vectors":
-            there = {one.sha256: one for one in self.collection.read().examples}
             for item in items:
-                if item.sha256 in there:
-                    one = there[item.sha256]
+                one = self.collection.find(item.sha256)
+                if one is not None:
                     raise DataError(f"{item.source}: is example {one.id} of {one.label} already; nothing was added")
-        refuse_ways(self._embedder, len({label, *self.collection.read().labels}))
+        refuse_ways(self._embedder, len({label, *self.collection.labels}))
         head = str(self.collection.settings["head"])
         items = without_copies(items)
         rows = with_thumbnails(embedded(self._embedder, items, head), items)
-        if head == NAMES and label not in self.collection.read().labels:
+        if head == NAMES and label not in self.collection.labels:
             rows = [*described(self._embedder, read_descriptions([label])), *rows]
         return self.collection.add(rows)
 
