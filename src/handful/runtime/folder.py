@@ -100,6 +100,15 @@ class ExportedCollection(Collection):
         """As `Collection.version`."""
         return self._snapshot.version
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """As `Collection.labels`."""
+        return self._snapshot.labels
+
+    def find(self, sha256: str) -> Example | None:
+        """As `Collection.find`."""
+        return next((one for one in self._snapshot.examples if one.sha256 == sha256), None)
+
     def read(self, version: int | None = None) -> Snapshot:
         """As `Collection.read`; there is one version."""
         if version not in (None, self.version):
