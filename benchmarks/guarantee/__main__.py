@@ -56,7 +56,7 @@ def measure_mislabeled(name: str, data: VectorSet, options: argparse.Namespace) 
 
 def measure_labeling(name: str, data: VectorSet, options: argparse.Namespace) -> Rows:
     for uneven in (False, True):
-        yield labeling.labeling(name, data, uneven, max(2, options.tasks // 200))
+        yield labeling.labeling(name, data, uneven, max(2, options.tasks // 100))
 
 
 def measure_speed(options: argparse.Namespace) -> Rows:

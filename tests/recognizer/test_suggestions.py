@@ -45,6 +45,19 @@ def test_copies_and_what_is_taught_are_left_out() -> None:
         made.suggest(["new"], count=0)
 
 
+def test_classes_known_by_their_names_alone() -> None:
+    made = teach(encoder="ngrams", descriptions={"light": "turn the light on or off", "music": "play a song"})
+    found = made.suggest(["play music", "light on", "stop the song", "what time is it"], count=2)
+    assert len({one.source for one in found}) == 2
+    assert {one.label for one in found} <= {"light", "music"}
+
+
+def test_a_head_of_another_kind() -> None:
+    random = np.random.default_rng(0)
+    made = teach({name: list(random.normal(size=(4, 3)) + shift) for name, shift in (("a", 0), ("b", 3))}, head="auto")
+    assert len(made.suggest(list(random.normal(size=(9, 3))), count=3)) == 3
+
+
 def test_one_class_and_more_than_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suggestions, "LOOKED_AT", 20)
     random = np.random.default_rng(0)

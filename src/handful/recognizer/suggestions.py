@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ops.conformal import candidates, p_values
+from ..ops.conformal import p_values
 from ..ops.heads import strangeness
 from ..ops.representatives import representatives
 from ..ops.temperature import probabilities
+from .fitting import kept
 from .inputs import Item
 from .learned import Learned
 
@@ -60,7 +61,11 @@ def rank(learned: Learned, z: NDArray[np.float32], count: int) -> NDArray[np.int
     if p.shape[1] > 1:
         second, first = np.partition(p, -2)[:, -2:].T
         unsure = 1 - (first - second)
-    return rows[representatives(z, learned.search.nearest(z, 1)[1][:, 0], min(count, len(z)), weight=unsure)]
+    if learned.snapshot.examples:
+        to_taught = learned.search.nearest(z, 1)[1][:, 0]
+    else:  # classes are known by their names alone: farther than all are from each other
+        to_taught = np.full(len(z), 4 * np.square(z - z.mean(0)).sum(1).max())
+    return rows[representatives(z, to_taught, min(count, len(z)), weight=unsure)]
 
 
 def suggestions(
@@ -69,11 +74,11 @@ def suggestions(
     """The things to label next, what teaches most first."""
     chosen = rank(learned, z, count)
     p = probabilities(strangeness(learned.head, z[chosen]), learned.calibration.temperature)
-    stays = candidates(p_values(learned.head, z[chosen]), learned.sizes, epsilon)
+    stays = kept(learned.head, p_values(learned.head, z[chosen]), learned.sizes, epsilon)
     found = []
     for row, likely, inside in zip(chosen, p, stays, strict=True):
         order = np.argsort(-likely, kind="stable")
-        kept = tuple(learned.names[label] for label in order[inside[order]])
+        possible = tuple(learned.names[label] for label in order[inside[order]])
         source = items[row].preview or items[row].source
-        found.append(Suggestion(source, learned.names[order[0]], float(likely[order[0]]), kept))
+        found.append(Suggestion(source, learned.names[order[0]], float(likely[order[0]]), possible))
     return found
