@@ -147,7 +147,7 @@ def plain_maml(network: nn.Module, tasks: Tasks, descent: Descent) -> Step:
 
 def learn2learn_anil(network: nn.Sequential, tasks: Tasks, descent: Descent) -> Step:
     """The head alone is wrapped, and adapted on features."""
-    body, head = network[:-1], network[-1]
+    body, head = nn.Sequential(*list(network)[:-1]), network[-1]
     maml = load("learn2learn").algorithms.MAML(head, lr=descent.rate)
 
     def step() -> None:
@@ -184,7 +184,7 @@ def plain_reptile(network: nn.Module, tasks: Tasks, descent: Descent) -> Step:
 
 def plain_anil(network: nn.Sequential, tasks: Tasks, descent: Descent) -> Step:
     """No library."""
-    body, head = network[:-1], network[-1]
+    body, head = nn.Sequential(*list(network)[:-1]), network[-1]
 
     def step() -> None:
         network.zero_grad(set_to_none=True)
