@@ -117,9 +117,9 @@ def _check(module: nn.Module, samples: tuple[Tensor, ...], names: list[str], pat
         with torch.no_grad():
             expected = [value.numpy() for value in module(*some)]
         found = session.run(None, dict(zip(names, (value.numpy() for value in some), strict=True)))
-        for one, other in zip(expected, found, strict=True):
-            apart = float(np.abs(one - other).max() / max(1.0, float(np.abs(one).max())))
-            if not apart <= CLOSE:
+        for one, other, close in zip(expected, found, (CLOSE, 10 * CLOSE), strict=True):  # samples are noise, far away:
+            apart = float(np.abs(one - other).max() / max(1.0, float(np.abs(one).max())))  # T enlarges their rounding
+            if not apart <= close:
                 raise DataError(f"export: the graph gives other numbers than the encoder, {apart:.1e} apart")
 
 
