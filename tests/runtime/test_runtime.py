@@ -90,6 +90,8 @@ CASES: dict[str, tuple[str, dict[str, Any] | None, str, str]] = {
     "pixels": ("omniglot", {"name": "identity", "shape": [1, 12, 12]}, "pictures", "cosine"),
     "conv4": ("mini-imagenet", {"name": "conv4", "shape": [3, 32, 32], "filters": 32}, "pictures", "squared"),
     "gradients": ("", None, "pictures", "ridge"),
+    "photos": ("", None, "pictures", "auto"),
+    "characters": ("", None, "pictures", "squared"),
     "ngrams": ("", None, "texts", "cosine"),
     "molecules": ("", None, "molecules", "squared"),
     "mlp": ("digits", {"name": "mlp", "shape": [6], "hidden": [16]}, "vectors", "ridge"),
@@ -105,7 +107,7 @@ def case(
     """A recognizer, its export, and what to ask."""
     folder = tmp_path_factory.mktemp(request.param)
     data, options, kind, head = CASES[request.param]
-    named = request.param if request.param in ("gradients", "ngrams") else None
+    named = request.param if request.param in ("gradients", "photos", "characters", "ngrams") else None
     encoder = named if options is None else trained(folder / "trained", data, options)
     things: dict[str, tuple[object, list[Any]]] = {
         "vectors": (vectors(10), [one for group in vectors(10, seed=1).values() for one in group]),
@@ -282,7 +284,7 @@ def test_a_graph_that_cannot_be_made_or_read_is_told(tmp_path: Path, capfd: pyte
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x + torch.rand(())
 
-    head = Linear(np.zeros((2, 2), np.float32), np.zeros(2, np.float32), False)
+    head = Linear(np.zeros((2, 2), np.float32), np.zeros(2, np.float32), np.zeros(2, np.float32), False)
     for module, words in ((Odd(), "torch cannot make a graph"), (Forgetful(), "other numbers than the encoder")):
         with pytest.raises(DataError, match=words):
             write_graph("vectors", Portable(module, (torch.ones(2, 2),), {}), head, tmp_path / "model.onnx")
@@ -304,7 +306,7 @@ def test_sentences(tmp_path: Path) -> None:
     BertTokenizerFast(str(tmp_path / "vocab.txt"), model_max_length=24).save_pretrained(tmp_path / "bert")
     BertModel(BertConfig(vocab_size=len(words), max_position_embeddings=32, **sizes)).save_pretrained(tmp_path / "bert")
     portable = Portable(*portable_sentences(str(tmp_path / "bert")))
-    head = Linear(np.zeros((16, 2), np.float32), np.zeros(2, np.float32), False)
+    head = Linear(np.zeros((16, 2), np.float32), np.zeros(2, np.float32), np.zeros(16, np.float32), False)
     write_graph("texts", portable, head, tmp_path / "model.onnx")
     for name, content in portable.files.items():
         (tmp_path / name).write_bytes(content)

@@ -65,10 +65,11 @@ def strangeness(head: Head, z: Floats) -> Floats:
 
 
 class Linear(NamedTuple):
-    """A head as one product: probabilities are softmax(z w + b), of z at length 1 if `unit`."""
+    """A head as one product: probabilities are softmax((z − center) w + b), of z at length 1 if `unit`."""
 
     w: Floats  # [F, K]
     b: Floats  # [K]
+    center: Floats  # [F]; of squared distances, so that little is left to round
     unit: bool
 
 
@@ -77,9 +78,8 @@ def as_linear(head: Rule | Chosen, temperature: float) -> Linear:
     if isinstance(head, Chosen):
         head = head.rules[head.best]
     if not isinstance(head, NearestMean):
-        return Linear(head.w[:-1] / temperature, head.w[-1] / temperature, True)
+        return Linear(head.w[:-1] / temperature, head.w[-1] / temperature, np.zeros(len(head.w) - 1), True)
     if head.metric == "cosine":
-        return Linear(head.means.T / temperature, np.zeros_like(head.size), True)
-    means = head.means.astype(np.float64)
-    b = -np.square(means).sum(1) - 2 * means @ head.center
-    return Linear(2 * head.means.T / temperature, (b / temperature).astype(head.means.dtype), False)
+        return Linear(head.means.T / temperature, np.zeros_like(head.size), head.center, True)
+    b = -np.square(head.means.astype(np.float64)).sum(1) / temperature
+    return Linear(2 * head.means.T / temperature, b, head.center, False)

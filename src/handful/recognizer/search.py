@@ -36,24 +36,19 @@ class Search:
     def nearest(self, z: Vectors, count: int) -> tuple[NDArray[np.int64], Vectors]:
         """Rows of x and squared distances, the nearest first: [Q, F] -> [Q, k], [Q, k]; k = min(count, n)."""
         kept = min(count, len(self._x))
-        if len(self._x) > MANY and self._index is not None:
-            return self._measured(z, self._index.search(z, max(CANDIDATES, 10 * kept))[1], kept)
-        rows, found = np.empty((len(z), kept), np.int64), np.empty((len(z), kept), np.float32)
         if not kept:
-            return rows, found
+            return np.empty((len(z), 0), np.int64), np.empty((len(z), 0), np.float32)
+        among = min(max(CANDIDATES, 10 * kept), len(self._x))
+        if len(self._x) > MANY and self._index is not None:
+            return self._measured(z, self._index.search(z, among)[1], kept)
+        rows = np.empty((len(z), among), np.int64)
         step = max(1, CHUNK // len(self._x))
         for start in range(0, len(z), step):
-            part = z[start : start + step]
-            near = part @ self._x.T
+            near = z[start : start + step] @ self._x.T  # ‖x − z‖² but for ‖z‖², and for rounding
             near *= -2
             near += self._squares
-            best = np.argpartition(near, kept - 1, 1)[:, :kept]
-            values = np.take_along_axis(near, best, 1)
-            order = values.argsort(1, kind="stable")
-            rows[start : start + step] = np.take_along_axis(best, order, 1)
-            far = np.take_along_axis(values, order, 1) + np.einsum("qf,qf->q", part, part)[:, None]
-            found[start : start + step] = np.maximum(far, 0)
-        return rows, found
+            rows[start : start + step] = np.argpartition(near, among - 1, 1)[:, :among]
+        return self._measured(z, np.sort(rows, 1), kept)
 
     def _measured(self, z: Vectors, rows: NDArray[np.int64], kept: int) -> tuple[NDArray[np.int64], Vectors]:
         """The nearest of candidates [Q, c]."""
