@@ -31,10 +31,14 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-def reference(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def reference(
+    x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, support: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     y = F.conv2d(x, w, padding=1)
-    z = F.max_pool2d(F.relu(F.batch_norm(y, None, None, gamma, beta, training=True)), 2)
-    return z, y.mean((0, 2, 3)), y.var((0, 2, 3), correction=0)
+    variance, mean = torch.var_mean(y[:support], (0, 2, 3), correction=0)
+    scale, mean_of = gamma * torch.rsqrt(variance + 1e-5), mean[:, None, None]
+    z = F.max_pool2d(F.relu(scale[:, None, None] * (y - mean_of) + beta[:, None, None]), 2)
+    return z, mean, variance
 
 
 def inputs(n: int, channels: int, height: int, width: int, filters: int, dtype: torch.dtype) -> list[Tensor]:
@@ -47,11 +51,12 @@ def inputs(n: int, channels: int, height: int, width: int, filters: int, dtype: 
 
 @pytest.mark.parametrize(("height", "width"), [(2, 2), (3, 5), (4, 33), (13, 12), (12, 15), (21, 40)])
 @pytest.mark.parametrize(("channels", "filters"), [(1, 64), (3, 32), (2, 96), (32, 64), (64, 32), (96, 128)])
-def test_values(channels: int, filters: int, height: int, width: int, y_is: None) -> None:
+@pytest.mark.parametrize("support", [None, 1, 2])
+def test_values(channels: int, filters: int, height: int, width: int, support: int | None, y_is: None) -> None:
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-4)):
         x, w, gamma, beta = inputs(3, channels, height, width, filters, dtype)
-        z, mean, variance = pooled_block(framed(x), w, gamma, beta, 1e-5)
-        expected = reference(x, w, gamma, beta)
+        z, mean, variance = pooled_block(framed(x), w, gamma, beta, 1e-5, support)
+        expected = reference(x, w, gamma, beta, support)
         for got, wanted in zip((unframed(z), mean, variance), expected, strict=True):
             torch.testing.assert_close(got, wanted, atol=tolerance, rtol=tolerance)
         border = z.clone()
@@ -61,8 +66,9 @@ def test_values(channels: int, filters: int, height: int, width: int, y_is: None
 
 @pytest.mark.parametrize(("height", "width"), [(7, 6), (12, 13)])
 @pytest.mark.parametrize(("channels", "filters"), [(3, 32), (32, 64), (64, 32)])
+@pytest.mark.parametrize("support", [None, 1, 3])
 def test_first_and_second_derivatives(
-    channels: int, filters: int, height: int, width: int, threads: int, y_is: None
+    channels: int, filters: int, height: int, width: int, support: int | None, threads: int, y_is: None
 ) -> None:
     """The gradient of a function of the gradient, along random directions."""
     values = inputs(4, channels, height, width, filters, torch.float64)
@@ -77,17 +83,18 @@ def test_first_and_second_derivatives(
         along = sum((g * d).sum() for g, d in zip(first, directions, strict=True)) + first[-1].square().sum() + z.sum()
         return [*first, *torch.autograd.grad(along, wanted)]
 
-    fused = derivatives(lambda x, w, a, b: unframed(pooled_block(framed(x), w, a, b, 1e-5).z))
-    for got, expected in zip(fused, derivatives(lambda *v: reference(*v)[0]), strict=True):
+    fused = derivatives(lambda x, w, a, b: unframed(pooled_block(framed(x), w, a, b, 1e-5, support).z))
+    for got, expected in zip(fused, derivatives(lambda *v: reference(*v, support)[0]), strict=True):
         torch.testing.assert_close(got, expected, atol=1e-9, rtol=1e-9)
 
 
-def test_finite_differences() -> None:
+@pytest.mark.parametrize("support", [3, 2])
+def test_finite_differences(support: int) -> None:
     _, w, gamma, beta = (v.requires_grad_() for v in inputs(3, 1, 4, 5, 32, torch.float64))
     x = framed(inputs(3, 1, 4, 5, 32, torch.float64)[0])
 
     def run(w: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        return pooled_block(x, w, gamma, beta, 1e-5).z
+        return pooled_block(x, w, gamma, beta, 1e-5, support).z
 
     assert torch.autograd.gradcheck(run, (w, gamma, beta), fast_mode=True)
     assert torch.autograd.gradgradcheck(run, (w, gamma, beta), fast_mode=True)
@@ -127,13 +134,15 @@ def test_third_derivatives_are_refused() -> None:
         torch.autograd.grad(value, w)
 
 
-def test_mapped_over_tasks() -> None:
+@pytest.mark.parametrize("support", [4, 2])
+def test_mapped_over_tasks(support: int) -> None:
     """`vmap` of the forward pass, of the gradient, and with what tasks share."""
     x, w, gamma, beta = (torch.stack([v, v + 0.1, v * 2]) for v in inputs(4, 32, 6, 6, 32, torch.float64))
     directions = torch.randn_like(x)
 
     def loss(w: Tensor, x: Tensor, gamma: Tensor, beta: Tensor, direction: Tensor) -> Tensor:
-        return (pooled_block(framed(x), w, gamma, beta, 1e-5).z.sin().sum((1, 2)) * direction[:, :, 0, 0]).sum()
+        z = pooled_block(framed(x), w, gamma, beta, 1e-5, support).z
+        return (z.sin().sum((1, 2)) * direction[:, :, 0, 0]).sum()
 
     mapped = torch.func.vmap(torch.func.grad(loss), in_dims=(0, 0, None, 0, 0))
     got = mapped(w, x, gamma[0], beta, directions)
@@ -177,7 +186,7 @@ def gradients(learner: nn.Module, episode: Episode) -> list[Tensor]:
     return [p.grad.clone() for p in learner.parameters() if p.grad is not None]
 
 
-@pytest.mark.parametrize("policy", ["batch", "running", "per_step"])
+@pytest.mark.parametrize("policy", ["batch", "support", "running", "per_step"])
 @pytest.mark.parametrize("first_order", [False, True])
 def test_maml(policy: str, first_order: bool) -> None:
     shape = (3, 17, 19)
@@ -225,7 +234,7 @@ def test_only_where_it_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     support = Conv4(normalization="support")
     assert fused(support, x)
     with adapting(1, 2):
-        assert not fused(support, x)
+        assert fused(support, x)
     with torch.autocast("cpu", torch.bfloat16):
         assert not fused(Conv4(), x)
     with plain():

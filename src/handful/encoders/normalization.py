@@ -150,10 +150,9 @@ class BatchNorm(nn.Module):
         return normalized
 
     def by_batch(self) -> bool:
-        """Whether the next examples are normalized by the statistics of all of them together."""
-        moment = _moment.get() or _Moment()
+        """Whether the next examples are normalized by statistics of their own: of all of them, or of the support."""
         if self.policy in ("batch", "support"):
-            return self.policy == "batch" or moment.support is None
+            return True
         return self.training and self.policy not in ("episode", "frozen")
 
     def by_estimates(self) -> bool:
@@ -169,16 +168,18 @@ class BatchNorm(nn.Module):
         return embedded_block(x, w, scale, self.bias[step] - self.running_mean[step] * scale)
 
     def pooled_block(self, x: Tensor, w: Tensor) -> Tensor:
-        """3×3 convolution by w, this normalization by batch statistics, 2×2 max-pooling and ReLU of framed examples:
+        """3×3 convolution by w, normalization by the examples' own statistics, 2×2 max-pooling and ReLU of framed examples:
 
         [n, H+2, W+2, C] -> [n, H/2+2, W/2+2, O], in one pass of compiled kernels.
         """
-        step = min((_moment.get() or _Moment()).step, self.steps - 1)
+        moment = _moment.get() or _Moment()
+        step = min(moment.step, self.steps - 1)
+        support = moment.support if self.policy == "support" else None
         n, height, width, _ = x.shape
-        values = n * (height - 2) * (width - 2)
+        values = (support or n) * (height - 2) * (width - 2)
         if values == 1:
             _check_variance(x.new_empty(1, len(w)))
-        z, mean, variance = pooled_block(x, w, self.weight[step], self.bias[step], self.eps)
+        z, mean, variance = pooled_block(x, w, self.weight[step], self.bias[step], self.eps, support)
         if self.running_mean is not None and self.running_var is not None:
             with torch.no_grad():
                 unbiased = variance * (values / (values - 1))

@@ -19,7 +19,8 @@
 // says which way a function goes: 9 or 16.
 //
 // Every function works on examples g0 to g1 of the B·n examples of B tasks, writes what belongs to them, and adds
-// sums over them to arrays of its own, so that threads need nothing from each other. C and O are multiples of 32,
+// sums over them to arrays of its own, so that threads need nothing from each other. The first `support` of the n examples
+// of a task make its statistics, which normalize all n; so a mean is over these, and a sum behind it over all. C and O are multiples of 32,
 // except for the channels of pictures.
 
 typedef T N(V) __attribute__((vector_size(VB), aligned(sizeof(T)), may_alias));
@@ -369,10 +370,11 @@ static void N(row_sums)(const T *restrict y, const T *m, long W, long O, double 
 }
 
 // y = x0 * w0 (+ x1 * w1): [B n, H, W, O], or with a border of zeros. Weights of tasks lie w_task numbers apart (0:
-// one for all). With `shift` [B, O]: adds to `total` [B][2][O] the sums of y - shift and of its square, and y may be
-// null for 9 taps.
+// one for all). With `shift` [B, O]: adds to `total` [B][2][O] the sums over the support of y - shift and of its square,
+// and y may be null for 9 taps.
 void N(conv)(const T *x0, const T *w0, const T *x1, const T *w1, long w0_task, long w1_task, T *y, long border,
-             const T *shift, double *total, long taps, long n, long g0, long g1, long H, long W, long C, long O) {
+             const T *shift, double *total, long support, long taps, long n, long g0, long g1, long H, long W, long C,
+             long O) {
   const N(row_t) convolve = N(row_for)(C, x1 ? 2 : 1);
   const long row = (W + 2) * C, block = 9 * C * OB, out_row = (W + 2 * border) * O, down = N(strip_rows)(H, W);
   T buffer[y ? 1 : W * O], *v = 0, *m = 0;
@@ -409,7 +411,7 @@ void N(conv)(const T *x0, const T *w0, const T *x1, const T *w1, long w0_task, l
         }
         rows = 1;
       }
-      if (shift) // around one of the task's outputs, so that nothing cancels
+      if (shift && g % n < support) // around one of the task's outputs, so that nothing cancels
         for (long r = h; r < h + rows; r++)
           N(row_sums)(y ? inner + r * out_row : buffer, shift + t * O, W, O, total + 2 * t * O, total + (2 * t + 1) * O);
     }
@@ -699,22 +701,25 @@ AI void N(gy_row)(const T *restrict from, const T *restrict gz, const unsigned c
 
 // gy with a border [B n, H+2, W+2, O]
 void N(unpool)(const T *y, const T *gz, const unsigned char *index, const T *mean, const T *rstd, const T *gamma,
-               long gamma_task, const double *total, long parts, T *gy, long B, long n, long g0, long g1, long H,
-               long W, long O) {
+               long gamma_task, const double *total, long parts, T *gy, long support, long B, long n, long g0, long g1,
+               long H, long W, long O) {
   const long row = (W + 2) * O;
-  T k[O], k0[O], k1[O];
+  T k[O], k0[O], k1[O], none[O];
+  memset(none, 0, sizeof none);
   for (long g = g0; g < g1; g++) {
     const long t = g / n;
     if (g == g0 || g % n == 0)
       N(coefficients)(total + t * 2 * O, parts, B * 2 * O, mean + t * O, rstd + t * O, gamma + t * gamma_task,
-                      (double)n * H * W, O, k, k0, k1);
+                      (double)support * H * W, O, k, k0, k1);
+    const int counts = g % n < support;
     T *image = gy + g * (H + 2) * row;
     memset(image, 0, row * sizeof(T));
     memset(image + (H + 1) * row, 0, row * sizeof(T));
     for (long h = 0; h < H; h++) {
       T *to = image + (h + 1) * row;
       EACH to[c] = to[row - O + c] = 0;
-      N(gy_row)(y + (g * H + h) * W * O, gz, index, 0, k, k0, k1, g, h, H, W, O, to + O);
+      N(gy_row)(y + (g * H + h) * W * O, gz, index, 0, k, counts ? k0 : none, counts ? k1 : none, g, h, H, W, O,
+                to + O);
     }
   }
 }
@@ -723,18 +728,20 @@ void N(unpool)(const T *y, const T *gz, const unsigned char *index, const T *mea
 // extra: a further gradient of y, or null. y may be null as in pool. scratch: (H+2)(W+2)O numbers.
 void N(block_backward)(const T *x, const T *weights, long w_task, const T *turned, long turned_task, const T *y, const T *gz,
                        const unsigned char *index, const T *extra, const T *mean, const T *rstd, const T *gamma,
-                       long gamma_task, const double *total, long parts, T *gw, T *gx, T *scratch, long taps, long B,
-                       long n, long g0, long g1, long H, long W, long C, long O) {
+                       long gamma_task, const double *total, long parts, T *gw, T *gx, T *scratch, long support, long taps,
+                       long B, long n, long g0, long g1, long H, long W, long C, long O) {
   const long row = (W + 2) * C, gy_row = (W + 2) * O;
   const long most = taps == 16 ? 2 * N(strip_rows)(H, W) : N(band_rows)(W, O);
-  T k[O], k0[O], k1[O], buffer[y ? 1 : W * O];
+  T k[O], k0[O], k1[O], none[O], buffer[y ? 1 : W * O];
+  memset(none, 0, sizeof none);
   T *v = taps == 16 ? N(room)(H, W, C) : 0, *m = taps == 16 ? N(room)(H, W, O) : 0;
   memset(scratch, 0, (H + 2) * gy_row * sizeof(T));
   for (long g = g0; g < g1; g++) {
     const long t = g / n;
     if (g == g0 || g % n == 0)
       N(coefficients)(total + t * 2 * O, parts, B * 2 * O, mean + t * O, rstd + t * O, gamma + t * gamma_task,
-                      (double)n * H * W, O, k, k0, k1);
+                      (double)support * H * W, O, k, k0, k1);
+    const int counts = g % n < support;
     for (long h = 0; h < H; h += most) {
       const long rows = h + most < H ? most : H - h;
       // rows that nobody else reads lie in the first cache
@@ -742,7 +749,8 @@ void N(block_backward)(const T *x, const T *weights, long w_task, const T *turne
       for (long r = 0; r < rows; r++) {
         const T *from = N(row_of_y)(y ? y + g * H * W * O : 0, x + g * (H + 2) * row, weights + t * w_task, buffer,
                                     h + r, W, C, O);
-        N(gy_row)(from, gz, index, extra, k, k0, k1, g, h + r, H, W, O, to + r * gy_row);
+        N(gy_row)(from, gz, index, extra, k, counts ? k0 : none, counts ? k1 : none, g, h + r, H, W, O,
+                  to + r * gy_row);
       }
       const T *xg = x + g * (H + 2) * row;
       T *sum = gw + t * taps * C * O;
@@ -752,7 +760,7 @@ void N(block_backward)(const T *x, const T *weights, long w_task, const T *turne
     if (gx) {
       T *image = gx + g * (H + 2) * row;
       // scratch is one example: as example 0 of one task
-      N(conv)(scratch, turned + t * turned_task, 0, 0, 0, 0, image, 1, 0, 0, taps, 1, 0, 1, H, W, O, C);
+      N(conv)(scratch, turned + t * turned_task, 0, 0, 0, 0, image, 1, 0, 0, 0, taps, 1, 0, 1, H, W, O, C);
     }
   }
   free(v);
@@ -764,11 +772,12 @@ void N(block_backward)(const T *x, const T *weights, long w_task, const T *turne
 // derivative in gz is the derivative of z along the direction:
 //     x̂d = rstd (yd - m1 - x̂ m2)     m1 = mean(yd)     m2 = mean(x̂ yd)     zd = γd x̂ + γ x̂d + βd
 
-// adds to total [B][2][O] the sums of yd and of yd (y - mean)
-void N(direction_sums)(const T *restrict y, const T *restrict yd, const T *mean, double *total, long n, long g0,
-                       long g1, long H, long W, long O) {
+// adds to total [B][2][O] the sums over the support of yd and of yd (y - mean)
+void N(direction_sums)(const T *restrict y, const T *restrict yd, const T *mean, double *total, long support, long n,
+                       long g0, long g1, long H, long W, long O) {
   T s[O], q[O];
   for (long g = g0; g < g1; g++) {
+    if (g % n >= support) continue;
     const T *restrict m = mean + g / n * O;
     double *out = total + g / n * 2 * O;
     for (long h = 0; h < H; h++) {
@@ -831,13 +840,14 @@ void N(direction_pool)(const T *restrict yd, const T *restrict gz, const T *m1, 
 // The derivative in y [B n, H, W, O]:
 //     sd (gu - mean(gu) - x̂ mean(gu x̂)) - s (x̂d mean(gu x̂) + x̂ mean(gu x̂d))
 // with s = γ rstd, sd = γd rstd - γ rstd² m2, gu the gradient of the pooled values; gb, gg: sums of gu and gu·x̂;
-// gd: the sum of gu·x̂d. All but k·gu is affine in y and yd.
+// gd: the sum of gu·x̂d. All but k·gu is affine in y and yd, and through the statistics: the support's alone.
 void N(direction_unpool)(const T *restrict y, const T *restrict yd, const T *restrict gz,
                          const unsigned char *restrict index, const T *mean, const T *rstd, const T *gamma,
                          const T *gamma_d, long gamma_task, const T *m1, const T *m2, const T *gg, const T *gb,
-                         const T *gd, T *restrict out, long n, long g0, long g1, long H, long W, long O) {
+                         const T *gd, T *restrict out, long support, long n, long g0, long g1, long H, long W,
+                         long O) {
   const long h2 = H / 2, w2 = W / 2;
-  const double count = (double)n * H * W;
+  const double count = (double)support * H * W;
   T k[O], k0[O], ky[O], kd[O];
   for (long g = g0; g < g1; g++) {
     const long t = g / n;
@@ -851,6 +861,7 @@ void N(direction_unpool)(const T *restrict y, const T *restrict yd, const T *res
       ky[c] = x * r;
       k0[c] = one - x * r * mean[i];
     }
+    if (g % n == support || (g == g0 && g % n > support)) EACH kd[c] = ky[c] = k0[c] = 0;
     for (long h = 0; h < H; h++)
       for (long w = 0; w < W; w++) {
         const long at = ((g * H + h) * W + w) * O;

@@ -10,6 +10,8 @@ through y, so that what reaches y by both ways is added up before the convolutio
     Unpool     (gz, y, γ)     -> gy, gγ, gβ
     Unconvolve (gy, x, w)     -> gx, gw
 
+The mean and rstd of y are those of all examples of a task, or of its first ones, the support.
+
 Pixels are channels-last, with a border of one zero pixel around what a convolution reads. B tasks have parameters of
 their own; `torch.func.vmap` over tasks becomes this axis.
 """
@@ -48,7 +50,7 @@ def unframed(z: Tensor) -> Tensor:
     return z[..., 1:-1, 1:-1, :].movedim(-1, -3)
 
 
-def pooled_block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Pooled:
+def pooled_block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, support: int | None = None) -> Pooled:
     """Convolution, normalization by the batch's statistics, 2×2 max-pooling and ReLU, of framed examples.
 
     Args:
@@ -56,8 +58,10 @@ def pooled_block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float) 
         w: [O, C, 3, 3], O a multiple of 32, and C too if x has a gradient.
         gamma, beta: [O].
         eps: added to the variance.
+        support: statistics are those of the first so many examples; of all if not given.
     """
-    z, _, mean, variance, *_ = _Block.apply(x[None], w[None], gamma[None], beta[None], eps)  # type: ignore[no-untyped-call]
+    support = len(x) if support is None else support
+    z, _, mean, variance, *_ = _Block.apply(x[None], w[None], gamma[None], beta[None], eps, support)  # type: ignore[no-untyped-call]
     return Pooled(z.squeeze(0), mean.squeeze(0), variance.squeeze(0))  # indexing would fill zeros on the way back
 
 
@@ -87,8 +91,8 @@ class _Embed(torch.autograd.Function):
 
 class _Block(torch.autograd.Function):
     @staticmethod
-    def forward(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, ...]:
-        z, kept = passes.block(x, w, gamma, beta, eps)
+    def forward(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, support: int) -> tuple[Tensor, ...]:
+        z, kept = passes.block(x, w, gamma, beta, eps, support)
         return z, *kept
 
     @staticmethod
@@ -96,6 +100,7 @@ class _Block(torch.autograd.Function):
         _, y, *statistics = output
         ctx.mark_non_differentiable(*statistics)
         ctx.save_for_backward(*inputs[:3], y, *statistics)
+        ctx.support = inputs[-1]
         ctx.set_materialize_grads(False)
 
     @staticmethod
@@ -106,15 +111,16 @@ class _Block(torch.autograd.Function):
         if gz is None:
             gz = F.pad(torch.zeros_like(kept.xs), (0, 0, 1, 1, 1, 1))
         if not torch.is_grad_enabled():
-            return *passes.block_gradient(gz, more, x, w, gamma, kept, of_x=ctx.needs_input_grad[0]), None
+            of_x = ctx.needs_input_grad[0]
+            return *passes.block_gradient(gz, more, x, w, gamma, kept, ctx.support, of_x=of_x), None, None
         if not passes.is_kept(kept.y):
             anew = passes.convolve(x.detach(), w.detach(), border=0)
             kept = kept._replace(y=_Stand.apply(anew, kept.y))  # type: ignore[no-untyped-call]
-        gy, ggamma, gbeta = _Unpool.apply(gz, gamma, *kept)  # type: ignore[no-untyped-call]
+        gy, ggamma, gbeta = _Unpool.apply(gz, gamma, ctx.support, *kept)  # type: ignore[no-untyped-call]
         if more is not None:
             gy = gy + F.pad(more, (0, 0, 1, 1, 1, 1))
         gx, gw = _Unconvolve.apply(gy, x, w, ctx.needs_input_grad[0])  # type: ignore[no-untyped-call]
-        return gx, gw, ggamma, gbeta, None
+        return gx, gw, ggamma, gbeta, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
@@ -172,19 +178,20 @@ def _last(backward: Callable[..., tuple[Tensor | None, ...]]) -> Callable[..., t
 
 class _Unpool(torch.autograd.Function):
     @staticmethod
-    def forward(gz: Tensor, gamma: Tensor, *kept: Tensor) -> tuple[Tensor, ...]:
-        return passes.unpool(gz, gamma, Kept(*kept))
+    def forward(gz: Tensor, gamma: Tensor, support: int, *kept: Tensor) -> tuple[Tensor, ...]:
+        return passes.unpool(gz, gamma, Kept(*kept), support)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.save_for_backward(*inputs, *output[1:])
+        gz, gamma, ctx.support, *kept = inputs
+        ctx.save_for_backward(gz, gamma, *kept, *output[1:])
 
     @staticmethod
     @_last
     def backward(ctx: Any, *directions: Any) -> tuple[Tensor | None, ...]:
         gz, gamma, *kept, ggamma, gbeta = ctx.saved_tensors
-        zd, gy, gd = passes.along(directions, gz, gamma, Kept(*kept), ggamma, gbeta)
-        return zd, gd, gy, *(None for _ in kept[1:])
+        zd, gy, gd = passes.along(directions, gz, gamma, Kept(*kept), ggamma, gbeta, ctx.support)
+        return zd, gd, None, gy, *(None for _ in kept[1:])
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:

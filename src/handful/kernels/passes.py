@@ -1,6 +1,7 @@
 """The passes over a block's tensors, by the compiled kernels: plain functions of contiguous or any tensors.
 
 B tasks, n examples each     H, W of y     C channels of x     O of y
+The first `support` of the n examples make the statistics (mean, variance) that normalize all of them.
 x  [B, n, H+2, W+2, C]       w  [B, O, C, 3, 3]       y  [B, n, H, W, O]       z  [B, n, H/2+2, W/2+2, O]
 gx, gw, gy (framed as x), gz: gradients       xd, wd, yd (framed), zd: directions
 """
@@ -51,6 +52,7 @@ class Kept(NamedTuple):
 class _Shape(NamedTuple):
     tasks: int  # B
     each: int  # n
+    support: int  # the first so many of the n make the statistics
     height: int  # H
     width: int  # W
     inputs: int  # C
@@ -62,7 +64,8 @@ class _Shape(NamedTuple):
 
     @property
     def values(self) -> int:
-        return self.each * self.height * self.width
+        """Numbers behind a mean."""
+        return self.support * self.height * self.width
 
     @property
     def taps(self) -> int:
@@ -79,14 +82,14 @@ class _Shape(NamedTuple):
         return torch.zeros(torch.get_num_threads(), self.tasks, *shape, dtype=dtype)
 
 
-def _shape(x: Tensor, w: Tensor) -> _Shape:
+def _shape(x: Tensor, w: Tensor, support: int | None = None) -> _Shape:
     tasks, each, height, width, inputs = x.shape
-    return _Shape(tasks, each, height - 2, width - 2, inputs, w.shape[-4])
+    return _Shape(tasks, each, support or each, height - 2, width - 2, inputs, w.shape[-4])
 
 
-def _shape_of(y: Tensor) -> _Shape:
+def _shape_of(y: Tensor, support: int) -> _Shape:
     tasks, each, height, width, outputs = y.shape
-    return _Shape(tasks, each, height, width, 0, outputs)
+    return _Shape(tasks, each, support, height, width, 0, outputs)
 
 
 def is_kept(y: Tensor) -> bool:
@@ -94,9 +97,9 @@ def is_kept(y: Tensor) -> bool:
     return y.stride(-1) != 0
 
 
-def block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Kept]:
+def block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, support: int) -> tuple[Tensor, Kept]:
     """z = relu(maxpool(γ (y − mean) rstd + β)) of y = x * w, and what its gradient needs."""
-    s, dtype = _shape(x, w), x.dtype
+    s, dtype = _shape(x, w, support), x.dtype
     x, (packed, apart) = x.contiguous(), _pack("pack", w, s.taps)
     scale, offset, step = _channels(gamma, beta)
     whole = (s.tasks, s.each, s.height, s.width, s.outputs)
@@ -108,7 +111,7 @@ def block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tupl
 
     def convolve(part: int, start: int, stop: int) -> Arguments:
         sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        return x, packed, None, None, apart, 0, y, 0, middle, sums[part], s.taps, *sizes
+        return x, packed, None, None, apart, 0, y, 0, middle, sums[part], s.support, s.taps, *sizes
 
     spread("conv", dtype, s.examples, convolve)
     mean, variance, rstd = (torch.empty_like(middle) for _ in range(3))
@@ -142,10 +145,10 @@ def embed(x: Tensor, w: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
 
 
 def block_gradient(
-    gz: Tensor, more: Tensor | None, x: Tensor, w: Tensor, gamma: Tensor, kept: Kept, *, of_x: bool
+    gz: Tensor, more: Tensor | None, x: Tensor, w: Tensor, gamma: Tensor, kept: Kept, support: int, *, of_x: bool
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     """gx, gw, gγ, gβ in one pass, without room for gy. `more`: a further gradient of y."""
-    s, dtype = _shape(x, w), x.dtype
+    s, dtype = _shape(x, w, support), x.dtype
     x, gz, more = x.contiguous(), gz.contiguous(), None if more is None else more.contiguous()
     scale, step = _channels(gamma)
     total = _pooled_sums(gz, kept, s)
@@ -159,23 +162,23 @@ def block_gradient(
         weights = (packed, apart, turned, turned_apart)
         statistics = (kept.mean, kept.rstd, scale, step, total, 1)
         sizes = (s.tasks, s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        results = (sums[part], gx, scratch, s.taps)
+        results = (sums[part], gx, scratch, s.support, s.taps)
         return x, *weights, y, gz, kept.chosen, more, *statistics, *results, *sizes
 
     spread("block_backward", dtype, s.examples, run)
     return gx, _unpack(_total(sums), s), _apart(total, 1, dtype), _apart(total, 0, dtype)
 
 
-def unpool(gz: Tensor, gamma: Tensor, kept: Kept) -> tuple[Tensor, Tensor, Tensor]:
+def unpool(gz: Tensor, gamma: Tensor, kept: Kept, support: int) -> tuple[Tensor, Tensor, Tensor]:
     """gy (framed), gγ, gβ."""
-    s, dtype = _shape_of(kept.y), gz.dtype
+    s, dtype = _shape_of(kept.y, support), gz.dtype
     gz, (scale, step) = gz.contiguous(), _channels(gamma)
     total = _pooled_sums(gz, kept, s)
     gy = gz.new_empty(s.tasks, s.each, s.height + 2, s.width + 2, s.outputs)
 
     def run(part: int, start: int, stop: int) -> Arguments:
         statistics = (kept.mean, kept.rstd, scale, step, total, 1)
-        sizes = (s.tasks, s.each, start, stop, s.height, s.width, s.outputs)
+        sizes = (s.support, s.tasks, s.each, start, stop, s.height, s.width, s.outputs)
         return kept.y, gz, kept.chosen, *statistics, gy, *sizes
 
     spread("unpool", dtype, s.examples, run)
@@ -183,17 +186,23 @@ def unpool(gz: Tensor, gamma: Tensor, kept: Kept) -> tuple[Tensor, Tensor, Tenso
 
 
 def along(
-    directions: tuple[Tensor, Tensor, Tensor], gz: Tensor, gamma: Tensor, kept: Kept, ggamma: Tensor, gbeta: Tensor
+    directions: tuple[Tensor, Tensor, Tensor],
+    gz: Tensor,
+    gamma: Tensor,
+    kept: Kept,
+    ggamma: Tensor,
+    gbeta: Tensor,
+    support: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradient of <yd, gy> + <γd, gγ> + <βd, gβ> in gz, y and γ."""
     yd, gamma_d, beta_d = (direction.contiguous() for direction in directions)
     y, mean, _, rstd, xs, index = kept
-    s, dtype = _shape_of(y), y.dtype
+    s, dtype = _shape_of(y, support), y.dtype
     gz, (scale, step) = gz.contiguous(), _channels(gamma)
     sums = s.sums(2, s.outputs)
 
     def moments(part: int, start: int, stop: int) -> Arguments:
-        return y, yd, mean, sums[part], s.each, start, stop, s.height, s.width, s.outputs
+        return y, yd, mean, sums[part], s.support, s.each, start, stop, s.height, s.width, s.outputs
 
     spread("direction_sums", dtype, s.examples, moments)
     means = _total(sums) / s.values
@@ -211,7 +220,7 @@ def along(
     def unpool(part: int, start: int, stop: int) -> Arguments:
         sizes = (s.each, start, stop, s.height, s.width, s.outputs)
         statistics = (mean, rstd, scale, gamma_d, step, m1, m2, ggamma, gbeta, gd)
-        return y, yd, gz, index, *statistics, out, *sizes
+        return y, yd, gz, index, *statistics, out, s.support, *sizes
 
     spread("direction_unpool", dtype, s.examples, unpool)
     return zd, out, gd
@@ -230,7 +239,7 @@ def convolve(x: Tensor, w: Tensor, *other: Tensor, turned: bool = False, border:
 
     def run(part: int, start: int, stop: int) -> Arguments:
         sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        return x, packed, x1, packed1, apart, apart1, y, border, None, None, s.taps, *sizes
+        return x, packed, x1, packed1, apart, apart1, y, border, None, None, 0, s.taps, *sizes
 
     spread("conv", x.dtype, s.examples, run)
     return y
