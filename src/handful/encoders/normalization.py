@@ -168,7 +168,7 @@ class BatchNorm(nn.Module):
         return embedded_block(x, w, scale, self.bias[step] - self.running_mean[step] * scale)
 
     def pooled_block(self, x: Tensor, w: Tensor) -> Tensor:
-        """3×3 convolution by w, normalization by the examples' own statistics, 2×2 max-pooling and ReLU of framed examples:
+        """3×3 convolution by w, normalization by their own statistics, 2×2 max-pooling and ReLU of framed examples:
 
         [n, H+2, W+2, C] -> [n, H/2+2, W/2+2, O], in one pass of compiled kernels.
         """
