@@ -218,7 +218,7 @@ def test_prototypical_in_single_precision() -> None:
 
 def test_only_where_it_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     def fused(encoder: Conv4, x: Tensor) -> bool:
-        return encoder._fusable(x)
+        return encoder._fusable(list(encoder._layers()), x)
 
     x = torch.rand(4, 1, 28, 28)
     assert fused(Conv4(), x)

@@ -86,22 +86,9 @@ class Conv4(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[examples, channels, height, width] -> [examples, out_features]."""
-        z = self._fused(x) if self._fusable(x) else self.blocks(x)
+        layers = list(self._layers())
+        z = _fused(layers, x) if self._fusable(layers, x) else self.blocks(x)
         return z.mean((-2, -1)) if self.average else z.flatten(1)
-
-    def _fused(self, x: Tensor) -> Tensor:
-        if all(layer.by_batch() for _, layer in self._layers()):
-            z = framed(x)
-            for convolution, layer in self._layers():
-                z = layer.pooled_block(z, convolution.weight)
-            return unframed(z)
-        parts = []
-        for part in torch.split(x, max(1, AT_ONCE // x[0].numel())):
-            z = framed(part)
-            for convolution, layer in self._layers():
-                z = layer.embedded_block(z, convolution.weight)
-            parts.append(unframed(z))
-        return torch.cat(parts)
 
     def _layers(self) -> Iterator[tuple[Any, Any]]:
         """The convolution and the normalization of each block."""
@@ -109,20 +96,35 @@ class Conv4(nn.Module):
             convolution, layer, *_ = block.children()
             yield convolution, layer
 
-    def _fusable(self, x: Tensor) -> bool:
+    def _fusable(self, layers: Sequence[tuple[Any, Any]], x: Tensor) -> bool:
         """Whether compiled kernels do the same as the blocks: pooling on a CPU, by batch statistics or without them
         where nobody asks for a derivative."""
         if not self.pools or x.requires_grad or x.shape[0] == 0:
             return False
-        layers = [layer for _, layer in self._layers()]
         return (
-            all(isinstance(layer, BatchNorm) for layer in layers)
+            all(isinstance(layer, BatchNorm) for _, layer in layers)
             and (
-                all(layer.by_batch() for layer in layers)
-                or (not torch.is_grad_enabled() and all(layer.by_estimates() for layer in layers))
+                all(layer.by_batch() for _, layer in layers)
+                or (not torch.is_grad_enabled() and all(layer.by_estimates() for _, layer in layers))
             )
-            and all(fusable(x, convolution.weight) for convolution, _ in self._layers())
+            and all(fusable(x, convolution.weight) for convolution, _ in layers)
         )
+
+
+def _fused(layers: Sequence[tuple[Any, Any]], x: Tensor) -> Tensor:
+    """[examples, channels, height, width] -> [examples, *out_maps] by compiled kernels."""
+    if all(layer.by_batch() for _, layer in layers):
+        z = framed(x)
+        for convolution, layer in layers:
+            z = layer.pooled_block(z, convolution.weight)
+        return unframed(z)
+    parts = []
+    for part in torch.split(x, max(1, AT_ONCE // x[0].numel())):
+        z = framed(part)
+        for convolution, layer in layers:
+            z = layer.embedded_block(z, convolution.weight)
+        parts.append(unframed(z))
+    return torch.cat(parts)
 
 
 def _block(inputs: int, filters: int, pool: bool, stride: bool, normalization: nn.Module) -> nn.Module:

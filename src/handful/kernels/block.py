@@ -242,5 +242,25 @@ def _mapped(function: Callable[..., Any], info: Any, in_dims: Any, inputs: tuple
     return unflat, tuple(None if value is None else 0 for value in results)
 
 
-for _function in (_Block, _Embed, _Stand, _Unpool, _Unconvolve):  # torch asks at every call, and inspect is slow
-    setattr(_function.forward, "__signature__", inspect.signature(_function.forward))  # noqa: B010
+class _Bound(inspect.BoundArguments):
+    """Arguments given by position, all of them."""
+
+    args: Any = ()
+    kwargs: Any = {}  # noqa: RUF012
+
+    def apply_defaults(self) -> None:
+        pass
+
+
+class _Positional(inspect.Signature):
+    """Takes arguments as they are: torch binds those of a function at every call, which takes a while."""
+
+    def bind(self, *args: Any, **kwargs: Any) -> _Bound:
+        bound = _Bound(self, {})
+        bound.args = args
+        return bound
+
+
+for _function in (_Block, _Embed, _Stand, _Unpool, _Unconvolve):
+    parameters = inspect.signature(_function.forward).parameters.values()
+    setattr(_function.forward, "__signature__", _Positional(list(parameters)))  # noqa: B010

@@ -87,20 +87,21 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
 
 
 @cache
-def _function(name: str, dtype: torch.dtype) -> Callable[..., None]:
+def _function(name: str, dtype: torch.dtype) -> Any:
     library = _load()[0]
     assert library is not None
     function = getattr(library, f"{name}_{DTYPES[dtype]}")
     function.restype = None
-    return function  # type: ignore[no-any-return]
+    return function
 
 
-def call(name: str, dtype: torch.dtype, *arguments: Tensor | int | float | None) -> None:
+def call(name: str, dtype: torch.dtype, *arguments: Tensor | float | None) -> None:
     """A kernel of block.h on contiguous tensors (their addresses), whole numbers, numbers of `dtype` and null."""
-    number = ctypes.c_float if dtype == torch.float32 else ctypes.c_double
-    _function(name, dtype)(
-        *(number(value) if isinstance(value, float) else ctypes.c_long(_word(value)) for value in arguments)
-    )
+    function = _function(name, dtype)
+    if function.argtypes is None:
+        number = ctypes.c_float if dtype == torch.float32 else ctypes.c_double
+        function.argtypes = tuple(number if isinstance(value, float) else ctypes.c_long for value in arguments)
+    function(*_words(arguments))
 
 
 def spread(
@@ -111,19 +112,22 @@ def spread(
     By torch's own threads: others would find the processor taken, because idle ones spin for a while.
     """
     parts = min(torch.get_num_threads(), count) if _parallel() is not None else 1
+    if parts == 1:
+        call(name, dtype, *arguments(0, 0, count))
+        return
     words = (ctypes.c_long * (MOST * parts))()
     kept = []  # what only the lists hold must outlive the call
     for part in range(parts):
         values = arguments(part, count * part // parts, count * (part + 1) // parts)
-        words[MOST * part : MOST * part + len(values)] = [_word(value) for value in values]
+        words[MOST * part : MOST * part + len(values)] = _words(values)
         kept.append(values)
     library = _load()[0]
     assert library is not None
     library.team(_parallel(), _function(name, dtype), words, ctypes.c_long(parts))
 
 
-def _word(value: Tensor | int | None) -> int:
-    return value.data_ptr() if isinstance(value, Tensor) else value or 0
+def _words(values: Sequence[Tensor | float | None]) -> list[Any]:
+    return [value.data_ptr() if isinstance(value, Tensor) else value or 0 for value in values]
 
 
 @cache
