@@ -41,8 +41,8 @@ def run_teach(
 ) -> None:
     """Teach, and say what can be promised."""
     begin = time.perf_counter()
-    options = {"encoder": encoder, "head": head, "descriptions": names}
-    with _warnings(), teach(source, to, **options, epsilon=epsilon or 0.1) as made:  # type: ignore[arg-type]
+    chosen = 0.1 if epsilon is None else epsilon
+    with _warnings(), teach(source, to, encoder=encoder, head=head, descriptions=names, epsilon=chosen) as made:
         report = made.report()
     seconds = time.perf_counter() - begin
     if json:
@@ -52,7 +52,8 @@ def run_teach(
     print(f"Taught {examples} examples of {classes} class{'es' * (classes != 1)} in {seconds:.1f} s: {report.place}")
     print(f"Vectors by {report.encoder}; promise that the true class is among the candidates: {report.promise}")
     if report.findings:
-        print(f"{len(report.findings)} things to look at among the examples: handful report {to}")
+        things = "thing" if len(report.findings) == 1 else "things"
+        print(f"{len(report.findings)} {things} to look at among the examples: handful report {to}")
     print(f"Next: {report.next}")
 
 

@@ -86,10 +86,10 @@ def _place(item: Any, given: int | str | None, usual: Sequence[str], place: int)
             wanted = repr(given) if given is not None else " or ".join(map(repr, usual))
             raise DataError(f"data set: expected an item with the key {wanted}, got {', '.join(map(str, item))}")
         return found[0]
-    place = place if given is None else given  # type: ignore[assignment]
-    if not isinstance(item, tuple | list) or not isinstance(place, int) or not 0 <= place < len(item):
+    at = place if given is None else given
+    if not isinstance(item, tuple | list) or not isinstance(at, int) or not 0 <= at < len(item):
         raise DataError(f"data set: expected items (example, label), got {type(item).__name__}; say `x` and `y`")
-    return place
+    return at
 
 
 def _example(example: Any, form: Form, index: int) -> Any:

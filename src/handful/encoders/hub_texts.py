@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Literal, Self, final
+from typing import Any, Literal, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import DataError, ShapeError, SpecError
-from .hub import digest_of, freeze, loaded, model_folder, needs, quiet
+from .hub import Pretrained, digest_of, loaded, model_folder, needs, quiet
 from .normalization import called_plainly
 
 __all__ = ["HubTexts", "check_tokens", "token_numbers"]
@@ -22,7 +22,7 @@ VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 
 @final
-class HubTexts(nn.Module):
+class HubTexts(Pretrained):
     """A pretrained transformer of texts (BERT, MiniLM, RoBERTa ...), fine-tuned or frozen; mean of its tokens.
 
     Args:
@@ -59,24 +59,13 @@ class HubTexts(nn.Module):
             raise ShapeError(f"{model}: expected a shape [tokens] of 1 to {places}, got {list(shape)}")
         if hasattr(network, "pooler"):
             setattr(network, "pooler", None)  # noqa: B010 - it takes no part
-        self.model, self.revision, self.pooling, self.frozen = model, revision, pooling, frozen
+        self.model, self.revision, self.pooling = model, revision, pooling
         self.shape, self.out_features, self.vocabulary = tuple(shape), int(config.hidden_size), int(config.vocab_size)
         self.sha256 = digest_of(folder)
-        self.network = network
-        freeze(network, freeze_layers, model)
-        if frozen:
-            network.requires_grad_(False)
-        self.train(self.training)
+        self.keep(network, frozen, freeze_layers, model)
 
-    def train(self, mode: bool = True) -> Self:
-        """As any module; but what is frozen stays as in evaluation (no dropout)."""
-        super().train(mode)
-        if self.frozen:
-            self.network.eval()
-        return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[examples, length] integers -> [examples, out_features]."""
+    def prepared(self, x: Tensor) -> tuple[Tensor, ...]:
+        """[examples, length] integers -> the numbers of tokens, and which are there."""
         there = x > 0
         if called_plainly():
             x = x[:, : max(1, int(there.sum(1).max()))]  # no work on what is empty in all of them
@@ -86,17 +75,15 @@ class HubTexts(nn.Module):
                     f"{self.model}: knows {self.vocabulary} tokens, got number {int(x.max())}; expected texts read "
                     f'with reading = "tokens" and model = "{self.model}" in [data]'
                 )
-        numbers = (x.long() - 1).clamp(min=0)
-        if not self.frozen:
-            return self._pooled(numbers, there)
-        with torch.no_grad():
-            return self._pooled(numbers, there)
+        return (x.long() - 1).clamp(min=0), there
 
     def tokens(self, texts: Sequence[str]) -> Tensor:
         """[M, length] int32: texts as this encoder takes them."""
         return token_numbers(texts, self.shape[0], self.model, self.revision)
 
-    def _pooled(self, numbers: Tensor, there: Tensor) -> Tensor:
+    def features_of(self, *inputs: Tensor) -> Tensor:
+        """[examples, out_features] of numbers of tokens."""
+        numbers, there = inputs
         z: Tensor = self.network(input_ids=numbers, attention_mask=there.long()).last_hidden_state  # [n, length, F]
         if self.pooling == "first":
             return z[:, 0]

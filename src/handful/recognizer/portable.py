@@ -53,7 +53,7 @@ class Portable(NamedTuple):
 
 @final
 class _Answering(nn.Module):
-    """An encoder and a head."""
+    """An encoder and a head; that in double precision, since its sums cancel."""
 
     w: Tensor
     b: Tensor
@@ -63,7 +63,7 @@ class _Answering(nn.Module):
         super().__init__()
         self.encoder, self.unit = encoder, head.unit
         for name in ("w", "b", "center"):
-            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(getattr(head, name), np.float32)))
+            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(getattr(head, name), np.float64)))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors [n, F] and probabilities [n, K]."""
@@ -72,8 +72,8 @@ class _Answering(nn.Module):
 
     def answered(self, vectors: Tensor) -> Tensor:
         """Probabilities [n, K] of vectors [n, F]."""
-        z = F.normalize(vectors) if self.unit else vectors
-        return ((z - self.center) @ self.w + self.b).softmax(1)
+        z = F.normalize(vectors.double()) if self.unit else vectors.double()
+        return ((z - self.center) @ self.w + self.b).softmax(1).float()
 
 
 def write_graph(kind: str, portable: Portable, head: Linear, path: Path) -> None:
