@@ -89,7 +89,7 @@ def main() -> None:
         except HandfulError as error:
             print(f"{name}: left out, {error}", flush=True)
             continue
-        for question in (one for one in QUESTIONS if one in asked):
+        for question in (one for one in QUESTIONS if one in asked and (one == "coverage" or not data.paired)):
             _keep(question, QUESTIONS[question](name, data, options), about, options.results, name)
     if "speed" in asked:
         _keep("speed", measure_speed(options), about, options.results, "")
@@ -107,7 +107,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("questions", nargs="*", choices=[*QUESTIONS, "speed", "page"])
     parser.add_argument("--tasks", type=int, default=2000, help="of coverage; other questions take a share of it")
-    parser.add_argument("--heads", nargs="+", default=["squared"], choices=list(HEADS))
+    parser.add_argument("--heads", nargs="+", default=["squared", "auto"], choices=[*HEADS, "auto"])
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--encoder", action="append", default=[], metavar="SET=CHECKPOINT")
     parser.add_argument("--results", type=Path, default=page.RESULTS)

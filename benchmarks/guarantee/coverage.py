@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handful.ops.conformal import candidates, p_values
+from handful.ops.head_choice import fit_best
 from handful.ops.heads import fit_head, strangeness
 from handful.ops.intervals import mean_interval
 from handful.ops.temperature import BINS, probabilities
@@ -30,16 +31,18 @@ def coverage(data: VectorSet, head: str, shots: int, tasks: int, seed: int = 0) 
     right: list[float] = []
     loss: dict[str, list[float]] = {"before": [], "after": []}
     gaps: dict[str, list[NDArray[np.float64]]] = {"before": [], "after": []}
+    ways = 2 if data.paired else WAYS
     for _ in range(tasks):
-        task = draw(data, random, ways=WAYS, shots=shots, known=KNOWN, strangers=STRANGERS)
-        fitted, calibration = fit_head(head, task.x, task.y, WAYS)
+        task = draw(data, random, ways=ways, shots=shots, known=KNOWN, strangers=STRANGERS)
+        fitted, calibration = fit_best(task.x, task.y, ways) if head == "auto" else fit_head(head, task.x, task.y, ways)
         p = p_values(fitted, np.concatenate([task.known, task.strangers]))
         rows = np.arange(len(task.known))
         for epsilon, kept in found.items():
-            stays = candidates(p, np.full(WAYS, shots), epsilon)
+            stays = candidates(p, np.full(ways, shots), epsilon)
             inside, none = stays[rows], ~stays.any(1)
             covered = inside[rows, task.truth].mean()
-            kept.append((covered, inside.sum(1).mean(), none[rows].mean(), none[len(rows) :].mean()))
+            caught = none[len(rows) :].mean() if len(task.strangers) else 0.0
+            kept.append((covered, inside.sum(1).mean(), none[rows].mean(), caught))
         far = strangeness(fitted, task.known)
         right.append(float((far.argmin(1) == task.truth).mean()))
         for name, temperature in (("before", 1.0), ("after", calibration.temperature)):
@@ -54,6 +57,8 @@ def coverage(data: VectorSet, head: str, shots: int, tasks: int, seed: int = 0) 
     for epsilon, kept in found.items():
         names = ("covered", "labels", "refused", "strangers caught")
         values = {name: mean_interval(column) for name, column in zip(names, np.array(kept).T, strict=True)}
+        if data.paired:
+            del values["strangers caught"]
         rows_out.append({**shared, "promised": round(1 - epsilon, 6), **values})
     return rows_out
 

@@ -110,7 +110,7 @@ def _coverage(rows: list[Row]) -> str:
             _percent(row["covered"]),
             f"{row['labels'][0]:.2f} ± {row['labels'][1]:.2f}",
             _percent(row["refused"]),
-            _percent(row["strangers caught"]),
+            _percent(row["strangers caught"]) if "strangers caught" in row else "–",
         )
         for row in rows
     ]

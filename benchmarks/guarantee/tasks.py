@@ -34,15 +34,23 @@ def enough(data: VectorSet, shots: int) -> bool:
 
 
 def draw(data: VectorSet, random: np.random.Generator, *, ways: int, shots: int, known: int, strangers: int) -> Task:
-    """A task; strangers come from the set's own if it has such and all its classes are taught."""
+    """A task; strangers come from the set's own if it has such and all its classes are taught.
+
+    Of assays a task is one, of its two outcomes.
+    """
     rows = data.rows
-    order = random.permutation(len(rows))
+    order = (
+        2 * random.integers(len(rows) // 2) + random.permutation(2) if data.paired else random.permutation(len(rows))
+    )
     mixed = [random.permutation(rows[label]) for label in order[:ways]]
+    if data.paired:  # far more are inactive, and the promise is for classes of the shares that were taught
+        fewest = min(map(len, mixed))
+        mixed = [one[:fewest] for one in mixed]
     left = np.concatenate([one[shots:] for one in mixed])
     of = np.repeat(np.arange(ways), [len(one) - shots for one in mixed])
     asked = random.choice(len(left), min(known, len(left)), replace=False)
-    source = data.x if ways < len(rows) else data.strangers
-    others = np.concatenate([rows[label] for label in order[ways:]]) if ways < len(rows) else np.arange(len(source))
+    source = data.x if ways < len(order) else data.strangers
+    others = np.concatenate([rows[label] for label in order[ways:]]) if ways < len(order) else np.arange(len(source))
     support = np.concatenate([one[:shots] for one in mixed])
     return Task(
         data.x[support],

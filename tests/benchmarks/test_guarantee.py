@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks.guarantee import page
+from benchmarks.guarantee.coverage import coverage
 from benchmarks.guarantee.tasks import draw, enough
 from benchmarks.guarantee.unknown import auroc, false_positives
 from benchmarks.guarantee.vectors import VectorSet
@@ -66,6 +67,26 @@ def test_a_task_asks_for_what_is_not_taught() -> None:
     every = draw(replace(data, strangers=-data.x[:5]), np.random.default_rng(0), ways=4, shots=2, known=3, strangers=9)
     assert (every.strangers[:, 0] <= 0).all()
     assert len(every.strangers) == 5
+
+
+def test_a_task_of_an_assay_is_its_two_outcomes() -> None:
+    y = np.repeat(np.arange(4), [40, 10, 30, 8])  # two assays: inactive, active
+    x = np.stack([np.arange(88), y], 1).astype(np.float32)
+    data = VectorSet("set", "encoder", x, y, NONE, paired=True)
+    seen = set()
+    for seed in range(30):
+        task = draw(data, np.random.default_rng(seed), ways=2, shots=3, known=10, strangers=5)
+        label = {int(new): int(old) for new, old in zip(task.y, task.x[:, 1], strict=True)}
+        assert label[0] // 2 == label[1] // 2
+        assert len(task.strangers) == 0
+        assert [label[int(one)] for one in task.truth] == task.known[:, 1].tolist()
+        assert task.truth.sum() <= 7
+        assert (1 - task.truth).sum() <= 7
+        seen.add(label[0])
+    assert seen == {0, 1, 2, 3}
+    row = coverage(data, "auto", 3, 5)[0]
+    assert "strangers caught" not in row
+    assert "| – |" in page._coverage([row])
 
 
 def test_scores_of_strangers() -> None:

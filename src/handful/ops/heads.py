@@ -48,7 +48,8 @@ def fit_head(
             return ridge, calibration
         rows = np.flatnonzero(ridge.size[y] > (1 if weight is None else np.minimum(weight, 1)))
         without = -ridge_leave_one_out(ridge, weight)[rows]
-        return ridge, calibrate(without, y[rows], weight=None if weight is None else weight[rows], guess=0.25)
+        guess = _gap(rule_distances(ridge, x), y) / 4
+        return ridge, calibrate(without, y[rows], weight=None if weight is None else weight[rows], guess=guess or 0.25)
     head = fit_nearest_mean(x, y, ways, "cosine" if name == "cosine" else "squared", weight)
     if calibration is not None:
         return head, calibration
@@ -62,6 +63,16 @@ def strangeness(head: Head, z: Floats) -> Floats:
     if isinstance(head, Chosen):
         return rule_distances(head.rules[head.best], z)
     return rule_distances(head, z) if isinstance(head, Rule) else head.distances(z)
+
+
+def _gap(far: Floats, y: NDArray[np.int64]) -> float:
+    """How much nearer an example is to its own class than to the next one, in the middle: [n, K] -> one number."""
+    if far.shape[1] < 2:
+        return 0.0
+    rows = np.arange(len(y))
+    others = far.copy()
+    others[rows, y] = np.inf
+    return max(0.0, float(np.median(others.min(1) - far[rows, y])))
 
 
 class Linear(NamedTuple):
