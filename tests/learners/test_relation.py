@@ -39,6 +39,20 @@ def test_a_class_is_the_sum_of_its_maps() -> None:
     assert torch.equal(state.maps, torch.tensor([[[4.0, 6.0], [10.0, 20.0]]]))
 
 
+def test_the_mean_of_maps_does_not_grow_with_the_shots() -> None:
+    torch.manual_seed(0)
+    learner = RelationNetwork(Identity(shape=(2,)), combine="mean").eval()
+    x = torch.tensor([[[1.0, 2.0], [10.0, 20.0], [3.0, 4.0]]])
+    weight = torch.tensor([[1.0, 1.0, 3.0]])
+    state = learner.adapt(Support(x, torch.tensor([[0, 1, 0]]), 2, weight))
+    assert torch.equal(state.maps, torch.tensor([[[2.5, 3.5], [10.0, 20.0]]]))
+    once, y, query = torch.randn(1, 3, 2), torch.arange(3).unsqueeze(0), torch.randn(1, 5, 2)
+    answers = [learner.predict(learner.adapt(Support(once.repeat(1, k, 1), y.repeat(1, k), 3)), query) for k in (1, 5)]
+    torch.testing.assert_close(*answers)
+    with pytest.raises(UnknownNameError, match="combination"):
+        RelationNetwork(Identity(shape=(2,)), combine="max")  # type: ignore[arg-type]
+
+
 def test_the_loss_is_the_squared_error_over_all_pairs() -> None:
     learner = RelationNetwork(Identity(shape=(2,))).eval()
     last = learner.relation[-1]

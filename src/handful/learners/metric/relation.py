@@ -6,7 +6,8 @@ Departures:
     1. Batch normalization by a policy; the authors' code always uses the statistics of the present batch.
     2. In regression, which the paper does not have, the query is related to each support example, and the answer is
        the mean of their targets by the softmax of these relations.
-    3. The second pooling of the relation module is left out where a map has but one place left.
+    3. A class may be the mean of its maps too (`combine`), which does not grow with the shots.
+    4. The second pooling of the relation module is left out where a map has but one place left.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ...episode import Episode
 from ...errors import ShapeError, unknown_name
 from ...learner import EmbeddingLearner, embedded, task_losses
 from ...ops.attention import attend
-from ...ops.classes import membership
+from ...ops.classes import class_means, membership
 
 __all__ = ["Related", "RelationNetwork"]
 
@@ -46,6 +47,8 @@ class RelationNetwork(EmbeddingLearner):
     Args:
         encoder: any module from [examples, *shape] to [examples, F]; the shape of its maps is its `out_maps`, or else
             the features are a map of one place.
+        combine: a class is the "sum" of its support maps (the paper's), or their "mean", which other numbers of shots
+            than those of training leave as large as it was.
         objective: "mse" between relations σ(logits) and 0 or 1 (the paper's), or "cross_entropy" over the classes.
         filters: of the relation module's two blocks.
         hidden: width of its hidden layer.
@@ -53,7 +56,7 @@ class RelationNetwork(EmbeddingLearner):
         normalization: in its blocks; see `handful.encoders.normalization`.
 
     Raises:
-        UnknownNameError: no such objective or normalization.
+        UnknownNameError: no such combination, objective or normalization.
         ShapeError: maps too small for convolutions without padding, no features known, or a normalization for
             learners that adapt their encoder.
     """
@@ -66,6 +69,7 @@ class RelationNetwork(EmbeddingLearner):
         self,
         encoder: nn.Module,
         *,
+        combine: Literal["sum", "mean"] = "sum",
         objective: Literal["mse", "cross_entropy"] = "mse",
         filters: int = 64,
         hidden: int = 8,
@@ -73,11 +77,13 @@ class RelationNetwork(EmbeddingLearner):
         normalization: Policy = "running",
     ) -> None:
         super().__init__(encoder)
+        if combine not in ("sum", "mean"):
+            raise unknown_name("combination", combine, ("sum", "mean"))
         if objective not in ("mse", "cross_entropy"):
             raise unknown_name("objective", objective, ("mse", "cross_entropy"))
         if normalization in ("support", "per_step"):
             raise ShapeError(f"normalization {normalization!r} is for learners that adapt; expected running or another")
-        self.objective = objective
+        self.combine, self.objective = combine, objective
         self.shape = channels, height, width = map_shape(encoder)
         blocks: list[nn.Module] = []
         for inputs in (2 * channels, filters):
@@ -95,9 +101,11 @@ class RelationNetwork(EmbeddingLearner):
         start_as_published(self.relation)
 
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Related:
-        """The sum of each class's support maps (section 3.2); in regression every map by itself."""
+        """The sum of each class's support maps (section 3.2), or their mean; in regression every map by itself."""
         if ways == 0:
             return Related(z, y, weight)
+        if self.combine == "mean":
+            return Related(class_means(z, y, ways, weight), None, None)
         return Related(membership(y, ways, weight, dtype=z.dtype).mT @ z, None, None)
 
     def predict_features(self, state: Related, z: Tensor) -> Tensor:
