@@ -30,7 +30,7 @@ __all__ = ["MAPS", "run"]
 SEEDS, TASKS, STEPS, RATE, WAYS = range(5), 1000, 1000, 1e-3, 32
 MAP, HELD_OUT, OTHER = 100, 50, 100
 """Pictures a class: to learn the map, of the same classes to test it, of other classes to test it."""
-PENALTIES = tuple(np.arange(0, 10.1, 0.5).tolist())
+PENALTIES = (0.0, *np.geomspace(0.003, 10, 40).tolist())
 MAPS = {
     "clip": partial(CLIP, dimensions=128),
     "devise": DeViSE,

@@ -126,7 +126,9 @@ def opened(content: bytes, place: str) -> Iterator[Image.Image]:
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{place}: refused, {error}; expected at most {PIXELS:,} pixels: make it smaller") from error
+        raise DataError(
+            f"{place}: refused, it is too large; expected at most {PIXELS:,} pixels: make it smaller"
+        ) from error
     except UnidentifiedImageError as error:
         known = ", ".join(FORMATS)
         raise DataError(f"{place}: not a picture of a known kind; expected {known}: convert or remove it") from error

@@ -314,7 +314,14 @@ BAD: dict[str, tuple[object, type[HandfulError], str]] = {
     "empty group": ({"a": []}, DataError, "got none"),
     "lists of different length": (([[1.0], [2.0]], ["a"]), DataError, "one label for each"),
     "NaN": ({"a": [[1.0, np.nan]]}, DataError, "NaN or infinite"),
-    "infinite in float32": ({"a": [[1.0, 1e39]]}, DataError, "NaN or infinite"),
+    "infinite in float32": ({"a": [[1.0, 1e39]]}, DataError, "too large for 32 bits"),
+    "complex": ({"a": np.ones((2, 2)) * 1j}, DataError, "got complex ones"),
+    "pictures in memory": ({"a": [np.ones((4, 4, 3))]}, HandfulError, "give paths"),
+    "no label": ((np.ones((2, 2)), ["a", None]), DataError, "example 1: expected a label, got None"),
+    "NaN as label": ((np.ones((2, 2)), np.array([np.nan, 1.0])), DataError, "example 0: expected a label, got nan"),
+    "a text for texts": ({"a": "hello"}, DataError, "class 'a': expected a list of examples"),
+    "one list": ([[1.0, 2.0]], DataError, "(examples, labels); got list of 1"),
+    "a number": (5, DataError, "got int"),
     "another dimension": ({"a": [[1.0, 2.0]], "b": [[1.0]]}, HandfulError, "shape"),
     "matrices": ({"a": [np.ones((2, 2))]}, HandfulError, "got shape (2, 2)"),
     "objects": ({"a": [object()]}, DataError, "expected a vector of numbers"),
@@ -403,3 +410,75 @@ def test_a_recognizer_is_what_its_examples_are() -> None:
     first = made.recognize_many(asked)
     torch.manual_seed(123)
     assert made.recognize_many(asked) == first
+
+
+def test_what_cannot_be_asked_says_what_can(tmp_path: Path) -> None:
+    with teach({"a": [[0.0, 1.0], [0.1, 1.0]], "b": [[1.0, 0.0], [1.0, 0.1]]}) as recognizer:
+        with pytest.raises(DataError, match="recognize_many takes several"):
+            recognizer.recognize(np.ones((2, 2)))
+        with pytest.raises(DataError, match=r"expected a vector or a file of vectors"):
+            recognizer.recognize("photo.png")
+        recognizer.remove(1)
+        assert sum(recognizer.report().classes.values()) == 3
+    (tmp_path / "broken.npz").write_bytes(b"no zip file")
+    with pytest.raises(DataError, match=r"numpy\.savez writes one"):
+        teach(tmp_path / "broken.npz")
+
+
+def pictures(root: Path) -> Path:
+    """Two classes of three pictures."""
+    for number, name in enumerate(("red", "blue")):
+        (root / name).mkdir(parents=True)
+        for index in range(3):
+            color = [40 * index, 40 * index, 40 * index]
+            color[2 * number] = 255
+            Image.new("RGB", (20, 20 + index), tuple(color)).save(root / name / f"{index}.png")
+    return root
+
+
+def test_unreadable_pictures_are_all_named_or_left_out(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "p")
+    (root / "red" / "bad.png").write_bytes(b"no picture")
+    (root / "blue" / "cut.png").write_bytes((root / "blue" / "0.png").read_bytes()[:40])
+    (root / "void").mkdir()
+    with pytest.warns(UserWarning, match=r"void: no pictures"), pytest.raises(DataError) as caught:
+        teach(root, encoder="gradients")
+    assert "bad.png" in str(caught.value)
+    assert "cut.png" in str(caught.value)
+    (root / "void").rmdir()
+    with pytest.warns(UserWarning, match="left out") as said:
+        recognizer = teach(root, encoder="gradients", skip_unreadable=True)
+    assert sum("left out" in str(one.message) for one in said) == 2
+    with recognizer:
+        assert recognizer.report().classes == {"blue": 3, "red": 3}
+        asked = [root / "red" / "bad.png", root / "red" / "0.png"]
+        with pytest.raises(DataError, match=r"bad\.png"):
+            recognizer.recognize_many(asked)
+        with pytest.warns(UserWarning, match="left out"):
+            (answer,) = recognizer.recognize_many(asked, skip_unreadable=True)
+        assert answer.source.endswith("0.png")
+    for path in root.rglob("[0-9].png"):
+        path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(DataError, match="expected pictures that can be"):
+        teach(root, encoder="gradients", skip_unreadable=True)
+
+
+def test_a_head_that_knows_nothing_is_said_to(tmp_path: Path) -> None:
+    """Vectors that are nearly parallel: their differences are nothing to a ridge of fixed strength."""
+    random = np.random.default_rng(0)
+    x = 100 + np.repeat(np.eye(3, 8), 4, 0) + 0.1 * random.normal(size=(12, 8))
+    y = [f"c{index // 4}" for index in range(12)]
+    with teach((x, y), head="ridge") as recognizer:
+        assert recognizer.report().calibration.accuracy < 0.34
+        assert "take another head or encoder" in recognizer.report().next
+    for head in ("squared", "auto"):
+        with teach((x, y), head=head) as recognizer:
+            assert recognizer.report().calibration.accuracy == 1
+            assert "every example is recognized" in recognizer.report().next
+
+
+def test_only_heads_that_can_be_taken_are_offered() -> None:
+    with pytest.raises(UnknownNameError, match="simpleshot") as caught:
+        teach({"a": [[0.0, 1.0]], "b": [[1.0, 0.0]]}, head="bogus")
+    assert "maml" not in str(caught.value)
+    assert "feat" not in str(caught.value)

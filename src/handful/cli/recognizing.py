@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -38,18 +39,30 @@ def run_teach(
     names: Path | None,
     epsilon: float | None,
     json: bool,
+    skip_unreadable: bool,
 ) -> None:
     """Teach, and say what can be promised."""
     begin = time.perf_counter()
     chosen = 0.1 if epsilon is None else epsilon
-    with _warnings(), teach(source, to, encoder=encoder, head=head, descriptions=names, epsilon=chosen) as made:
-        report = made.report()
+    with _warnings():
+        made = teach(
+            source,
+            to,
+            encoder=encoder,
+            head=head,
+            descriptions=names,
+            epsilon=chosen,
+            skip_unreadable=skip_unreadable,
+        )
+        with made:
+            report = made.report()
     seconds = time.perf_counter() - begin
     if json:
         print(json_module.dumps(report.table() | {"seconds": round(seconds, 3)}, indent=2, ensure_ascii=False))
         return
     examples, classes = sum(report.classes.values()), len(report.classes)
-    print(f"Taught {examples} examples of {classes} class{'es' * (classes != 1)} in {seconds:.1f} s: {report.place}")
+    counts = f"{examples} example{'s' * (examples != 1)} of {classes} class{'es' * (classes != 1)}"
+    print(f"Taught {counts} in {seconds:.1f} s: {report.place}")
     print(f"Vectors by {report.encoder}; promise that the true class is among the candidates: {report.promise}")
     if report.findings:
         things = "thing" if len(report.findings) == 1 else "things"
@@ -58,11 +71,19 @@ def run_teach(
 
 
 def run_recognize(
-    place: Path, things: Sequence[str], epsilon: float | None, encoder: str | None, json: bool, csv: bool
+    place: Path,
+    things: Sequence[str],
+    epsilon: float | None,
+    encoder: str | None,
+    json: bool,
+    csv: bool,
+    skip_unreadable: bool,
 ) -> None:
     """Print the answers, in the order asked."""
+    if json and csv:
+        raise typer.BadParameter("expected --json or --csv, got both")
     with _warnings(), open_recognizer(place, encoder=encoder) as recognizer:
-        answers = recognizer.recognize_many(things, epsilon=epsilon)
+        answers = recognizer.recognize_many(things, epsilon=epsilon, skip_unreadable=skip_unreadable)
         molecules = recognizer.collection.settings["kind"] == "molecules"
     if json:
         print(json_module.dumps([answer.table() for answer in answers], indent=2, ensure_ascii=False))

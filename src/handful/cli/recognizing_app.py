@@ -16,6 +16,7 @@ Epsilon = Annotated[
     float | None, typer.Option(min=0.001, max=0.5, help="How often may I wrongly refuse? As taught by default (0.1).")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+Skip = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out pictures that cannot be read, and name them.")]
 
 
 def teach(
@@ -45,6 +46,7 @@ def teach(
     ] = None,
     epsilon: Epsilon = None,
     json: Json = False,
+    skip_unreadable: Skip = False,
 ) -> None:
     """Teach a recognizer from a handful of examples of each class. Seconds, no training."""
     from .recognizing import run_teach
@@ -52,7 +54,7 @@ def teach(
     named = source or classes
     if named is None:
         raise typer.BadParameter("expected something to teach from: SOURCE, or --classes names.txt")
-    run_teach(source, to or Path(named.resolve().stem), encoder, head, classes, epsilon, json)
+    run_teach(source, to or Path(named.resolve().stem), encoder, head, classes, epsilon, json, skip_unreadable)
 
 
 def recognize(
@@ -64,11 +66,12 @@ def recognize(
     encoder: Encoder = None,
     json: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    skip_unreadable: Skip = False,
 ) -> None:
     """Say what each thing is, how sure that is, or that it is unlike anything taught."""
     from .recognizing import run_recognize
 
-    run_recognize(collection, things, epsilon, encoder, json, csv)
+    run_recognize(collection, things, epsilon, encoder, json, csv, skip_unreadable)
 
 
 def add(

@@ -32,8 +32,6 @@ __all__ = [
 
 LEAST_REMADE = 8 << 20
 """Bytes of y from which the convolution of pictures is sooner made anew than fetched from memory."""
-
-
 LEAST_TILED = 12
 """Rows and columns of y from which a convolution goes by Winograd's tiles."""
 

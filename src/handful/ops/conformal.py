@@ -35,6 +35,10 @@ class Adaptive(Protocol):
         """[n] labels of the examples that are ranked."""
 
     @property
+    def without(self) -> Floats:
+        """[n, K] distances of the examples, each by a learner that has not seen it."""
+
+    @property
     def size(self) -> Floats:
         """[K] sizes of the classes."""
 

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from ..files import data_folder
 from ..progress import progress
-from .inputs import Item, with_pixels
+from .inputs import Item
+from .pixels import with_pixels
 
 if TYPE_CHECKING:
     from .embedders import Embedder

@@ -19,9 +19,10 @@ from ..errors import CheckpointError, DataError, ShapeError, unknown_name
 from .about import trained_on
 from .built_in import GivenVectors, Gradients, HashedNGrams
 from .cache import vectors_of
-from .inputs import FIT, Item
+from .inputs import Item
 from .molecules import SETS, Fingerprints, TrainedMolecules
 from .networks import NAMES, has_sentences, network_for
+from .pixels import FIT
 
 if TYPE_CHECKING:
     from torch import nn

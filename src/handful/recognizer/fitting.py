@@ -77,10 +77,10 @@ def embedder_and_head(
 def _checked_head(head: str, features: int) -> str:
     if head not in (*HEADS, AUTO, NAMES):
         from ..learners import LEARNERS
-        from .trained import learner_of_vectors
+        from .trained import learner_of_vectors, weightless
 
         if head not in LEARNERS:
-            raise unknown_name("head", head, [*HEADS, AUTO, *LEARNERS])
+            raise unknown_name("head", head, [*HEADS, AUTO, *weightless(features)])
         learner_of_vectors(head, features)
     return head
 

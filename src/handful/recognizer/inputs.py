@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,15 +16,10 @@ from ..errors import DataError, ShapeError
 from ..files import storage_errors
 from .molecules import FINGERPRINTS, SMILES, content_digest
 
-if TYPE_CHECKING:
-    from ..pictures import Form
-
-__all__ = ["FIT", "Item", "asked", "kind_of", "taught", "with_pixels", "without_copies"]
+__all__ = ["Item", "asked", "kind_of", "taught", "without_copies"]
 
 LONGEST_TEXT = 100_000
 TABLES = (".csv", ".tsv")
-FIT: Literal["pad"] = "pad"
-"""How a picture gets its form."""
 TEXTS, LABELS = ("text", "sentence", "utterance", "content"), ("label", "class", "category", "intent")
 
 
@@ -58,8 +54,8 @@ def kind_of(things: object, encoder: str | None = None) -> str:
                 "columns text or smiles, and label) or vectors (.npz with x and y)"
             )
         return "vectors"
-    values = [value for group in things.values() for value in group] if isinstance(things, Mapping) else things[0]  # type: ignore[index]
-    if len(values) == 0:
+    values = [value for value, _ in _pairs(things)]
+    if not values:
         raise DataError("teach: expected examples, got none")
     first = values[0]
     if isinstance(first, Path):
@@ -84,12 +80,8 @@ def taught(things: object, encoder: str | None = None) -> list[Item]:
         else:
             items = _pictures(path) if kind == "pictures" else _arrays(path)
     else:
-        pairs = (
-            [(value, str(label)) for label, group in things.items() for value in group]
-            if isinstance(things, Mapping)
-            else _zipped(*things)  # type: ignore[misc]
-        )
-        items = [_of_memory(kind, value, label, f"memory:{row}") for row, (value, label) in enumerate(pairs)]
+        pairs = enumerate(_pairs(things))
+        items = [_of_memory(kind, value, label, f"memory:{row}") for row, (value, label) in pairs]
     if not items:
         raise DataError(f"{things}: expected labeled examples, found none")
     return items
@@ -107,28 +99,17 @@ def asked(kind: str, things: Sequence[object]) -> list[Item]:
         if kind == "pictures":
             if path is None:
                 raise DataError(f"picture {number}: expected a file, got {str(thing)[:50]!r}")
+            _refuse_other(path, (*TABLES, ".npz"), "pictures, or folders of them")
             found += [_picture(one, "") for one in (_inside(path) if path.is_dir() else [path])]
         elif kind != "vectors" and path is not None and path.suffix.lower() in TABLES and path.is_file():
             found += _table(path, kind, labeled=False)
         elif kind == "vectors" and path is not None:
+            if path.suffix.lower() != ".npz":
+                raise DataError(f"{path}: expected a vector or a file of vectors (.npz), as this collection holds them")
             found += _arrays(path, labeled=False)
         else:
             found.append(_of_memory(kind, thing, "", f"asked:{number}"))
     return found
-
-
-def with_pixels(items: Sequence[Item], form: tuple[int, int, int] | Form | None) -> list[Any]:
-    """What an encoder takes: pictures decoded to a form, or (channels, height, width); all else as it is.
-
-    Raises:
-        DataError: a picture that cannot be read; names it.
-    """
-    if form is None:
-        return [item.content for item in items]
-    from ..pictures import Form, decode, in_parallel
-
-    shape = form if isinstance(form, Form) else Form.of(form[1:], form[0], FIT)
-    return list(in_parallel(None, lambda item: decode(item.content, item.source, shape), items, len(items)))
 
 
 def without_copies(items: Sequence[Item]) -> list[Item]:
@@ -154,7 +135,12 @@ def without_copies(items: Sequence[Item]) -> list[Item]:
 def _pictures(path: Path) -> list[Item]:
     from ..data.folder import picture_files
 
-    return [_picture(file.path, file.name) for file in picture_files(path, nested=True)]
+    files = picture_files(path, nested=True)
+    full = {parent for file in files for parent in file.path.parents}
+    for folder in sorted(one for one in path.iterdir() if one.is_dir() and not one.name.startswith((".", "__MACOSX"))):
+        if folder not in full:
+            warnings.warn(f"{folder}: no pictures in it, so no class of that name", stacklevel=2)
+    return [_picture(file.path, file.name) for file in files]
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -182,7 +168,7 @@ def _rows(path: Path) -> list[list[str]]:
         content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ","))
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: expected a table in UTF-8 ({error}); save it as CSV UTF-8") from None
     if not rows:
@@ -215,6 +201,8 @@ def _table(path: Path, kind: str, *, labeled: bool = True) -> list[Item]:
 def _arrays(path: Path, *, labeled: bool = True) -> list[Item]:
     with storage_errors(path, "read"):
         content = path.read_bytes()
+    if not content.startswith(b"PK"):
+        raise DataError(f"{path}: not an .npz of plain arrays; numpy.savez writes one, with the arrays x and y")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             if not hasattr(stored, "files"):
@@ -230,13 +218,41 @@ def _arrays(path: Path, *, labeled: bool = True) -> list[Item]:
         raise
     except Exception as error:  # NumPy and zipfile raise whatever they please for a broken file
         raise DataError(f"{path}: not an .npz of plain arrays, or broken ({error}); numpy.savez writes one") from None
-    return [_of_memory("vectors", value, label, f"{path}:{row}") for row, (value, label) in enumerate(_zipped(x, y))]
+    pairs = enumerate(_zipped(x, y, str(path)))
+    return [_of_memory("vectors", value, label, f"{path}:{row}") for row, (value, label) in pairs]
 
 
-def _zipped(x: Any, y: Any) -> list[tuple[Any, str]]:
+def _pairs(things: object) -> list[tuple[Any, str]]:
+    """Examples and labels in memory."""
+    if isinstance(things, Mapping):
+        for label, group in things.items():
+            if isinstance(group, str | bytes) or not hasattr(group, "__iter__"):
+                raise DataError(f"teach, class {label!r}: expected a list of examples, got {group!r:.50}")
+        return [(value, _label(label, "teach")) for label, group in things.items() for value in group]
+    if not isinstance(things, tuple | list) or len(things) != 2 or not all(hasattr(one, "__len__") for one in things):
+        raise DataError(
+            "teach: expected a path, {label: examples}, or (examples, labels); "
+            f"got {type(things).__name__}" + (f" of {len(things)}" if isinstance(things, tuple | list) else "")
+        )
+    x, y = things
+    return _zipped(x, y, "teach")
+
+
+def _zipped(x: Any, y: Any, place: str) -> list[tuple[Any, str]]:
     if len(x) != len(y):
-        raise ShapeError(f"expected one label for each of the {len(x)} examples, got {len(y)}")
-    return list(zip(x, [str(label) for label in y], strict=True))
+        raise ShapeError(f"{place}: expected one label for each of the {len(x)} examples, got {len(y)}")
+    return list(zip(x, [_label(label, f"{place}, example {row}") for row, label in enumerate(y)], strict=True))
+
+
+def _label(label: Any, place: str) -> str:
+    if label is None or label != label:
+        raise DataError(f"{place}: expected a label, got {label}; leave out examples whose class is not known")
+    return str(label)
+
+
+def _refuse_other(path: Path, suffixes: tuple[str, ...], expected: str) -> None:
+    if path.suffix.lower() in suffixes:
+        raise DataError(f"{path}: expected {expected}, as this collection holds them")
 
 
 def _of_memory(kind: str, value: Any, label: str, source: str) -> Item:
@@ -253,11 +269,19 @@ def _of_memory(kind: str, value: Any, label: str, source: str) -> Item:
         value = value.encode("utf-8", "replace").decode()
         return Item(value, label, source, hashlib.sha256(value.encode()).hexdigest(), value[:300])
     try:
-        vector = np.asarray(value, np.float32)
+        given = np.asarray(value)
+        with np.errstate(over="ignore"):
+            vector = np.asarray(value if given.dtype.kind != "c" else "complex", np.float32)
     except (TypeError, ValueError):
-        raise DataError(f"{source}: expected a vector of numbers, got {type(value).__name__}") from None
+        found = "complex ones" if np.iscomplexobj(value) else type(value).__name__
+        raise DataError(f"{source}: expected a vector of numbers, got {found}") from None
     if vector.ndim != 1 or not len(vector):
-        raise ShapeError(f"{source}: expected a vector of numbers, got shape {vector.shape}; x is [examples, features]")
+        hint = "; pictures are taught by their files: give paths" if vector.ndim == 3 else ""
+        raise ShapeError(
+            f"{source}: expected a vector of numbers, got shape {vector.shape}; x is [examples, features]{hint}"
+        )
     if not np.isfinite(vector).all():
-        raise DataError(f"{source}: holds NaN or infinite values; expected finite numbers")
+        large = given.dtype.kind == "f" and bool(np.isfinite(given).all())
+        what = "values too large for 32 bits" if large else "NaN or infinite values"
+        raise DataError(f"{source}: holds {what}; expected finite numbers")
     return Item(vector, label, source, hashlib.sha256(vector.tobytes()).hexdigest())

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..collection import Snapshot
+from ..ops.choosing import Chosen
 from ..ops.conformal import Head
 from ..ops.head_choice import fit_named
-from ..ops.nearest_mean import NearestMean
+from ..ops.nearest_mean import NearestMean, leave_one_out
+from ..ops.ridge_margin import RidgeMargin, ridge_leave_one_out
 from ..ops.temperature import Calibration
 from .descriptions import name_vectors, without_them
 from .embedders import Embedder
@@ -49,8 +51,8 @@ def learn(snapshot: Snapshot, head_name: str, embedder: Embedder, calibration: C
     return Learned(snapshot, names, sizes, counts, head, calibration, Search(x), y)
 
 
-def to_add_next(learned: Learned, head: NearestMean) -> str:
-    """Which class needs examples most, in words."""
+def to_add_next(learned: Learned) -> str:
+    """Which class needs examples most, in words; or that another head is needed."""
     sizes = learned.sizes
     fewest = int(sizes.argmin())
     if not sizes[fewest]:
@@ -59,7 +61,13 @@ def to_add_next(learned: Learned, head: NearestMean) -> str:
         return f"add a second example of {learned.names[fewest]}: of one alone nothing can be learned about its spread"
     if len(learned.names) == 1:
         return "add another class, or ask away: with one class all that can be said is whether a thing is like it"
-    wrong = np.bincount(head.y, head.own > head.near[:, 0], len(sizes)) / sizes
+    y, mistaken = _mistaken(learned.head)
+    if len(y) and 1 - mistaken.mean() <= 1 / len(sizes):
+        return (
+            f"take another head or encoder: this one recognizes {round(100 * (1 - mistaken.mean()))}% of its examples "
+            "when they are judged without themselves, no more than guessing would"
+        )
+    wrong = np.bincount(y, mistaken, len(sizes)) / sizes
     hardest = int(wrong.argmax())
     if wrong[hardest] == 0:
         return f"every example is recognized without itself; {learned.names[fewest]} has the fewest: add to it"
@@ -67,3 +75,17 @@ def to_add_next(learned: Learned, head: NearestMean) -> str:
         f"add examples of {learned.names[hardest]}: {round(100 * wrong[hardest])}% of its examples are taken for "
         "others when judged without themselves"
     )
+
+
+def _mistaken(head: Head) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Labels of the examples that are not alone in their class; which are taken for others without themselves."""
+    if isinstance(head, Chosen):
+        head = head.rules[head.best]
+    if isinstance(head, NearestMean):
+        rows, far = leave_one_out(head)
+    elif isinstance(head, RidgeMargin):
+        rows = np.flatnonzero(head.size[head.y] > 1)
+        far = -ridge_leave_one_out(head)[rows]
+    else:
+        rows, far = np.arange(len(head.y)), head.without
+    return head.y[rows], far.argmin(1) != head.y[rows]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..collection import EncoderIdentity
 from .about import About
-from .inputs import FIT
+from .pixels import FIT
 
 if TYPE_CHECKING:
     from torch import nn

@@ -25,6 +25,7 @@ from .embedders import Embedder, embedded
 from .fitting import embedder_and_head, kept, missed, promised, refuse_ways, said
 from .inputs import Item, asked, without_copies
 from .learned import Learned, learn, to_add_next
+from .pixels import readable
 from .report import Report
 from .suggestions import Suggestion, suggestions
 from .teaching import to_teach
@@ -47,6 +48,7 @@ def teach(
     learner: Learner | None = None,
     descriptions: str | Path | Descriptions | None = None,
     epsilon: float = 0.1,
+    skip_unreadable: bool = False,
 ) -> Recognizer:
     """Teach a new recognizer.
 
@@ -62,6 +64,7 @@ def teach(
         descriptions: what classes are called or what they are like, which makes a first recognizer without examples:
             as `read_descriptions`. Leave out the head then, and the source if there is no example yet.
         epsilon: how often a known thing may be refused wrongly, and the true class be missing among the candidates.
+        skip_unreadable: leave out pictures that cannot be read, with a warning that names each.
 
     Raises:
         DataError: nothing to learn from, something unreadable, one thing in two classes.
@@ -69,7 +72,7 @@ def teach(
         StorageError: a collection is there already, or nothing can be written.
     """
     checked_epsilon(epsilon)
-    embedder, chosen, rows = to_teach(source, encoder, head, learner, descriptions)
+    embedder, chosen, rows = to_teach(source, encoder, head, learner, descriptions, skip_unreadable=skip_unreadable)
     settings = {"kind": embedder.kind, "encoder": embedder.identity.name, "head": chosen, "epsilon": epsilon}
     return Recognizer(create_collection(to, embedder.identity, settings, rows), embedder)
 
@@ -114,11 +117,20 @@ class Recognizer:
         return float(self.collection.settings["epsilon"])
 
     def recognize(self, thing: object, *, epsilon: float | None = None) -> Answer:
-        """What a thing is: a picture's path, a text, or a vector."""
-        return self.recognize_many([thing], epsilon=epsilon)[0]
+        """What a thing is: a picture's path, a text, or a vector.
 
-    def recognize_many(self, things: Sequence[object], *, epsilon: float | None = None) -> list[Answer]:
-        """What each thing is, in order.
+        Raises:
+            DataError: it cannot be read, or there are several.
+        """
+        answers = [] if getattr(thing, "ndim", 1) == 2 else self.recognize_many([thing], epsilon=epsilon)
+        if len(answers) != 1:
+            raise DataError("recognize: expected one thing; recognize_many takes several, in a list")
+        return answers[0]
+
+    def recognize_many(
+        self, things: Sequence[object], *, epsilon: float | None = None, skip_unreadable: bool = False
+    ) -> list[Answer]:
+        """What each thing is, in order; pictures that cannot be read are left out if asked, with a warning.
 
         Warns if so many are refused that they cannot be like the examples: then nothing is promised for them.
 
@@ -128,6 +140,8 @@ class Recognizer:
         e = checked_epsilon(self.epsilon if epsilon is None else epsilon)
         learned = self._current()
         items = asked(str(self.collection.settings["kind"]), things)
+        if skip_unreadable:
+            items = readable(items, self._embedder.form)
         if not items:
             return []
         z = self._vectors(items)
@@ -185,9 +199,9 @@ class Recognizer:
         items = [item for item in new.values() if item.sha256 not in there]
         return suggestions(learned, items, self._vectors(items), count, self.epsilon) if items else []
 
-    def remove(self, examples: Sequence[int]) -> int:
+    def remove(self, examples: Sequence[int] | int) -> int:
         """Take examples out, by their ids; as if they had never been there."""
-        return self.collection.remove(examples)
+        return self.collection.remove([examples] if isinstance(examples, int) else examples)
 
     def rename(self, label: str, new: str) -> int:
         """Give a class another name."""
@@ -226,7 +240,7 @@ class Recognizer:
             {label: needed - size for label, size in sizes.items() if size < needed},
             learned.calibration,
             tuple(examine(learned.snapshot.examples, head, learned.names)),
-            to_add_next(learned, head),
+            to_add_next(learned),
             missed(learned.head, e),
         )
 

@@ -20,7 +20,7 @@ from ..checkpoint import load_checkpoint
 from ..collection import EncoderIdentity
 from ..encoders import Identity, shares_statistics
 from ..encoders.pixels import FromPixels
-from ..errors import CheckpointError, DataError, LabelError, SpecError, unknown_name
+from ..errors import CheckpointError, DataError, HandfulError, LabelError, SpecError, unknown_name
 from ..gradient_learner import GradientLearner
 from ..learner import EmbeddingLearner, Learner
 from ..learners import LEARNERS
@@ -121,6 +121,16 @@ def learner_of_vectors(name: str, features: int) -> Learner:
         )
     refuse(learner, f"head {name!r}")
     return learner.eval()
+
+
+def weightless(features: int) -> list[str]:
+    """Names of the learners that `learner_of_vectors` makes."""
+    found = []
+    for name in LEARNERS:
+        with suppress(HandfulError):
+            learner_of_vectors(name, features)
+            found.append(name)
+    return found
 
 
 def refuse(learner: Learner, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import warnings
 
@@ -29,7 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     for one in caught:
         print(f"warning: {one.message}", file=sys.stderr)
-    print(json.dumps([answer.table() for answer in answers], indent=2, ensure_ascii=False))
+    try:
+        print(json.dumps([answer.table() for answer in answers], indent=2, ensure_ascii=False), flush=True)
+    except BrokenPipeError:  # who reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
