@@ -35,7 +35,9 @@ def test_the_plans_are_what_they_say() -> None:
         *((5, 1, 1000), (5, 5, 1000), (20, 1, 1000), (20, 5, 1000))
     ]
     assert [t.label_noise for t in omniglot.tests.values() if t.who == "embedding"] == [0.2, 0.4]
-    assert all(t.query_balance for t in omniglot.tests.values() if t.who == "transductive")
+    together = [t for t in omniglot.tests.values() if t.who == "transductive"]
+    assert [(t.shots, t.query_balance) for t in together] == [(1, None), (5, None), (1, 2), (5, 2)]
+    assert {t.queries for t in together} == {5}, "a class of 20 leaves something to vary"
     assert (omniglot.train["ways"], omniglot.train["shots"]) == (5, 1)
     assert load_plan("sinusoid").metric == "mse"
     for plan in map(load_plan, plan_names()):

@@ -36,15 +36,15 @@ def settings(draw: st.DrawFn) -> dict[str, object]:
         pair = st.tuples(st.integers(1, most), st.integers(1, most)).map(lambda p: (min(p), max(p)))
         return st.integers(1, most) | pair
 
-    return {
+    options: dict[str, object] = {
         "ways": draw(span(CLASSES)),
         "shots": draw(span(5)),
-        "queries": draw(st.integers(1, 5)),
         "batch": draw(st.integers(1, 4)),
         "seed": draw(st.integers(0, 2**40)),
         "ragged": draw(st.booleans()),
         "query_balance": draw(st.sampled_from([None, None, 0.3, 2.0])),
     }
+    return options | {"queries": draw(st.integers(1, 5 if options["query_balance"] is None else 4))}
 
 
 def bounds(value: object) -> tuple[int, int]:
@@ -321,6 +321,7 @@ def test_a_class_of_just_enough_examples() -> None:
         ({"shots": 10, "queries": 5}, "class 'class0' has 14 examples .and 2 more classes.; 10 shots . 5 queries need"),
         ({"shots": (1, 12), "queries": 4}, r"12 shots \+ 4 queries need 16: ask for fewer, or leave the class out"),
         ({"query_balance": 0.0}, "query_balance must be a number above 0, or None; got 0.0"),
+        ({"query_balance": 1.0, "shots": 2, "queries": EACH - 2}, "nothing to vary"),
         ({"label_noise": 1.5}, "label_noise must be a share from 0 to 1, got 1.5"),
         ({"shots": 6, "queries": 5, "ragged": True}, r"11 shots \+ 5 queries need 16"),
     ],

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..ledger import between_marks, percent
-from .plan import Plan
+from .plan import Plan, Trial
 
 __all__ = ["BEGIN", "END", "comparison_tables", "with_tables"]
 
@@ -107,9 +107,13 @@ def _unit(plan: Plan) -> str:
 
 
 def _beside(plan: Plan, special: Sequence[str], main: Sequence[str]) -> list[str]:
-    """The usual tests of the same ways and shots."""
-    sizes = {(plan.tests[name].ways, plan.tests[name].shots) for name in special}
-    return [name for name in main if (plan.tests[name].ways, plan.tests[name].shots) in sizes]
+    """The usual tests of the same ways, shots and queries."""
+    sizes = {_size(plan.tests[name]) for name in special}
+    return [name for name in main if _size(plan.tests[name]) in sizes]
+
+
+def _size(trial: Trial) -> tuple[object, ...]:
+    return trial.ways, trial.shots, trial.queries
 
 
 def _costs(plan: Plan, results: Sequence[Result]) -> str:

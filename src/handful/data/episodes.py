@@ -194,6 +194,12 @@ class Episodes:
                 f"episodes: class {name!r} has {count} examples{more}; "
                 f"{support} shots + {self.queries} queries need {need}: ask for fewer, or leave the class out"
             )
+        if self.query_balance is not None and need == int(self._counts.min()) and self.ways[1] > 1:
+            name = self.pool.names[int(self._counts.argmin())]
+            raise DataError(
+                f"episodes: query_balance has nothing to vary: class {name!r} has "
+                f"{need} examples, all of which {support} shots and {self.queries} queries take; ask for fewer queries"
+            )
 
 
 @runtime_checkable
