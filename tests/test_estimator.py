@@ -19,11 +19,13 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from handful.errors import CheckpointError, DataError, UnknownNameError
 from handful.estimator import FewShotClassifier, FewShotRegressor
+from handful.ops.heads import HEADS
 
 ESTIMATORS = [
     FewShotClassifier(),
     FewShotClassifier(head="cosine"),
     FewShotClassifier(head="ridge"),
+    FewShotClassifier(head="auto"),
     FewShotRegressor(),
 ]
 TEXTS = ["turn on the light", "switch the lights off", "lamp off please", "play a song", "play music", "stop the song"]
@@ -47,7 +49,7 @@ def test_scikit_learn_accepts_it(estimator, check) -> None:
         check(estimator)
 
 
-@pytest.mark.parametrize("head", ["squared", "cosine", "ridge"])
+@pytest.mark.parametrize("head", ["squared", "cosine", "ridge", "auto"])
 def test_iris(head: str) -> None:
     x, y = load_iris(return_X_y=True)
     model = make_pipeline(StandardScaler(), FewShotClassifier(head=head))
@@ -56,7 +58,7 @@ def test_iris(head: str) -> None:
     assert found.best_score_ > 0.9
 
 
-@pytest.mark.parametrize("head", ["squared", "cosine", "ridge"])
+@pytest.mark.parametrize("head", ["squared", "cosine", "ridge", "auto"])
 def test_sets_hold_the_true_class_as_promised(head: str) -> None:
     """Digits, drawn at random and so exchangeable: one question a draw keeps trials independent."""
     x, y = load_digits(return_X_y=True)
@@ -67,6 +69,23 @@ def test_sets_hold_the_true_class_as_promised(head: str) -> None:
         known = model.classes_ == y[rows[40]]
         inside += bool(model.predict_set(x[rows[40:]])[0, known].any())
     assert binom.cdf(inside, 200, 0.88) > 1e-3  # 0.9 less the chance of a class that no example shows, about 0.015
+
+
+def test_auto_answers_by_the_head_that_judges_the_examples_best() -> None:
+    """A weight is so many copies, also in the choice."""
+    random, chosen = np.random.default_rng(0), set()
+    for _ in range(20):
+        x, y = random.normal(size=(12, 3)), np.arange(12) % 3
+        x += np.eye(3)[y] * random.uniform(0, 3)
+        weight = random.integers(0, 4, 12) + (np.arange(12) < 3)
+        model = FewShotClassifier(head="auto").fit(x, y, sample_weight=weight)
+        copied = FewShotClassifier(head="auto").fit(np.repeat(x, weight, 0), np.repeat(y, weight))
+        np.testing.assert_allclose(model.predict_proba(x), copied.predict_proba(x))
+        heads = {head: FewShotClassifier(head=head).fit(x, y, sample_weight=weight) for head in HEADS}
+        best = min(heads, key=lambda head: heads[head].calibration_.log_loss)
+        chosen.add(best)
+        np.testing.assert_array_equal(model.predict_proba(x), heads[best].predict_proba(x))
+    assert len(chosen) > 1
 
 
 def test_texts() -> None:
@@ -91,7 +110,9 @@ def test_an_interval_is_the_plain_jackknife_plus() -> None:
     low, high = (np.sort(np.array([end[side] for end in ends]), 0) for side in (0, 1))
     np.testing.assert_allclose(lower, low[1])  # 2 = ⌊0.2 · 13⌋
     np.testing.assert_allclose(upper, high[10])  # 11 = ⌈0.8 · 13⌉
-    assert np.isinf(FewShotRegressor().fit(x[:8], y[:8]).predict_interval(z)).all()
+    for few in (8, 1):
+        assert np.isinf(FewShotRegressor().fit(x[:few], y[:few]).predict_interval(z)).all()
+    assert np.isinf(FewShotRegressor().fit(x[:1], y[:1]).predict_interval(z, 0.5)).all()
 
 
 def test_intervals_hold_the_value() -> None:
@@ -108,8 +129,14 @@ def test_intervals_hold_the_value() -> None:
 @pytest.mark.parametrize("weights", [None, [1.0, 2, 1, 0.5, 1, 1]])
 @pytest.mark.parametrize(
     "model",
-    [FewShotClassifier(encoder="ngrams"), FewShotClassifier(head="ridge"), FewShotClassifier(), FewShotRegressor()],
-    ids=["texts", "ridge", "squared", "regressor"],
+    [
+        FewShotClassifier(encoder="ngrams"),
+        FewShotClassifier(encoder="ngrams", head="auto"),
+        FewShotClassifier(head="ridge"),
+        FewShotClassifier(),
+        FewShotRegressor(),
+    ],
+    ids=["texts", "auto", "ridge", "squared", "regressor"],
 )
 def test_saved_and_loaded(model, weights, tmp_path: Path) -> None:
     x = TEXTS if getattr(model, "encoder", None) else np.arange(18.0).reshape(6, 3) % 7
@@ -143,8 +170,16 @@ def test_mistakes() -> None:
     weighted = FewShotClassifier().fit(x, y, sample_weight=[1, 2, 1])
     with pytest.raises(DataError, match="fit without sample_weight"):
         weighted.predict_set(x)
-    with pytest.raises(DataError, match="between 0 and 1"):
-        FewShotClassifier().fit(x, y).predict_set(x, 1.5)
+    for epsilon in (0, 0.0001, 0.6, 1.5, float("nan"), "0.1", None):
+        with pytest.raises(DataError, match=r"expected epsilon from 0\.001 to 0\.5"):
+            FewShotClassifier(epsilon=epsilon).fit(x, y).predict_set(x)
+        with pytest.raises(DataError, match=r"expected epsilon from 0\.001 to 0\.5"):
+            FewShotRegressor(epsilon=epsilon).fit(x, y).predict_interval(x)
+    with pytest.raises(DataError, match="got texts; set encoder='ngrams'"):
+        FewShotClassifier().fit(TEXTS, LABELS)
+    with pytest.raises(ValueError, match="could not convert") as caught:
+        FewShotClassifier().fit([["1", "red"], ["2", "blue"]], [0, 1])  # a column of texts is not a text
+    assert not isinstance(caught.value, DataError)
     with pytest.raises(DataError, match="above 0"):
         FewShotRegressor(strength=0).fit(x, y)
     with pytest.raises(DataError, match="expected a text"):

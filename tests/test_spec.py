@@ -253,8 +253,9 @@ def test_unknown_names_list_the_valid_ones(digits_table: Make, path: str, value:
         ("train.steps", True, "train.steps: input should not be true or false, got True"),
         ("train.shots", [True, 2], "train.shots: input should not be true or false"),
         ("train.clip", 0, "train.clip: input should be greater than 0"),
-        ("train.ways", [2, 3, 4], "train.ways"),
-        ("train.ways", 0, "train.ways"),
+        ("train.shots", [1, "five"], "range [least, greatest] of such, got [1, 'five']"),
+        ("data", {"name": "folder", "path": ".", "size": "big"}, "whole number, or a list of 2 whole numbers, got 'b"),
+        ("data", {"name": "folder", "path": ".", "split": 3}, "table of numbers, or a table of lists of texts, got 3"),
         ("train.split", 3, "train.split: input should be a valid string, got 3"),
         ("train.precision", "float16", "train.precision: input should be 'float32' or 'bfloat16', got 'float16'"),
         ("train.optimizer", "adam", "train.optimizer: input should be a valid dictionary"),
@@ -285,6 +286,24 @@ def test_values_of_the_wrong_kind(digits_table: Make, path: str, value: object, 
     with pytest.raises(SpecError) as caught:
         Spec.of(changed(digits_table(validation={}), path, value))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["five", 0, 1, [1, 5], [2, 3, 4], [2, "x"], 2.5])
+@pytest.mark.parametrize("where", ["train", "validation"])
+def test_ways_are_two_at_least(digits_table: Make, where: str, value: object) -> None:
+    with pytest.raises(SpecError) as caught:
+        Spec.of(changed(digits_table(validation={}), f"{where}.ways", value))
+    expected = "expected a whole number of at least 2, or a range [least, greatest] of such"
+    assert str(caught.value) == f"spec: {where}.ways: {expected}, got {value!r}"
+
+
+def test_mistakes_in_several_keys_are_told_once_each(digits_table: Make) -> None:
+    with pytest.raises(SpecError) as caught:
+        Spec.of(digits_table(shots="few", queries=0))
+    assert str(caught.value) == (
+        "spec: train.shots: expected a whole number of at least 1, or a range [least, greatest] of such, got 'few'; "
+        'train.queries: expected a whole number of at least 1, or "all", got 0'
+    )
 
 
 @pytest.mark.parametrize("path", ["learner", "encoder", "data", "train", "train.steps", "learner.name", "data.name"])

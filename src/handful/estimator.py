@@ -18,10 +18,12 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 from .errors import CheckpointError, DataError, unknown_name
 from .files import new_folder, storage_errors
 from .ops.conformal import candidates, p_values
+from .ops.head_choice import fit_best
 from .ops.heads import HEADS, fit_head, strangeness
 from .ops.jackknife import fit_ridge, jackknife_interval, ridge_values
 from .ops.temperature import probabilities
 from .recognizer.embedders import embedder_for
+from .recognizer.fitting import AUTO
 
 __all__ = ["FewShotClassifier", "FewShotRegressor"]
 
@@ -92,8 +94,8 @@ class FewShotClassifier(ClassifierMixin, _Saved):  # type: ignore[misc]
     Args:
         encoder: None for vectors; for texts "minilm" or "ngrams", for pictures' paths "characters", "photos" or
             "gradients"; "hf:NAME", or a checkpoint's folder, for what that takes. See docs/encoders.md.
-        head: squared, cosine or ridge.
-        epsilon: ε, how often the true class may be missing in `predict_set`.
+        head: squared, cosine, ridge; or auto, the one of them that is best for the examples, which takes longer.
+        epsilon: ε from 0.001 to 0.5, how often the true class may be missing in `predict_set`.
     """
 
     def __init__(self, encoder: str | None = None, head: str = "squared", epsilon: float = 0.1) -> None:
@@ -109,10 +111,18 @@ class FewShotClassifier(ClassifierMixin, _Saved):  # type: ignore[misc]
             y: n labels.
             sample_weight: n numbers, as if an example were there so often.
         """
-        if self.head not in HEADS:
-            raise unknown_name("head", self.head, HEADS)
+        if self.head not in (*HEADS, AUTO):
+            raise unknown_name("head", self.head, [*HEADS, AUTO])
         if self.encoder is None:
-            x, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32])
+            try:
+                x, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32])
+            except ValueError as error:
+                if not _are_texts(X):
+                    raise
+                raise DataError(
+                    "fit: expected numbers [n, features], got texts; set encoder='ngrams' or 'minilm' (of pictures' "
+                    "paths 'photos')"
+                ) from error
             x = _dense(x)
         else:
             check_consistent_length(X, y)
@@ -150,19 +160,21 @@ class FewShotClassifier(ClassifierMixin, _Saved):  # type: ignore[misc]
         A row without a candidate is unlike every example. What this rests on: docs/guarantee.md.
 
         Raises:
-            DataError: it was fitted with weights, for which nothing can be promised.
+            DataError: it was fitted with weights, for which nothing can be promised; ε is not from 0.001 to 0.5.
         """
         z = self._checked(X)
         if self._examples["weight"] is not None:
             raise DataError("predict_set: a promise counts each example once; fit without sample_weight")
-        e = self.epsilon if epsilon is None else epsilon
-        if not 0 < e < 1:
-            raise DataError(f"predict_set: expected epsilon between 0 and 1, got {e}")
+        e = _share("predict_set", self.epsilon if epsilon is None else epsilon)
         return candidates(p_values(self._head, z), np.bincount(self._head.y), e)
 
     def _learn(self, x: Floats, labels: NDArray[np.int64], weight: Floats | None) -> None:
         self._examples = {"x": x, "y": labels.astype(np.int64), "weight": weight}
-        self._head, self.calibration_ = fit_head(self.head, x, labels, len(self.classes_), weight)
+        ways = len(self.classes_)
+        if self.head == AUTO:
+            self._head, self.calibration_ = fit_best(x, labels, ways, weight)
+        else:
+            self._head, self.calibration_ = fit_head(self.head, x, labels, ways, weight)
 
     def _checked(self, X: ArrayLike) -> Floats:  # noqa: N803
         check_is_fitted(self)
@@ -196,7 +208,7 @@ class FewShotRegressor(RegressorMixin, _Saved):  # type: ignore[misc]
 
     Args:
         strength: λ > 0, the penalty on the weights.
-        epsilon: ε of `predict_interval`.
+        epsilon: ε of `predict_interval`, from 0.001 to 0.5.
     """
 
     def __init__(self, strength: float = 1.0, epsilon: float = 0.1) -> None:
@@ -224,12 +236,14 @@ class FewShotRegressor(RegressorMixin, _Saved):  # type: ignore[misc]
         """Lower and upper ends, which hold the true value at least 1 − 2ε of the time, and usually about 1 − ε.
 
         Raises:
-            DataError: it was fitted with weights, for which nothing can be promised.
+            DataError: it was fitted with weights, for which nothing can be promised; ε is not from 0.001 to 0.5.
         """
         z = self._checked(X)
         if self._examples["weight"] is not None:
             raise DataError("predict_interval: a promise counts each example once; fit without sample_weight")
-        return jackknife_interval(self._fit, z, self.epsilon if epsilon is None else epsilon)
+        return jackknife_interval(
+            self._fit, z, _share("predict_interval", self.epsilon if epsilon is None else epsilon)
+        )
 
     def _learn(self, x: Floats, y: Floats, weight: Floats | None) -> None:
         self._examples = {"x": x, "y": y, "weight": weight}
@@ -246,6 +260,19 @@ class FewShotRegressor(RegressorMixin, _Saved):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _share(what: str, epsilon: Any) -> float:
+    """ε as a number, of the range that a recognizer takes."""
+    if not isinstance(epsilon, float | int | np.number) or not 0.001 <= epsilon <= 0.5:
+        raise DataError(f"{what}: expected epsilon from 0.001 to 0.5, got {epsilon!r}")
+    return float(epsilon)
+
+
+def _are_texts(x: Any) -> bool:
+    """Whether it is a plain sequence of texts."""
+    values = np.asarray(x, dtype=object)
+    return values.ndim == 1 and all(isinstance(value, str) for value in values)
 
 
 def _dense(x: Any) -> Floats:

@@ -42,7 +42,10 @@ __all__ = ["Part", "Spec", "Tasks", "Training", "Validation", "build", "expected
 OF_CLASSES = ("ragged", "families", "query_balance", "label_noise", "strangers")
 """Keys of tasks that are drawn from a pool of classes alone."""
 Count = Annotated[int, Field(ge=1)]
-Counts = Count | tuple[Count, Count]
+Counts = Count | Annotated[tuple[Count, Count], Field(description="a range [least, greatest] of such")]
+Several = Annotated[int, Field(ge=2)]
+Ways = Several | Annotated[tuple[Several, Several], Field(description="a range [least, greatest] of such")]
+"""Of one class there is nothing to tell apart."""
 LATER: dict[str, Any] = {"query_balance": None, "label_noise": 0.0, "strangers": 0.0}
 LATER |= {"seconds": None, "selection": None, "augmentation": None}
 """Keys of tasks that came after the first runs, and their usual values: then they do not count in a digest."""
@@ -52,7 +55,7 @@ class Tasks(Table):
     """Which tasks: as the arguments of `Episodes`; all but shots, queries, batch and seed are for classes only."""
 
     split: str
-    ways: Counts | None = None
+    ways: Ways | None = None
     shots: Counts = 1
     queries: Count | Literal["all"] = 15
     batch: Count = 1

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -18,6 +19,16 @@ from .files import storage_errors
 __all__ = ["Table", "checked", "read_table"]
 
 M = TypeVar("M", bound=BaseModel)
+KINDS: dict[Any, tuple[str, str]] = {
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    str: ("a text", "texts"),
+    bool: ("true or false", "true or false"),
+    list: ("a list", "lists"),
+    dict: ("a table", "tables"),
+}
+"""One of a kind, and many, in words."""
+BOUNDS = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
 
 
 class Table(BaseModel):
@@ -66,11 +77,21 @@ def checked(model: type[M], table: Mapping[str, Any], where: str) -> M:
     try:
         return model.model_validate(dict(table))
     except ValidationError as error:
-        lines = [_explained(model, problem) for problem in error.errors(include_url=False)]
+        lines = [_explained(model, table, problem) for problem in error.errors(include_url=False)]
         raise SpecError(f"{where}: " + "; ".join(dict.fromkeys(lines))) from None
 
 
-def _explained(model: type[BaseModel], problem: Any) -> str:
+def _explained(model: type[BaseModel], given: Mapping[str, Any], problem: Any) -> str:
+    key, options = _choice(model, problem["loc"])
+    if options:
+        value: Any = given
+        try:
+            for part in key:
+                value = value[part]
+        except (TypeError, LookupError):  # a default, or what is not as it was given
+            value = problem["input"]
+        expected = dict.fromkeys(_in_words(option) for option in options)
+        return f"{'.'.join(map(str, key))}: expected {', or '.join(expected)}, got {value!r}"
     path = [str(part) for part in problem["loc"]]
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         table: Any = model
@@ -85,6 +106,60 @@ def _explained(model: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "missing":
         return f"missing key {'.'.join(path)!r}"
     return f"{'.'.join(path)}: {problem['msg'].lower()}, got {problem['input']!r}"
+
+
+def _choice(model: type[BaseModel], loc: Sequence[str | int]) -> tuple[list[str | int], list[Any]]:
+    """The key of a problem, and the kinds of value that it may have, if there are several.
+
+    Pydantic reports each kind that a value is not, and adds a name of its own for it to the place.
+    """
+    hint: Any = model
+    key: list[str | int] = []
+    for part in loc:
+        options = _options(hint)
+        if len(options) > 1:
+            return key, options
+        kind, arguments = options[0], get_args(options[0])
+        key.append(part)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            field = kind.model_fields.get(str(part))
+            hint = Any if field is None else field.annotation
+        elif is_dataclass(kind):
+            hint = get_type_hints(kind, include_extras=True).get(str(part), Any)
+        else:
+            hint = arguments[-1] if arguments and arguments[-1] is not ... else arguments[0] if arguments else Any
+    return key, []
+
+
+def _options(hint: Any) -> list[Any]:
+    """What a value may be, but None."""
+    if get_origin(hint) is Annotated:
+        return _options(get_args(hint)[0])
+    if get_origin(hint) in (Union, UnionType):
+        return [one for one in get_args(hint) if one is not NoneType]
+    return [hint]
+
+
+def _in_words(hint: Any, *, many: bool = False) -> str:
+    """What a value should be: "a whole number of at least 1", "a list of 2 texts"."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        about = arguments[1:]
+        described = next((one.description for one in about if getattr(one, "description", None)), None)
+        limits = [limit for one in about for limit in (one, *getattr(one, "metadata", ()))]
+        bounds = [f" {word} {getattr(one, key)}" for one in limits for key, word in BOUNDS.items() if hasattr(one, key)]
+        return described or _in_words(arguments[0], many=many) + " and".join(bounds)
+    if origin is Literal:
+        return ", ".join(json.dumps(value) for value in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join(_in_words(one, many=many) for one in arguments if one is not NoneType)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return f"{KINDS[dict][many]} of {_in_words(arguments[1], many=True)}"
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        count = f"{len(arguments)} " if origin is tuple and arguments[-1] is not ... else ""
+        return f"{KINDS[list][many]} of {count}{_in_words(arguments[0], many=True)}"
+    table = is_dataclass(hint) or (isinstance(hint, type) and issubclass(hint, BaseModel))
+    return KINDS.get(dict if table else hint, ("another value", "other values"))[many]
 
 
 def _takes_boolean(hint: Any) -> bool:

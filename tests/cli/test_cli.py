@@ -262,6 +262,10 @@ def test_train(call: Call, tmp_path: Path) -> None:
     resumed = call("train", "small.toml", "--resume")
     assert resumed.code == 0
     assert "finished after 6 steps" in resumed.error
+    assert "Nothing to resume" not in resumed.error
+    begun = call("train", "small.toml", "--to", "runs/nope", "--resume")  # as by a job that is started again
+    assert begun.code == 0
+    assert f"Nothing to resume in {Path('runs/nope')}: begins anew" in begun.error
 
 
 def test_evaluate(call: Call, trained: Path) -> None:

@@ -49,6 +49,9 @@ def test_texts(tmp_path: Path) -> None:
     assert report.unreadable == ["row 5: no text", "row 6: no label"]
     assert any("2 classes have a single example" in advice for advice in report.advice)
     assert any("too few" in advice for advice in report.advice)
+    assert any(advice.startswith("to be taught: all 3 classes, ") for advice in report.advice)
+    (tmp_path / "two.csv").write_text("text,label\nhello,a\nother,b\n")
+    assert any(advice.startswith("to be taught: both classes, ") for advice in check_data(tmp_path / "two.csv").advice)
     (tmp_path / "n.csv").write_text("x,y,label\n1,2,a\n1,2,a\n1,3,a\n")
     numbers = check_data(tmp_path / "n.csv")
     assert (numbers.kind, numbers.duplicates) == ("numbers", [["row 1", "row 2"]])

@@ -42,6 +42,14 @@ def test_a_handful_without_mistakes_is_not_certain() -> None:
     assert sure == pytest.approx(6 / 7, abs=1e-3)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_all_right_is_exactly_one(weighted: bool) -> None:
+    for n in range(2, 40):
+        distance, y = np.where(np.arange(3) == np.arange(n)[:, None] % 3, 0.0, 1.0), np.arange(n) % 3
+        weight = np.random.default_rng(n).uniform(0.1, 3, n) if weighted else None
+        assert calibrate(distance, y, weight=weight).accuracy == 1.0
+
+
 def test_a_weight_is_so_many_copies() -> None:
     distance, y = drawn(1.0, 30)
     weight = np.arange(30) % 3

@@ -15,6 +15,7 @@ from rich.progress import Progress
 
 from ..distributed import Ranks, joined
 from ..errors import HandfulError, SpecError
+from ..files import kept_folder
 from ..ledger import measured, percent
 from ..machine import tune_allocator
 from ..reproduce import Outcome, Recipe, load_recipe, reproduce
@@ -74,6 +75,9 @@ def run_train(path: Path, folder: Path, resume: bool, tensorboard: bool, device:
     with prepared(device, threads) as (ranks, own):
         spec = Spec.read(path)
         out = console(ranks)
+        last_saved = folder / "last"
+        if resume and ranks.first and not (last_saved.exists() or kept_folder(last_saved).exists()):
+            out.print(f"Nothing to resume in {folder}: begins anew", soft_wrap=True, markup=False)
         with interruptible() as stop, training_bar(out) as bar:
             events = fit(spec, folder, resume=resume, device=own, tensorboard=tensorboard, stop=stop, ranks=ranks)
             last = follow(bar, path.stem, events)

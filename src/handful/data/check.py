@@ -210,7 +210,8 @@ def _advice(
         said.append(f"the largest class has {counts[-1]} examples, the smallest {counts[0]}: episodes draw them evenly")
     if len(counts) < 2:
         return [*said, "one class: add another, there is nothing to tell apart"]
-    said.append(f"to be taught: all {len(counts)} classes, one example each is enough to begin with")
+    every = "both" if len(counts) == 2 else f"all {len(counts)}"
+    said.append(f"to be taught: {every} classes, one example each is enough to begin with")
     total = sum(counts)
     if total - len(counts) < 9:
         said.append("a promise of 90% needs 9 examples beside those taught (19 for 95%): there are too few for one")

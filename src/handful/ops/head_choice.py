@@ -22,18 +22,20 @@ NAMED = (("cosine", 1.0), ("ridge", 1.0), ("cosine", 4.0), ("cosine", 0.05))
 """Rules that know names, and how many examples a name counts for."""
 
 
-def fit_best(x: Floats, y: Integers, ways: int) -> tuple[Rule | Chosen, Calibration]:
+def fit_best(x: Floats, y: Integers, ways: int, weight: Floats | None = None) -> tuple[Rule | Chosen, Calibration]:
     """The rule that is best for the examples: ridge, cosine or squared; with very many only squared.
 
     Args:
         x: [n, F], finite.
         y: [n] in [0, ways), every class at least once.
         ways: K.
+        weight: [n] above zero, as if an example were there so often.
     """
-    if ways == 1 or len(x) * ways > LARGEST or not x.any(1).all():
-        return fit_head("squared", x, y, ways)
-    fitted = [fit_head(name, x, y, ways) for name in FAMILY]
-    return _chosen([rule for rule, _ in fitted], [found for _, found in fitted])
+    count = len(x) if weight is None else float(weight.sum())
+    if ways == 1 or count * ways > LARGEST or not x.any(1).all():
+        return fit_head("squared", x, y, ways, weight)
+    fitted = [fit_head(name, x, y, ways, weight) for name in FAMILY]
+    return _chosen([rule for rule, _ in fitted], [found for _, found in fitted], weight)
 
 
 def fit_named(x: Floats, y: Integers, names: Floats) -> tuple[Chosen, Calibration]:
@@ -52,10 +54,11 @@ def fit_named(x: Floats, y: Integers, names: Floats) -> tuple[Chosen, Calibratio
     return _chosen(rules, [_calibrated(rule, names) for rule in rules])
 
 
-def _chosen(rules: list[Rule], found: list[Calibration]) -> tuple[Chosen, Calibration]:
+def _chosen(rules: list[Rule], found: list[Calibration], weight: Floats | None = None) -> tuple[Chosen, Calibration]:
     """With the rule that judges best without the new one as the one that answers."""
     y = rules[0].y
-    few = 2 * int((np.bincount(y)[y] > 1).sum()) < len(y) or not found[0].examples
+    w = np.ones(len(y)) if weight is None else weight
+    few = 2 * w[np.bincount(y, w)[y] > np.minimum(w, 1)].sum() < w.sum() or not found[0].examples
     best = 0 if few else int(np.argmin([one.log_loss for one in found]))
     return Chosen(tuple(rules), best), found[best]
 

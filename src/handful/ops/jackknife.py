@@ -69,11 +69,11 @@ def jackknife_interval(fit: RidgeFit, z: Floats, epsilon: float) -> tuple[Floats
         epsilon: ε in (0, 1).
     """
     n = len(fit.error)
+    rank = math.ceil((1 - epsilon) * (n + 1) - 1e-9)
+    if rank > n or n == 1:  # without its only example there is no ridge
+        return np.full(len(z), -np.inf), np.full(len(z), np.inf)
     without = fit.error / (1 - fit.leverage)  # R_i with its sign
     between = ((z - fit.mean) @ fit.v * fit.shrink) @ fit.inside.T + 1 / n  # [Q, n], x_iᵀ A⁻¹ z with the intercept
     answers = ridge_values(fit, z)[:, None] - between * without
     low, high = np.sort(answers - np.abs(without), 1), np.sort(answers + np.abs(without), 1)
-    rank = math.ceil((1 - epsilon) * (n + 1) - 1e-9)
-    if rank > n:
-        return np.full(len(z), -np.inf), np.full(len(z), np.inf)
     return low[:, n - rank], high[:, rank - 1]

@@ -45,7 +45,7 @@ def calibrate(
         return Calibration(guess, 0, float("nan"), float("nan"), float("nan"))
     distance = distance.astype(np.float64)
     distance -= distance.min(1, keepdims=True)
-    w = w / w.sum()
+    given, w = w, w / w.sum()
     rows, count = np.arange(n), n if weight is None else float(np.sum(weight))
     smooth = 1 / (count + 2)
     own = distance[rows, y]
@@ -58,9 +58,9 @@ def calibrate(
     p = _softmax(-distance * np.exp(inverse))
     hit = p.argmax(1) == y
     loss = -float(w @ np.log(np.maximum(p[rows, y], np.finfo(np.float64).tiny)))
-    return Calibration(
-        float(np.exp(-inverse)), n, min(1.0, float(w @ hit)), loss, calibration_error(p.max(1), hit, weight=weight)
-    )
+    accuracy = float(given[hit].sum() / given.sum())  # of all hits the same sum twice, so 1 and nothing less
+    error = calibration_error(p.max(1), hit, weight=weight)
+    return Calibration(float(np.exp(-inverse)), n, min(1.0, accuracy), loss, error)
 
 
 def _least(distance: Floats, w: Floats, wanted: float, low: float, high: float) -> float:
