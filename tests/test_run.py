@@ -391,6 +391,15 @@ def test_tensorboard_that_is_not_installed(spec: Spec, tmp_path: Path, monkeypat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """As in a terminal: what is started in the background may ignore them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_the_first_interrupt_asks_and_the_second_insists() -> None:
     before = signal.getsignal(signal.SIGINT)
     with interruptible() as asked:
