@@ -11,6 +11,7 @@ pictures a trained encoder; of Omniglot it is what `handful reproduce omniglot-p
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 import time
@@ -60,6 +61,7 @@ def measure_labeling(name: str, data: VectorSet, options: argparse.Namespace) ->
 
 
 def measure_speed(options: argparse.Namespace) -> Rows:
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))  # of children
     for spread in (0.5, 1.0, 1.5):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:  # its memory is its own
             yield [fresh.submit(speed.vectors, spread).result()]
