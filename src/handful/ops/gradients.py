@@ -169,6 +169,7 @@ def _load_forward_mode() -> None:
     """torch compiles some derivatives when forward mode is first used, and warns of its own way to do so."""
     with warnings.catch_warnings(), forward_mode.dual_level():
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)  # what it is from torch 2.15 on
         forward_mode.make_dual(torch.zeros(()), torch.zeros(()))  # type: ignore[no-untyped-call]
 
 
