@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -52,6 +53,11 @@ def connect(path: Path) -> sqlite3.Connection:
         raise StorageError(f"{path}: cannot be opened ({error}); it and its folder must be readable") from None
 
 
+def _let_go(connection: sqlite3.Connection) -> None:
+    with suppress(sqlite3.Error):  # of another thread, too
+        connection.close()
+
+
 @final
 class Database:
     """A connection that knows what it must find, and says in our words what went wrong.
@@ -69,6 +75,7 @@ class Database:
         new: tuple[EncoderIdentity, Mapping[str, Any]] | None = None,
     ) -> None:
         self.place, self.sql = place, connection
+        weakref.finalize(self, _let_go, connection)  # who forgets to close it need not hear of it
         try:
             with self.errors():
                 if new is not None:
