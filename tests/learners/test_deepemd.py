@@ -14,7 +14,7 @@ from handful.learners import DeepEMD
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-EXACT = {"tolerance": 1e-10, "iterations": 20_000}
+EXACT = {"tolerance": 1e-13, "iterations": 20_000}
 
 
 def learner(**options: Any) -> DeepEMD:

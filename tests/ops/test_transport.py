@@ -56,6 +56,18 @@ def test_costs_far_larger_than_the_regularization_do_not_overflow() -> None:
     assert torch.allclose(plan.sum(-2), column.float(), atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_tolerance_is_met_in_a_few_steps_where_sinkhorn_needs_thousands(dtype: torch.dtype) -> None:
+    problem = [part.to(dtype) for part in problems(6, 40, 5)]
+    few = sinkhorn(*problem, regularization=0.02, steps=40, tolerance=1e-6)
+    plain = sinkhorn(*problem, regularization=0.02, steps=40)
+    many = sinkhorn(*(part.double() for part in problem), regularization=0.02, steps=30_000)
+    wrong = [(plan.sum(-1) - problem[1]).abs().sum(-1).max() for plan in (few, plain)]
+    assert wrong[0] < 2e-6
+    assert wrong[1] > 1e-3
+    assert torch.allclose(few.double(), many, atol=1e-6)
+
+
 @pytest.mark.parametrize("options", [{"steps": 3}, {"tolerance": 1e-13}])
 def test_gradients_match_finite_differences(options: dict[str, Any]) -> None:
     cost, row, column = (leaf.requires_grad_() for leaf in problems(2))

@@ -4,7 +4,7 @@ Paper: Zhang, Cai, Lin & Shen 2020, arXiv:2003.06777.
     u_i, v_j -> places        c_ij = 1 − cos (eq. 3) -> 1 − similarity        x_ij -> plan
     s_i = max(u_iᵀ · mean of v, 0) (eq. 13) -> masses        temperature -> temperature
 Departures:
-    1. The plan is entropic, by Sinkhorn's iterations for all pairs at once, where the authors solve a linear program
+    1. The plan is entropic, by `ops.transport.sinkhorn` for all pairs at once, where the authors solve a linear program
        for each pair; `regularization` towards 0 is theirs. Its gradient, in the masses too, is as exact as the plan.
     2. As in the authors' code, masses have 0.001 added and places are centered over their channels before the cosine.
     3. Classes of several shots (the structured layer of section 3.4) begin from the mean of their maps and descend the
