@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 import torch
 
 from handful.data import fsmol, sider, tox21
-from handful.data.molecules import add_fsmol, add_sider, add_tox21
+from handful.data.fsmol import add_fsmol
+from handful.data.molecules import add_sider, add_tox21
 from handful.data.raw import RawFile, add_raw
 from handful.errors import DataError, DownloadError, UnknownNameError
 
 pytest.importorskip("rdkit")
 MOLECULES = sys.modules["handful.data.molecules"]
+FSMOL = sys.modules["handful.data.fsmol"]
 SMILES = ["CCO", "CCN", "c1ccccc1", "CC(=O)O", "C[PH](=O)(=O)O", "CCCC"]
 
 
@@ -87,7 +91,7 @@ def test_fsmol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     contents = {"fsmol_train.tsv": table("T1", "T2"), "fsmol_valid.tsv": table("V"), "fsmol_test.tsv": table("E")}
     files = added(tmp_path, "fsmol", contents)
-    monkeypatch.setattr(MOLECULES, "FSMOL", dict(zip(("train", "val", "test"), files, strict=True)))
+    monkeypatch.setattr(FSMOL, "TABLES", dict(zip(("train", "val", "test"), files, strict=True)))
     pool = fsmol(features="maccs")
     assert pool.split("train").names == ("T1", "T2", "fewT1")
     assert pool.split("val").counts.tolist() == [35, 1]
@@ -99,6 +103,67 @@ def test_fsmol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         fsmol(target="log")  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match="test, train, val"):
         fsmol(splits=["valid"])  # type: ignore[list-item]
+
+
+def molecule(smiles: str, row: int, **changes: object) -> dict[str, object]:
+    """A line of the authors' release."""
+    made = {"SMILES": smiles, "Property": f"{row % 2}.0", "Assay_ID": "A", "RegressionProperty": 10.0}
+    made |= {"LogRegressionProperty": row / 4, "Relation": "=", "AssayType": "B", "fingerprints": [0, 1]}
+    return made | changes
+
+
+def release(folder: Path, **changes: object) -> Path:
+    """A small release, unpacked: two assays of train, one of valid, one of test."""
+    chains = ["C" * (length + 1) for length in range(33)]
+    for split, assay in (("train", "T2"), ("train", "T1"), ("valid", "V"), ("test", "E")):
+        lines = [molecule(one, row) for row, one in enumerate(chains)]
+        lines += [molecule("CO", 1, LogRegressionProperty=None), molecule("CN", 0, **changes)]
+        path = folder / "fs-mol" / split / f"{assay}.jsonl.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
+    return folder / "fs-mol"
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Splits of that size."""
+    monkeypatch.setattr(FSMOL, "ASSAYS", {"train": 2, "val": 1, "test": 1})
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("packed", [False, True])
+def test_fsmol_as_its_authors_release_it(tmp_path: Path, packed: bool) -> None:
+    source = release(tmp_path / "source", Relation=">")
+    if packed:
+        with tarfile.open(tmp_path / "fsmol.tar", "w") as tar:
+            tar.add(source, "fs-mol")
+        source = tmp_path / "fsmol.tar"
+    folder = add_fsmol(source)
+    pool = fsmol(features="maccs")
+    assert pool.split("train").names == ("T1", "T2")
+    assert pool.split("val").counts.tolist() == [35]
+    values = fsmol(features="maccs", target="value", splits=["test"])
+    assert (values.names, values.counts.tolist()) == (("E",), [33])
+    assert values.y[:3].tolist() == [0, 0.25, 0.5]
+    table = folder / "release_test.tsv"
+    table.write_text(table.read_text().replace("CO", "CS"))
+    with pytest.raises(DataError, match=r"release_test\.tsv: broken; run `handful data add fsmol"):
+        fsmol(features="maccs", splits=["test"])
+
+
+@pytest.mark.usefixtures("small")
+def test_a_release_that_is_damaged_or_not_whole(tmp_path: Path, home: Path) -> None:
+    with pytest.raises(DataError, match=r"E\.jsonl\.gz, line 35: expected a molecule with SMILES, Property.*'high'"):
+        add_fsmol(release(tmp_path / "odd", Property="high"))
+    source = release(tmp_path / "half")
+    (source / "train" / "T1.jsonl.gz").unlink()
+    with pytest.raises(DataError, match="expected at least 2 assays of train, found 1"):
+        add_fsmol(source)
+    whole = (source / "valid" / "V.jsonl.gz").read_bytes()
+    (source / "valid" / "V.jsonl.gz").write_bytes(whole[:-20])
+    with pytest.raises(DataError, match=r"V\.jsonl\.gz: cut short or damaged"):
+        add_fsmol(source)
+    assert not (home / "fsmol").exists(), "nothing is kept of what is refused"
 
 
 def test_files_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from .digits import digits
 from .episodes import Draw, Episodes
 from .folder import folder
 from .foreign import dataset_pool
+from .fsmol import add_fsmol, fsmol
 from .functions import FunctionEpisodes, Line, Sinusoid
 from .intents import (
     add_banking77,
@@ -28,7 +29,7 @@ from .intents import (
     hwu64,
 )
 from .mini_imagenet import add_mini_imagenet, mini_imagenet
-from .molecules import add_fsmol, add_sider, add_tox21, fsmol, sider, tox21
+from .molecules import add_sider, add_tox21, sider, tox21
 from .omniglot import add_omniglot, omniglot
 from .picture_sets import add_cub, add_faces, add_tiered_imagenet, cub, faces, tiered_imagenet
 from .pool import ClassPool, rotations, symmetries

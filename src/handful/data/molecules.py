@@ -1,7 +1,6 @@
-"""Molecules and what was measured of them: Tox21, SIDER, FS-Mol.
+"""Molecules and what was measured of them: Tox21, SIDER.
 
-Sources: Tox21 and SIDER as MoleculeNet has them (Wu et al. 2018, arXiv:1703.00564), their few-shot tasks as Altae-Tran
-et al. 2017, arXiv:1611.03199; FS-Mol, Stanley et al. 2021 (NeurIPS datasets and benchmarks).
+Sources: MoleculeNet (Wu et al. 2018, arXiv:1703.00564); the few-shot tasks as Altae-Tran et al. 2017, arXiv:1611.03199.
 """
 
 from __future__ import annotations
@@ -10,14 +9,12 @@ import csv
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..errors import unknown_name
 from ..molecules import Features, molecule_features, molecule_shape
 from ..progress import progress
 from .assays import AssayPool, AssayProtocol
@@ -25,7 +22,7 @@ from .cache import cached_pool
 from .pool import ClassPool
 from .raw import RawFile, adder, raw_files
 
-__all__ = ["add_fsmol", "add_sider", "add_tox21", "fsmol", "sider", "tox21"]
+__all__ = ["Measurement", "add_sider", "add_tox21", "pool_of", "sider", "tox21"]
 
 TOX21 = RawFile(
     "tox21.csv.gz",
@@ -34,17 +31,8 @@ TOX21 = RawFile(
     "tox21.csv.gz",
 )
 SIDER = RawFile("sider.csv", "71efc6ac4ca82d6545bc512509863281be0f17234afd7adaf71a71899988302e")
-FSMOL = {
-    "train": RawFile("fsmol_train.tsv", "00a272aa748c3209f39fa42ed2837f9bea80517f9b4c50bacc69d691e1814d10"),
-    "val": RawFile("fsmol_valid.tsv", "d7287a7d320525d4e112117ea9b98065156391d51ee379fe124a4b99aaba7785"),
-    "test": RawFile("fsmol_test.tsv", "2e53a21b0efad21ee25410cfb3473b08b291c55a20127fd32d16b462a66f502f"),
-}
-LEAST = 32
-"""Exact values that an assay of FS-Mol needs to become a regression task."""
-
 add_tox21 = adder("tox21", [TOX21])
 add_sider = adder("sider", [SIDER])
-add_fsmol = adder("fsmol", list(FSMOL.values()))
 
 
 class Measurement(NamedTuple):
@@ -89,60 +77,6 @@ def sider(*, features: Features = "morgan", atoms: int = 64) -> AssayPool:
     return _outcomes("SIDER", rows, "smiles", list(rows[0])[1:], (3, 6), features, atoms)
 
 
-def fsmol(
-    *,
-    target: Literal["active", "value"] = "active",
-    features: Features = "morgan",
-    atoms: int = 64,
-    splits: Sequence[Literal["train", "val", "test"]] = ("train", "val", "test"),
-) -> AssayPool:
-    """FS-Mol: 4,935, 39 and 157 assays of ChEMBL for train, val and test; measured by ΔAUPRC, or mean squared error.
-
-    Args:
-        target: "active", or the "value" that was measured, −log₁₀ of a concentration: a regression. Then only exact
-            values count, and assays with at least 32 of them.
-        features, atoms: as `tox21`.
-        splits: those that are needed; train has nine tenths of the molecules.
-
-    Raises:
-        DataError, MissingExtraError: as `sider`.
-        UnknownNameError: no such target or split.
-    """
-    if target not in ("active", "value"):
-        raise unknown_name("target of FS-Mol", target, ("active", "value"))
-    for split in splits:
-        if split not in FSMOL:
-            raise unknown_name("split of FS-Mol", split, FSMOL)
-    paths = raw_files("fsmol", [FSMOL[split] for split in splits], "fsmol")
-    found: list[Measurement] = []
-    members: dict[str, list[str]] = {}
-    for split in splits:
-        part = list(_fsmol_rows(paths[FSMOL[split].name], target))
-        found += part
-        members[split] = list(dict.fromkeys(one.assay for one in part))
-    protocol = (
-        AssayProtocol("mse", "any", "assays")
-        if target == "value"
-        else AssayProtocol("delta_auprc", "stratified", "assays")
-    )
-    return _pool("FS-Mol", found, members, protocol, features, atoms)
-
-
-def _fsmol_rows(path: Path, target: str) -> Iterable[Measurement]:
-    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
-    if target == "active":
-        return (Measurement(assay, smiles, int(label)) for assay, smiles, label, *_ in rows)
-    exact = [
-        Measurement(assay, smiles, float(value))
-        for assay, smiles, _, value, relation, _ in rows
-        if relation == "=" and value
-    ]
-    number: dict[str, int] = {}
-    for one in exact:
-        number[one.assay] = number.get(one.assay, 0) + 1
-    return (one for one in exact if number[one.assay] >= LEAST)
-
-
 def _outcomes(
     title: str,
     rows: Sequence[dict[str, str]],
@@ -156,17 +90,30 @@ def _outcomes(
     found = [Measurement(assay, row[column], int(float(row[assay]))) for assay in assays for row in rows if row[assay]]
     first, second = len(assays) - sum(last), len(assays) - last[1]
     members = {"train": assays[:first], "val": assays[first:second], "test": assays[second:]}
-    return _pool(title, found, members, AssayProtocol("auc", "balanced", "supports"), features, atoms)
+    return pool_of(title, found, members, AssayProtocol("auc", "balanced", "supports"), features, atoms)
 
 
-def _pool(
+def pool_of(
     title: str,
     found: Sequence[Measurement],
-    members: dict[str, Sequence[str]] | dict[str, list[str]],
+    members: Mapping[str, Sequence[str]],
     protocol: AssayProtocol,
     features: Features,
     atoms: int,
 ) -> AssayPool:
+    """A pool of these measurements, and of what becomes of their molecules, each read once.
+
+    Args:
+        title: what it is called while molecules are read.
+        found: every measurement; those of an assay keep their order.
+        members: the assays of each split.
+        protocol: how tasks are made and judged.
+        features, atoms: as `tox21`.
+
+    Raises:
+        DataError: a SMILES that is none.
+        MissingExtraError: the extra `molecules` is not installed.
+    """
     names = list(dict.fromkeys(one.assay for one in found))
     number = {name: index for index, name in enumerate(names)}
     order = sorted(found, key=lambda one: number[one.assay])  # stable
