@@ -64,13 +64,13 @@ def pairs_within_folds(z: Tensor, y: Tensor, *, folds: int = 10, seed: int = 0) 
         raise ShapeError(
             f"verification: expected features [M, F] and labels [M], got {tuple(z.shape)}, {tuple(y.shape)}"
         )
-    names, number = np.unique(y.numpy(), return_inverse=True)
+    names, number = np.unique(y.cpu().numpy(), return_inverse=True)
     if folds < 2 or len(names) < 2 * folds:
         raise DataError(
             f"verification: {folds} folds need {2 * folds} classes, there are {len(names)}: ask for fewer, from 2 on"
         )
     fold_of = generator("folds", seed).permutation(np.arange(len(names)) % folds)[number]  # [M]
-    unit = F.normalize(z.double(), dim=1)
+    unit = _unit(z)
     similarity, same, fold = [], [], []
     for index in range(folds):
         rows = np.flatnonzero(fold_of == index)
@@ -132,8 +132,8 @@ def mean_average_precision(z: Tensor, y: Tensor) -> Mean:
     Raises:
         DataError: no class has two examples.
     """
-    unit = F.normalize(z.double(), dim=1)
-    labels, scores = y.numpy(), []
+    unit = _unit(z)
+    labels, scores = y.cpu().numpy(), []
     for row in range(len(labels)):
         others = np.arange(len(labels)) != row
         relevant = labels[others] == labels[row]
@@ -142,3 +142,8 @@ def mean_average_precision(z: Tensor, y: Tensor) -> Mean:
     if not scores:
         raise DataError("retrieval: expected a class of two examples or more, there is none")
     return mean_interval(scores)
+
+
+def _unit(z: Tensor) -> Tensor:
+    """Rows of length one, in double precision on the CPU."""
+    return F.normalize(z.detach().cpu().double(), dim=1)

@@ -10,6 +10,7 @@ from torch import nn
 
 from handful.encoders import ENCODERS, Identity
 from handful.encoders.normalization import Policy, shares_statistics
+from simulated import ACCELERATOR, simulated
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -83,6 +84,19 @@ def test_initial_weights_hang_on_the_seed_only(name: str, options: dict[str, Any
         torch.manual_seed(3)
         made.append(SMALL[name](**options)[0].state_dict())
     assert all(torch.equal(leaf, made[1][key]) for key, leaf in made[0].items())
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_features_on_an_accelerator_are_those_of_the_cpu(name: str, options: dict[str, Any]) -> None:
+    encoder, shape = SMALL[name](**options)
+    x = examples(name, shape)
+    expected = encoder.eval()(x)
+    with simulated():
+        encoder.to(ACCELERATOR)
+        found = encoder(x.to(ACCELERATOR))
+        assert found.device == ACCELERATOR
+        assert torch.allclose(found.cpu(), expected, atol=1e-9)
+        assert encoder.train()(x.to(ACCELERATOR)).device == ACCELERATOR
 
 
 def test_identity_is_the_example_flattened() -> None:

@@ -75,7 +75,7 @@ class Augmentation:
         z = x.reshape(-1, *x.shape[-3:])
         z = _cropped(z, self.crop, random) if self.crop else z
         if self.flip:
-            z = torch.where(_column(random.random(len(z)) < 0.5), z.flip(-1), z)
+            z = torch.where(_column(random.random(len(z)) < 0.5, z), z.flip(-1), z)
         z = _colored(z, self.color, random) if self.color else z
         z = _cut(z, self.cutout, random) if self.cutout else z
         return z.view(x.shape)
@@ -90,7 +90,7 @@ class Augmentation:
             if any((self.rotation, self.crop, self.flip, self.color, self.cutout, self.mixup)):
                 raise ShapeError(f"augmentation: expected word_dropout alone, as texts are no pictures; got {self}")
             return _with_fewer_words(x, self.word_dropout, random)
-        x = _turned(_floats(x), turns.gather(1, y)) if self.rotation else x
+        x = _turned(_floats(x), turns.to(y.device).gather(1, y)) if self.rotation else x
         x = self(x, random)
         return _blended(x, y, self.mixup, random) if self.mixup else x
 
@@ -130,9 +130,9 @@ def _floats(x: Tensor) -> Tensor:
     return floats
 
 
-def _column(values: Any) -> Tensor:
-    """[n] -> [n, 1, 1, 1]."""
-    return torch.from_numpy(np.asarray(values)).view(-1, 1, 1, 1)
+def _column(values: Any, x: Tensor) -> Tensor:
+    """[n] -> [n, 1, 1, 1] where x is."""
+    return torch.from_numpy(np.asarray(values)).view(-1, 1, 1, 1).to(x.device)
 
 
 def _turned(x: Tensor, turns: Tensor) -> Tensor:
@@ -148,9 +148,9 @@ def _turned(x: Tensor, turns: Tensor) -> Tensor:
 
 def _blended(x: Tensor, y: Tensor, concentration: float, random: np.random.Generator) -> Tensor:
     """Each example [B, M, *shape] with the next of its class, in a random ring of each class."""
-    labels = y.numpy()
+    labels = y.cpu().numpy()
     share = random.beta(concentration, concentration, labels.shape)
-    own = torch.from_numpy(np.maximum(share, 1 - share)).to(x.dtype)  # [B, M]
+    own = torch.from_numpy(np.maximum(share, 1 - share)).to(x.device, x.dtype)  # [B, M]
     order = np.argsort(labels + random.random(labels.shape), axis=1)  # class by class
     ring, at = np.take_along_axis(labels, order, 1), np.arange(labels.shape[1])
     begins = np.diff(ring, axis=1, prepend=-1) != 0
@@ -170,7 +170,7 @@ def _with_fewer_words(x: Tensor, share: float, random: np.random.Generator) -> T
             f"[tasks, examples, 3, length]; got {x.dtype} {tuple(x.shape)}: set reading = 'words' in [data]"
         )
     words = x if x.ndim == 3 else x[:, :, 0]
-    chance = torch.from_numpy(random.random(words.shape)).masked_fill(words == 0, -1)
+    chance = torch.from_numpy(random.random(words.shape)).to(x.device).masked_fill(words == 0, -1)
     stay = (chance >= share) | (chance == chance.amax(-1, keepdim=True))
     if x.ndim == 3:
         return x * stay
@@ -189,7 +189,7 @@ def _cropped(x: Tensor, margin: int, random: np.random.Generator) -> Tensor:
 
 def _colored(x: Tensor, strength: float, random: np.random.Generator) -> Tensor:
     bright, contrast, saturation = (
-        _column(random.uniform(1 - strength, 1 + strength, len(x))).to(x.dtype) for _ in range(3)
+        _column(random.uniform(1 - strength, 1 + strength, len(x)), x).to(x.dtype) for _ in range(3)
     )
     x = (x * bright).clamp(0, 1)
     x = torch.lerp(x.mean((1, 2, 3), keepdim=True).expand_as(x), x, contrast).clamp(0, 1)
@@ -198,7 +198,7 @@ def _colored(x: Tensor, strength: float, random: np.random.Generator) -> Tensor:
 
 def _cut(x: Tensor, side: int, random: np.random.Generator) -> Tensor:
     height, width = x.shape[-2:]
-    top, left = (_column(random.integers(0, size - side + 1, len(x))) for size in (height, width))
-    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    top, left = (_column(random.integers(0, size - side + 1, len(x)), x) for size in (height, width))
+    rows, columns = torch.arange(height, device=x.device)[:, None], torch.arange(width, device=x.device)
     inside = (rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side)  # [n, 1, height, width]
     return x.masked_fill(inside, 0)
