@@ -59,6 +59,7 @@ PUBLISHED = {
         for name in ("ridge", "prototypical")
         for size, value in ((16, 0.211), (64, 0.276))
     },
+    **{f"omniglot-r2d2-{way}w{shot}s": None for way in (5, 20) for shot in (1, 5)},
     "sinusoid-fomaml-5shot": None,
     "sinusoid-meta-sgd-5shot": None,
     "sinusoid-cavia-10shot": None,
