@@ -67,12 +67,13 @@ def test_values(channels: int, filters: int, height: int, width: int, support: i
 @pytest.mark.parametrize(("height", "width"), [(7, 6), (12, 13)])
 @pytest.mark.parametrize(("channels", "filters"), [(3, 32), (32, 64), (64, 32)])
 @pytest.mark.parametrize("support", [None, 1, 3])
+@pytest.mark.parametrize("of_x", [False, True])
 def test_first_and_second_derivatives(
-    channels: int, filters: int, height: int, width: int, support: int | None, threads: int, y_is: None
+    channels: int, filters: int, height: int, width: int, support: int | None, threads: int, y_is: None, of_x: bool
 ) -> None:
     """The gradient of a function of the gradient, along random directions."""
     values = inputs(4, channels, height, width, filters, torch.float64)
-    wanted = values if channels % 32 == 0 else values[1:]  # pictures have no gradient
+    wanted = values if of_x else values[1:]
     for value in wanted:
         value.requires_grad_()
     directions = [torch.randn_like(value) for value in wanted]
@@ -86,6 +87,24 @@ def test_first_and_second_derivatives(
     fused = derivatives(lambda x, w, a, b: unframed(pooled_block(framed(x), w, a, b, 1e-5, support).z))
     for got, expected in zip(fused, derivatives(lambda *v: reference(*v, support)[0]), strict=True):
         torch.testing.assert_close(got, expected, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 17, 30)])
+def test_pictures_that_somebody_made_have_gradients_under_vmap(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    encoder = Conv4(shape=shape, filters=32, normalization="batch").double()
+    x = torch.rand(2, 6, *shape, dtype=torch.float64, requires_grad=True)  # `vmap` hides that it wants a gradient
+    theta = {name: leaf.detach().expand(2, *leaf.shape) for name, leaf in encoder.named_parameters()}
+
+    def slopes() -> Tensor:
+        z = torch.func.vmap(lambda own, pictures: torch.func.functional_call(encoder, own, (pictures,)))(theta, x)
+        return torch.autograd.grad(z.square().sum(), x)[0]
+
+    fused = slopes()
+    with plain():
+        expected = slopes()
+    assert expected.abs().max() > 1e-6
+    torch.testing.assert_close(fused, expected, atol=1e-10, rtol=1e-8)
 
 
 @pytest.mark.parametrize("support", [3, 2])

@@ -55,7 +55,7 @@ def pooled_block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, 
 
     Args:
         x: [n, H+2, W+2, C].
-        w: [O, C, 3, 3], O a multiple of 32, and C too if x has a gradient.
+        w: [O, C, 3, 3], O a multiple of 32.
         gamma, beta: [O].
         eps: added to the variance.
         support: statistics are those of the first so many examples; of all if not given.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .library import call, spread
@@ -32,6 +33,8 @@ __all__ = [
 
 LEAST_REMADE = 8 << 20
 """Bytes of y from which the convolution of pictures is sooner made anew than fetched from memory."""
+LANES = 32
+"""Channels that a pass writes at once: what it gives has a multiple of them."""
 LEAST_TILED = 12
 """Rows and columns of y from which a convolution goes by Winograd's tiles."""
 
@@ -146,6 +149,12 @@ def block_gradient(
     gz: Tensor, more: Tensor | None, x: Tensor, w: Tensor, gamma: Tensor, kept: Kept, support: int, *, of_x: bool
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     """gx, gw, gγ, gβ in one pass, without room for gy. `more`: a further gradient of y."""
+    if of_x and (spare := -x.shape[-1] % LANES):
+        kept = kept if is_kept(kept.y) else kept._replace(y=convolve(x, w, border=0))
+        x, w = F.pad(x, (0, spare)), _widened(w, spare)
+        gx, gw, ggamma, gbeta = block_gradient(gz, more, x, w, gamma, kept, support, of_x=True)
+        assert gx is not None
+        return gx[..., :-spare], gw[:, :, :-spare], ggamma, gbeta
     s, dtype = _shape(x, w, support), x.dtype
     x, gz, more = x.contiguous(), gz.contiguous(), None if more is None else more.contiguous()
     scale, step = _channels(gamma)
@@ -229,6 +238,9 @@ def convolve(x: Tensor, w: Tensor, *other: Tensor, turned: bool = False, border:
 
     `turned`: by the transposed weights, turned by half a turn, as gy gives gx.
     """
+    if turned and (spare := -w.shape[-3] % LANES):
+        assert not other, "what is turned comes alone"
+        return convolve(x, _widened(w, spare), turned=True, border=border)[..., :-spare]
     name = "pack_turned" if turned else "pack"
     s = _shape(x, w.transpose(-4, -3) if turned else w)
     x, (packed, apart) = x.contiguous(), _pack(name, w, s.taps)
@@ -264,6 +276,11 @@ def _pack(name: str, w: Tensor, taps: int) -> tuple[Tensor, int]:
     packed = w.new_empty(tasks, taps * inputs * outputs)
     call(name, w.dtype, w[:tasks].contiguous(), taps, tasks, outputs, inputs, packed)
     return packed, 0 if tasks == 1 else packed.shape[1]
+
+
+def _widened(w: Tensor, spare: int) -> Tensor:
+    """[B, O, C, 3, 3] -> [B, O, C + spare, 3, 3], nothing added."""
+    return F.pad(w, (0, 0, 0, 0, 0, spare))
 
 
 def _unpack(packed: Tensor, s: _Shape) -> Tensor:
