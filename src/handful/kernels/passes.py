@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .library import call, spread
+from .weights import LANES, pack, unpack, widened
 
 Arguments = tuple[Tensor | int | None, ...]
 
@@ -33,8 +34,6 @@ __all__ = [
 
 LEAST_REMADE = 8 << 20
 """Bytes of y from which the convolution of pictures is sooner made anew than fetched from memory."""
-LANES = 32
-"""Channels that a pass writes at once: what it gives has a multiple of them."""
 LEAST_TILED = 12
 """Rows and columns of y from which a convolution goes by Winograd's tiles."""
 
@@ -101,7 +100,7 @@ def is_kept(y: Tensor) -> bool:
 def block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, support: int) -> tuple[Tensor, Kept]:
     """z = relu(maxpool(γ (y − mean) rstd + β)) of y = x * w, and what its gradient needs."""
     s, dtype = _shape(x, w, support), x.dtype
-    x, (packed, apart) = x.contiguous(), _pack("pack", w, s.taps)
+    x, (packed, apart) = x.contiguous(), pack("pack", w, s.taps)
     scale, offset, step = _channels(gamma, beta)
     whole = (s.tasks, s.each, s.height, s.width, s.outputs)
     remade = s.inputs < 32 and s.examples * s.height * s.width * s.outputs * x.element_size() > LEAST_REMADE
@@ -133,7 +132,7 @@ def block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, support
 def embed(x: Tensor, w: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
     """z = relu(maxpool(scale y + offset)) of y = x * w, which is never kept."""
     s = _shape(x, w)
-    x, (packed, apart) = x.contiguous(), _pack("pack", w, s.taps)
+    x, (packed, apart) = x.contiguous(), pack("pack", w, s.taps)
     scale, offset, step = _channels(scale, offset)
     z = x.new_empty(s.tasks, s.each, s.height // 2 + 2, s.width // 2 + 2, s.outputs)
 
@@ -151,7 +150,7 @@ def block_gradient(
     """gx, gw, gγ, gβ in one pass, without room for gy. `more`: a further gradient of y."""
     if of_x and (spare := -x.shape[-1] % LANES):
         kept = kept if is_kept(kept.y) else kept._replace(y=convolve(x, w, border=0))
-        x, w = F.pad(x, (0, spare)), _widened(w, spare)
+        x, w = F.pad(x, (0, spare)), widened(w, spare)
         gx, gw, ggamma, gbeta = block_gradient(gz, more, x, w, gamma, kept, support, of_x=True)
         assert gx is not None
         return gx[..., :-spare], gw[:, :, :-spare], ggamma, gbeta
@@ -159,8 +158,8 @@ def block_gradient(
     x, gz, more = x.contiguous(), gz.contiguous(), None if more is None else more.contiguous()
     scale, step = _channels(gamma)
     total = _pooled_sums(gz, kept, s)
-    y, (packed, apart) = (kept.y, (None, 0)) if is_kept(kept.y) else (None, _pack("pack", w, s.taps))
-    turned, turned_apart = _pack("pack_turned", w, s.taps) if of_x else (None, 0)
+    y, (packed, apart) = (kept.y, (None, 0)) if is_kept(kept.y) else (None, pack("pack", w, s.taps))
+    turned, turned_apart = pack("pack_turned", w, s.taps) if of_x else (None, 0)
     gx = torch.empty_like(x) if of_x else None
     sums = s.sums(s.weights, dtype=dtype)
 
@@ -173,7 +172,7 @@ def block_gradient(
         return x, *weights, y, gz, kept.chosen, more, *statistics, *results, *sizes
 
     spread("block_backward", dtype, s.examples, run)
-    return gx, _unpack(_total(sums), s), _apart(total, 1, dtype), _apart(total, 0, dtype)
+    return gx, unpack(_total(sums), s.taps, s.outputs, s.inputs), _apart(total, 1, dtype), _apart(total, 0, dtype)
 
 
 def unpool(gz: Tensor, gamma: Tensor, kept: Kept, support: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -240,11 +239,11 @@ def convolve(x: Tensor, w: Tensor, *other: Tensor, turned: bool = False, border:
     """
     if turned and (spare := -w.shape[-3] % LANES):
         assert not other, "what is turned comes alone"
-        return convolve(x, _widened(w, spare), turned=True, border=border)[..., :-spare]
+        return convolve(x, widened(w, spare), turned=True, border=border)[..., :-spare]
     name = "pack_turned" if turned else "pack"
     s = _shape(x, w.transpose(-4, -3) if turned else w)
-    x, (packed, apart) = x.contiguous(), _pack(name, w, s.taps)
-    x1, (packed1, apart1) = (other[0].contiguous(), _pack(name, other[1], s.taps)) if other else (None, (None, 0))
+    x, (packed, apart) = x.contiguous(), pack(name, w, s.taps)
+    x1, (packed1, apart1) = (other[0].contiguous(), pack(name, other[1], s.taps)) if other else (None, (None, 0))
     y = x.new_empty(s.tasks, s.each, s.height + 2 * border, s.width + 2 * border, s.outputs)
 
     def run(part: int, start: int, stop: int) -> Arguments:
@@ -266,27 +265,7 @@ def weight_gradient(x: Tensor, gy: Tensor, w: Tensor) -> Tensor:
         return x, gy, sums[part], s.taps, *sizes
 
     spread("conv_weights", x.dtype, s.examples, run)
-    return _unpack(_total(sums), s)
-
-
-def _pack(name: str, w: Tensor, taps: int) -> tuple[Tensor, int]:
-    """Packed weights of each task, and how far apart tasks lie: 0 if all have the same."""
-    outputs, inputs = w.shape[-4:-2]
-    tasks = 1 if w.stride(0) == 0 else len(w)
-    packed = w.new_empty(tasks, taps * inputs * outputs)
-    call(name, w.dtype, w[:tasks].contiguous(), taps, tasks, outputs, inputs, packed)
-    return packed, 0 if tasks == 1 else packed.shape[1]
-
-
-def _widened(w: Tensor, spare: int) -> Tensor:
-    """[B, O, C, 3, 3] -> [B, O, C + spare, 3, 3], nothing added."""
-    return F.pad(w, (0, 0, 0, 0, 0, spare))
-
-
-def _unpack(packed: Tensor, s: _Shape) -> Tensor:
-    w = packed.new_empty(s.tasks, s.outputs, s.inputs, 3, 3)
-    call("unpack", w.dtype, packed.contiguous(), s.taps, s.tasks, s.outputs, s.inputs, w)
-    return w
+    return unpack(_total(sums), s.taps, s.outputs, s.inputs)
 
 
 def _channels(*values: Tensor) -> tuple[Any, ...]:
