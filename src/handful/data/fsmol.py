@@ -85,6 +85,8 @@ def fsmol(
 def add_fsmol(source: Path) -> Path:
     """Keep FS-Mol from what is at hand: the single tables, known by their content, or the authors' release.
 
+    Where a split was added as both, `fsmol` reads the release.
+
     Args:
         source: a table or a folder of them; or the release, `fsmol.tar` or the folder it was unpacked to, in which
             `train`, `valid` and `test` hold a `.jsonl.gz` for each assay. Splits may be missing, not assays.
