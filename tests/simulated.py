@@ -20,14 +20,15 @@ from torch.utils._pytree import tree_iter, tree_map
 __all__ = ["ACCELERATOR", "Accelerated", "simulated"]
 
 ACCELERATOR = torch.device("meta")
-ACROSS = {  # that take tensors of both devices
-    torch.ops.aten._to_copy.default,
-    torch.ops.aten.copy_.default,
+COPIES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default}
+"""From one device to the other."""
+INDEXED = {
     torch.ops.aten.index.Tensor,
     torch.ops.aten.index_put.default,
     torch.ops.aten.index_put_.default,
     torch.ops.aten._index_put_impl_.default,
 }
+"""What is indexed may be there, and its indices on the CPU; not the other way."""
 
 
 class Accelerated(Tensor):
@@ -70,7 +71,7 @@ def compute(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     there = [isinstance(leaf, Accelerated) for leaf in given]
     target = kwargs.get("device")
     lands = any(there) if target is None else torch.device(target).type == ACCELERATOR.type
-    if any(there) and func not in ACROSS:
+    if any(there) and func not in COPIES and not (func in INDEXED and there[0]):
         strays = [leaf for leaf in given if not isinstance(leaf, Accelerated) and leaf.dim() > 0]
         if strays:
             found = tuple(strays[0].shape)
