@@ -267,7 +267,7 @@ def test_a_result_says_everything(recipe_of: Make, tmp_path: Path) -> None:
     assert (table["name"], table["title"], table["metric"]) == ("small", "A small test", "accuracy")
     assert (table["tasks"], table["transductive"], table["interval_over"]) == (20, False, "tasks")
     assert table["published"] == {"value": 0.5, "ci95": None, "source": "Nobody 2020, table 0"}
-    assert table["command"].startswith("handful reproduce ")
+    assert table["command"] == f"handful reproduce {recipe.given}"
     assert table["train_seconds"] >= 0
     assert table["spec"] == recipe.spec.table()
     data = load_data(recipe.spec)
@@ -282,6 +282,17 @@ def test_a_result_says_everything(recipe_of: Make, tmp_path: Path) -> None:
     (note,) = table["runs"]
     assert (note["seed"], note["step"], note["record"]) == (0, 6, again.record)
     assert np.array_equal(np.load(folder / "small.npy", allow_pickle=False), again.values)
+
+
+def test_the_command_of_a_figure_names_what_it_takes(recipe_of: Make, tmp_path: Path) -> None:
+    recipe = recipe_of(TOML)
+    torch.set_num_threads(2)
+    try:
+        _, outcome = reproduced(recipe, tmp_path, seeds=2)
+    finally:
+        torch.set_num_threads(1)
+    assert outcome is not None
+    assert outcome.table["command"] == f"handful reproduce {recipe.given} --seeds 2 --threads 2"
 
 
 def test_the_commit_is_that_of_the_training(recipe_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,7 +171,7 @@ def reproduce(
         "tasks": recipe.evaluation.tasks,
         "transductive": evaluations[0].transductive,
         "published": None if recipe.published is None else recipe.published.model_dump(),
-        "command": _command(ranks) + f" reproduce {recipe.given}" + (f" --seeds {seeds}" if seeds > 1 else ""),
+        "command": _command(recipe, seeds, ranks),
         "commit": notes[-1]["commits"][-1],
         "evaluation_commit": origin,
         "train_seconds": round(sum(note["train_seconds"] for note in notes), 1),
@@ -188,8 +188,11 @@ def reproduce(
     yield Outcome(table, tuple(evaluations))
 
 
-def _command(ranks: Ranks) -> str:
-    return "handful" if ranks.size == 1 else f"torchrun --nproc-per-node={ranks.size} -m handful"
+def _command(recipe: Recipe, seeds: int, ranks: Ranks) -> str:
+    """What to type for this figure: threads as well, since trainings by the clock get further with more of them."""
+    command = "handful" if ranks.size == 1 else f"torchrun --nproc-per-node={ranks.size} -m handful"
+    options = {"--seeds": seeds, "--threads": torch.get_num_threads()}
+    return f"{command} reproduce {recipe.given}" + "".join(f" {o} {n}" for o, n in options.items() if n > 1)
 
 
 def _check(recipe: Recipe, ranks: Ranks) -> None:
