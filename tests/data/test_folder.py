@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from handful.data.folder import folder
+from handful.data.folder import folder, passed_over
 from handful.data.pool import ClassPool
-from handful.errors import DataError, LabelError, StorageError
+from handful.errors import DataError, LabelError, ShapeError, StorageError
 from handful.spec import Spec, load_data
 
 
@@ -146,3 +146,64 @@ def test_pictures_of_every_size_and_kind_side_by_side(tmp_path: Path) -> None:
         Image.fromarray(pixels).convert(mode).save(top / "a" / f"{index}.{kind}")
     pool = folder(path=str(top), size=16)
     assert pool.examples.shape == (5, 3, 16, 16)
+
+
+def test_links_are_followed_and_loops_are_not(tmp_path: Path) -> None:
+    real = paint(tmp_path / "elsewhere", "1.png", "2.jfif", "more/3.JPE")
+    top = paint(tmp_path / "own", "a/1.png")
+    (top / "b").symlink_to(real)
+    (top / "a" / "back").symlink_to(top)
+    (top / "a" / "alone.png").symlink_to(real / "1.png")
+    assert shades(folder(path=str(top), size=4)) == {"a": [10, 10], "b": [10, 20, 30]}
+
+
+def test_a_link_to_nothing_is_a_picture_that_cannot_be_read(tmp_path: Path) -> None:
+    top = paint(tmp_path / "own", "a/1.png", "b/2.png")
+    (top / "a" / "gone.png").symlink_to(tmp_path / "nothing.png")
+    with pytest.raises(DataError, match=r"1 of 3 pictures cannot be read: .*gone\.png"):
+        folder(path=str(top), size=4)
+    for named in (r"gone\.png", "handful data check"):  # the second time from the cache
+        with pytest.warns(UserWarning, match=rf"1 of 3 pictures cannot be read: .*{named}.*left out"):
+            assert shades(folder(path=str(top), size=4, skip_unreadable=True)) == {"a": [10], "b": [20]}
+
+
+def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
+    top = paint(tmp_path / "own", "a/1.png", "a/deep/2.png")
+    for name in ("phone/1.heic", "phone/more/2.HEIC", "a/notes.txt", "a/README", "a/.hidden"):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_bytes(b"")
+    (top / "empty" / "within").mkdir(parents=True)
+    assert passed_over(top) == (
+        {".heic": 2, ".txt": 1, "without an ending": 1}, [str(top / "empty"), str(top / "phone")]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [("Train", "Val", "TEST"), ("training", "dev", "testing"), ("train", "eval", "test")])
+def test_splits_by_other_names(tmp_path: Path, names: tuple[str, str, str]) -> None:
+    top = paint(tmp_path / "own", *(f"{name}/{label}/1.png" for name, label in zip(names, "abc", strict=True)))
+    pool = folder(path=str(top), size=4)
+    assert {split: pool.split(split).names for split in pool.splits} == {"train": ("a",), "val": ("b",), "test": ("c",)}
+
+
+def test_splits_beside_other_folders_are_refused(tmp_path: Path) -> None:
+    top = paint(tmp_path / "own", "train/a/1.png", "test/b/2.png", "unlabeled/c/3.png")
+    with pytest.raises(DataError, match=r"folders test, train are taken for splits, but unlabeled .* move .* rename"):
+        folder(path=str(top), size=4)
+    vehicles = paint(tmp_path / "vehicles", "train/1.png", "bus/2.png", "test/3.png")
+    assert folder(path=str(vehicles), size=4).names == ("bus", "test", "train")
+
+
+def test_names_with_a_colon_are_of_no_common_family(tmp_path: Path) -> None:
+    top = paint(tmp_path / "own", "10:30/1.png", "11:30/2.png", "12:30/3.png")
+    pool = folder(path=str(top), size=4)
+    assert pool.names == ("10:30", "11:30", "12:30")
+    assert pool.families.tolist() == [0, 1, 2]
+    within = folder(path=str(paint(tmp_path / "split", "train/1:2/1.png", "test/1:2/2.png")), size=4, within=True)
+    assert within.names == ("1:2/test", "1:2/train")
+
+
+def test_a_size_is_any_whole_number(tmp_path: Path) -> None:
+    top = str(paint(tmp_path / "own", "a/1.png"))
+    assert folder(path=top, size=np.int64(4)).shape == (3, 4, 4)  # type: ignore[arg-type]
+    with pytest.raises(ShapeError, match=r"whole pixels.*got 4\.0"):
+        folder(path=top, size=4.0)  # type: ignore[arg-type]

@@ -8,24 +8,32 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from operator import index
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from ..errors import DataError, LabelError
+from ..errors import DataError, LabelError, ShapeError
 from ..files import storage_errors
 from ..pictures import SUFFIXES, Fit, Form, decode, in_parallel
 from .cache import cached_pool
 from .pool import ClassPool
 from .splitting import Split, divided, split_pool
 
-__all__ = ["PictureFile", "folder", "picture_files"]
+__all__ = ["PictureFile", "folder", "passed_over", "picture_files", "whole_size"]
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""Names of folders that hold the classes of a split, and the split."""
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Names, in small letters, of folders that hold the classes of a split, and the split."""
+ENDINGS = SUFFIXES | {".jfif", ".jpe"}
+"""Of files that are read: those two are JPEG by other names."""
 
 
 class PictureFile(NamedTuple):
@@ -52,7 +60,7 @@ def folder(
     """Pictures of a folder as [channels, height, width] uint8. The first load decodes them, later ones map a file.
 
     Args:
-        path: holds a folder for each class; or folders train, val and test, each of which does.
+        path: holds a folder for each class; or folders train, val and test, each of which does. Links are followed.
         size: pixels of a side, or (height, width).
         channels: 3 for color, 1 for gray.
         fit: "crop" what protrudes, "stretch", or "pad" with black.
@@ -63,22 +71,27 @@ def folder(
         skip_unreadable: leave out files that cannot be read, with a warning, instead of refusing them all.
 
     Raises:
-        DataError: no pictures, unreadable ones (each named), or none left.
+        DataError: no pictures, unreadable ones (each named), or none left; other folders beside those of splits.
         LabelError: a class in two folders of splits.
         StorageError: no such folder, no permission.
     """
-    form, root = Form.of(size, channels, fit), Path(path).expanduser().resolve()
+    form, root = Form.of(whole_size(size), channels, fit), Path(path).expanduser().resolve()
     files = picture_files(root, nested=nested)
     own = list(dict.fromkeys(file.split for file in files if file.split is not None))
     if own and split is not None:
         raise DataError(f"{root}: its folders {', '.join(own)} are the splits; leave `split` out, or name one of them")
     options = {"path": str(root), "form": list(form), "nested": nested, "skip": skip_unreadable}
     place = hashlib.sha256(json.dumps(options).encode()).hexdigest()[:16]
-    with storage_errors(root, "read"):
-        stamps = [[str(file.path), *_stamp(file.path)] for file in files]
+    stamps = [[str(file.path), *_stamp(file.path)] for file in files]
     key = {**options, "files": hashlib.sha256(json.dumps(stamps).encode()).hexdigest()}
-    pool = cached_pool(f"folder-{place}", key, lambda: _decoded(root, files, form, skip_unreadable))
-    kept = [index for index, count in enumerate(pool.counts.tolist()) if count >= least]
+    problems: list[str] = []
+    pool = cached_pool(f"folder-{place}", key, lambda: _decoded(root, files, form, skip_unreadable, problems))
+    pool = replace(pool, families=torch.arange(pool.classes))
+    if len(pool.examples) < len(files):
+        named = _listed(problems, "; ") if problems else "`handful data check` names them"
+        lost = len(files) - len(pool.examples)
+        warnings.warn(f"{root}: {_cannot(lost, len(files))}: {named}. They are left out", stacklevel=2)
+    kept = [number for number, count in enumerate(pool.counts.tolist()) if count >= least]
     if not kept:
         raise DataError(f"{root}: no class has {least} pictures, the largest has {int(pool.counts.max())}")
     pool = pool.subset(kept) if len(kept) < pool.classes else pool
@@ -89,18 +102,16 @@ def picture_files(root: Path, *, nested: bool = False) -> list[PictureFile]:
     """The pictures of a folder of class folders, sorted; hidden files and files of other kinds are passed over.
 
     Raises:
-        DataError: none there, or some that lie in no class folder.
+        DataError: none there, some that lie in no class folder, or folders of splits with others beside them.
         StorageError: no such folder, no permission.
     """
-    with storage_errors(root, "read"):
-        paths = list(_walk(root))
-    first = {path.relative_to(root).parts[0] for path in paths}
-    divided_by_folders = bool(paths) and first <= set(SPLITS) and "train" in first
+    paths = [path for place, names in _walk(root) for path in (place / name for name in names) if _is_picture(path)]
+    parts = [path.relative_to(root).parts[:-1] for path in paths]
+    of_splits = _of_splits(root, parts)
     files, outside = [], []
-    for path in paths:
-        parts = path.relative_to(root).parts[:-1]
-        split = SPLITS[parts[0]] if divided_by_folders else None
-        inside = parts[1:] if divided_by_folders else parts
+    for path, folders in zip(paths, parts, strict=True):
+        split = SPLITS[folders[0].lower()] if of_splits else None
+        inside = folders[1:] if of_splits else folders
         if inside:
             files.append(PictureFile(path, "/".join(inside) if nested else inside[0], split))
         else:
@@ -109,29 +120,84 @@ def picture_files(root: Path, *, nested: bool = False) -> list[PictureFile]:
     if outside:
         raise DataError(f"{root}: {_listed([str(path) for path in outside])} in no class folder; {expected}")
     if not files:
-        raise DataError(f"{root}: no pictures ({', '.join(sorted(SUFFIXES))}) found; {expected}")
+        raise DataError(f"{root}: no pictures ({', '.join(sorted(ENDINGS))}) found; {expected}")
     return sorted(files, key=lambda file: (file.split or "", file.name, file.path))
 
 
+def passed_over(root: Path) -> tuple[dict[str, int], list[str]]:
+    """What of a folder is not read: how many files of each other kind, and the folders without pictures, the outermost.
+
+    Raises:
+        StorageError: no such folder, no permission.
+    """
+    kinds: Counter[str] = Counter()
+    places, full = [], {root}
+    for place, names in _walk(root):
+        places.append(place)
+        others = [name for name in names if not _is_picture(place / name)]
+        kinds.update(Path(name).suffix.lower() or "without an ending" for name in others)
+        if len(others) < len(names):
+            full |= {place, *place.parents}
+    empty = [str(place) for place in places if place not in full and place.parent in full]
+    return dict(sorted(kinds.items())), empty
+
+
+def whole_size(size: int | Sequence[int]) -> int | tuple[int, ...]:
+    """The pixels of a side, or of both, as Python's integers: NumPy's are taken too.
+
+    Raises:
+        ShapeError: no whole numbers.
+    """
+    try:
+        return tuple(map(index, size)) if isinstance(size, Sequence) else index(size)
+    except TypeError:
+        raise ShapeError(f"pictures: expected a size of whole pixels, or [height, width], got {size!r}") from None
+
+
+def _of_splits(root: Path, parts: Sequence[tuple[str, ...]]) -> bool:
+    """Whether the outermost folders are those of splits, and not of classes that happen to be called so."""
+    first = sorted({folders[0] if folders else "" for folders in parts})
+    named = [name for name in first if name.lower() in SPLITS]
+    splits = {SPLITS[name.lower()] for name in named}
+    others = [name for name in first if name and name not in named]
+    deep = any(len(folders) > 1 and folders[0] in named for folders in parts)
+    if "train" in splits and len(splits) > 1 and others and deep:
+        raise DataError(
+            f"{root}: folders {', '.join(named)} are taken for splits, but {_listed(others)} beside them are none; "
+            "move these elsewhere, or rename the first if all are classes"
+        )
+    return "train" in splits and len(named) == len(first)
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in ENDINGS
+
+
 def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
+    """Size and time of a file; zeros where it cannot be looked at, as it cannot be read either."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
     return status.st_size, status.st_mtime_ns
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    def stop(error: OSError) -> None:
-        raise error
+def _walk(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder with its files, hidden ones left out. Links are followed, but not back to a folder they lie in."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with storage_errors(folder, "read"), os.scandir(folder) as found:
+        shown = (entry for entry in found if not entry.name.startswith((".", "__MACOSX")))
+        entries = sorted((entry.name, entry.is_dir()) for entry in shown)
+    yield folder, [name for name, is_folder in entries if not is_folder]
+    for name, is_folder in entries:
+        if is_folder:
+            yield from _walk(folder / name, above | {real})
 
-    for place, folders, names in os.walk(root, onerror=stop):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                yield Path(place, name)
 
-
-def _decoded(root: Path, files: Sequence[PictureFile], form: Form, skip: bool) -> ClassPool:
-    """The pictures of each class, of each split by itself: 'train:robin'."""
-    problems: list[str] = []
+def _decoded(root: Path, files: Sequence[PictureFile], form: Form, skip: bool, problems: list[str]) -> ClassPool:
+    """The pictures of each class, of each split by itself: 'train:robin'. What cannot be read goes into `problems`."""
     names: list[str] = []
     pictures = torch.empty(len(files), *form.shape, dtype=torch.uint8)
     read = in_parallel(f"reading {root.name}", partial(_read, form=form), files, len(files))
@@ -141,15 +207,17 @@ def _decoded(root: Path, files: Sequence[PictureFile], form: Form, skip: bool) -
         else:
             pictures[len(names)] = torch.from_numpy(found)
             names.append(file.name if file.split is None else f"{file.split}:{file.name}")
-    if problems:
-        told = f"{root}: {len(problems)} of {len(files)} pictures cannot be read: {_listed(problems, '; ')}"
-        if not skip or not names:
-            raise DataError(f"{told}. Mend or remove them, or leave them out (skip_unreadable = true)")
-        warnings.warn(f"{told}. They are left out", stacklevel=2)
+    if problems and not (skip and names):
+        raise DataError(
+            f"{root}: {_cannot(len(problems), len(files))}: {_listed(problems, '; ')}. Mend or remove them, or leave "
+            "them out (skip_unreadable = true)"
+        )
     counts = Counter(names)
-    classes = list(dict.fromkeys(name.rpartition(":")[2] for name in counts))
-    families = [classes.index(name.rpartition(":")[2]) for name in counts]
-    return ClassPool.grouped(pictures[: len(names)], list(counts.values()), list(counts), families=families)
+    return ClassPool.grouped(pictures[: len(names)], list(counts.values()), list(counts))
+
+
+def _cannot(problems: int, files: int) -> str:
+    return f"{problems} of {files} pictures cannot be read"
 
 
 def _read(file: PictureFile, form: Form) -> np.ndarray | str:
@@ -175,11 +243,11 @@ def _by_folders(root: Path, pool: ClassPool, within: bool) -> ClassPool:
             "within = true if the splits divide the examples of each class"
         )
     splits: dict[str, list[int]] = {}
-    for index, (_, split, _) in enumerate(parts):
-        splits.setdefault(split, []).append(index)
+    for number, (_, split, _) in enumerate(parts):
+        splits.setdefault(split, []).append(number)
     names = tuple(name for name, *_ in parts)
     by_split = {split: tuple(members) for split, members in splits.items()}
-    return ClassPool(pool.examples, pool.starts, pool.counts, names, pool.families, by_split)
+    return ClassPool(pool.examples, pool.starts, pool.counts, names, torch.arange(len(names)), by_split)
 
 
 def _listed(items: Sequence[str], separator: str = ", ") -> str:
