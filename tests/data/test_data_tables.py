@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -101,7 +102,14 @@ def test_splits_and_least(tmp_path: Path) -> None:
         ("a.csv", "text,label\none,\n", r"rows \[1\] have no 'label'"),
         ("a.csv", "x,label\none,a\n", "row 1 of column 'x': expected a finite number, got 'one'"),
         ("a.csv", "x,label\nnan,a\n", "expected a finite number"),
+        ("a.csv", "x,label\n1e39,a\n", "row 1 of column 'x': expected a finite number"),
         ("a.csv", "label\na\n", "a column of texts, or of numbers"),
+        ("a.csv", ",label\n0,a\n", "a column of texts, or of numbers"),
+        ("a.csv", "text,label\n", "expected rows, there are none"),
+        ("a.csv", "x,label\n", "expected rows, there are none"),
+        ("a.csv", "x,label\n1,a\n2, \n", r"rows \[2\] have no 'label'"),
+        ("a.jsonl", '{"x": 1, "label": "a"}\n{"x": 1, "label": NaN}', r"rows \[2\] have no 'label'"),
+        ("a.jsonl", f'{{"x": 1{"0" * 400}, "label": "a"}}', "expected a finite number"),
         ("a.jsonl", '{"x": 1}\n[2]\n', "line 2: expected an object of the keys x"),
         ("a.jsonl", "{\n", "line 1 is not JSON"),
         ("a.jsonl", '{"v": [1, 2], "label": 1}\n{"v": [1], "label": 1}', r"row 2 .*a list of 2"),
@@ -145,3 +153,56 @@ def test_arrays(tmp_path: Path) -> None:
         arrays(path=written(tmp_path / "b.npz", "no"))
     with pytest.raises(StorageError, match="nowhere"):
         arrays(path=str(tmp_path / "nowhere.npz"))
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\x85", "\f", "\v", "\x1e"])
+def test_lines_end_where_the_format_says(tmp_path: Path, sign: str) -> None:
+    text = f"one{sign}two"
+    rows = [json.dumps({"text": text, "label": "a"}, ensure_ascii=False), '{"text": "x", "label": "b"}']
+    wanted = columns_pool({"text": [text, "x"], "label": ["a", "b"]}, reading="words", length=4)
+    for name, content in (("a.jsonl", "\r\n".join(rows)), ("a.csv", f"text,label\r\n{text},a\r\nx,b\r\n")):
+        assert table(path=written(tmp_path / name, content), reading="words", length=4).digest == wanted.digest
+
+
+def test_the_numbers_of_rows_are_no_features(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", ",x,label\n7,1,a\n8,2,b\n")
+    assert table(path=path).examples.tolist() == [[1], [2]]
+    assert table(path=path, features=["", "x"]).examples.tolist() == [[7, 1], [8, 2]]
+    for name in ("Unnamed: 0", "__index_level_0__"):
+        assert columns_pool({name: [7, 8], "x": [1, 2], "label": ["a", "b"]}).examples.tolist() == [[1], [2]]
+
+
+def test_spaces_around_a_label_are_none_of_it() -> None:
+    made = columns_pool({"label": ["b", "b ", " a"], "x": [1, 2, 3]})
+    assert (made.names, made.counts.tolist()) == (("a", "b"), [1, 2])
+
+
+def test_columns_that_do_not_fit_each_other() -> None:
+    with pytest.raises(DataError, match=r"columns of one length, got \{'label': 1, 'text': 2\}"):
+        columns_pool({"label": ["a"], "text": ["x", "y"]}, reading="words")
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(DataError, match="different column names, got x more than once"):
+        columns_pool(pandas.DataFrame([[1, 2, "a"]], columns=["x", "x", "label"]))
+    missing = pandas.DataFrame({"label": pandas.array(["a", None], dtype="string"), "x": [1, 2]})
+    with pytest.raises(DataError, match=r"rows \[2\] have no 'label'"):
+        columns_pool(missing)
+
+
+def test_damaged_arrays(tmp_path: Path) -> None:
+    whole, damaged = tmp_path / "whole.npz", tmp_path / "damaged.npz"
+    np.savez_compressed(whole, x=np.random.default_rng(0).random((40, 8)), y=np.arange(40) % 3)
+    content = whole.read_bytes()
+    seen = set()
+    for place in range(0, len(content), 7):
+        damaged.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            arrays(path=str(damaged))
+        except (DataError, UnknownNameError) as error:
+            seen.add(type(error.__cause__).__name__)
+    assert "error" in seen  # of zlib
+    bad = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f8', 'fortran_order': False, 'shape': (2, 3".ljust(127) + b"\n"
+    with zipfile.ZipFile(damaged, "w") as archive:
+        archive.writestr("x.npy", bad)
+        archive.writestr("y.npy", bad)
+    with pytest.raises(DataError, match="plain arrays"):
+        arrays(path=str(damaged))

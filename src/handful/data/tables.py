@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import json
-import math
-import zipfile
+import re
+import tokenize
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,14 +20,17 @@ from torch import Tensor
 
 from ..errors import DataError, MissingExtraError, unknown_name
 from ..files import storage_errors
+from .archives import DAMAGE
 from .pool import ClassPool
 from .splitting import Split, split_pool
 from .texts import Reading, text_pool
 
-__all__ = ["arrays", "columns_pool", "read_columns", "table"]
+__all__ = ["arrays", "cells_of", "chosen_columns", "columns_pool", "label_of", "read_columns", "table"]
 
 Columns = Mapping[str, Sequence[Any]]
 KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
+"""The names of columns that pandas writes, and reads again, for the numbers of rows."""
 
 
 def table(
@@ -95,14 +101,14 @@ def arrays(
     """
     file = Path(path).expanduser()
     with storage_errors(file, "read"):
-        file.open("rb").close()
+        opened = file.open("rb")
     try:
-        with np.load(file, allow_pickle=False) as content:
+        with opened, np.load(opened, allow_pickle=False) as content:
             for name in (x, y):
                 if name not in content:
                     raise unknown_name(f"array in {file}", name, content.files)
             found = content[x], content[y]
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except (*DAMAGE, AttributeError, TypeError, SyntaxError, MemoryError, tokenize.TokenError) as error:
         raise DataError(f"{file}: expected an .npz file of plain arrays (numpy.savez), {error}") from error
     return split_pool(ClassPool.from_labels(*found), split, within=within, seed=split_seed)
 
@@ -124,39 +130,78 @@ def columns_pool(
         columns: a pandas DataFrame, a pyarrow Table, or a mapping from column names to sequences.
         label: the column of classes.
         text: the column of texts; by default 'text' if there is one and no `features` are named.
-        features: columns of numbers, or one column of lists of numbers; by default all but the label.
+        features: columns of numbers, or one column of lists of numbers; by default all but the label and an index
+            (a column without a name, or `__index_level_0__`).
         reading, model, length: what becomes of texts, see `text_pool`.
         what: what errors call the table.
 
     Raises:
         UnknownNameError: no such column.
-        DataError: a row without a label, a text that is none, a value that is not a finite number.
+        DataError: no rows, one without a label, a text that is none, a value that is not a finite number; two columns
+            of one name, or columns of different lengths.
     """
     named = _named(columns)
-    if text is None and features is None and "text" in named:
-        text = "text"
-    for name in [label, *([text] if text is not None else features or [])]:
-        if name not in named:
-            raise unknown_name(f"column of {what}", name, named)
-    labels = [_plain(value) for value in named[label]]
-    missing = [row for row, value in enumerate(labels, 1) if value is None or value in ("",) or value != value]
-    if missing:
+    text, chosen = chosen_columns(named, label, text, features, what)
+    labels = [label_of(value) for value in named[label]]
+    lengths = {name: len(named[name]) for name in [label, *chosen]}
+    if len({*lengths.values()}) > 1:
+        raise DataError(f"{what}: expected columns of one length, got {lengths}")
+    if not labels:
+        raise DataError(f"{what}: expected rows, there are none")
+    if missing := [row for row, value in enumerate(labels, 1) if value is None]:
         raise DataError(f"{what}: rows {missing[:5]}{' ...' if len(missing) > 5 else ''} have no {label!r}; label them")
-    names = [str(value) for value in labels]
+    classes = [value for value in labels if value is not None]
     if text is not None:
         texts = [_plain(value) for value in named[text]]
-        return text_pool(texts, names, what=what, reading=reading, model=model, length=length)
-    chosen = [name for name in named if name != label] if features is None else list(features)
+        return text_pool(texts, classes, what=what, reading=reading, model=model, length=length)
+    return ClassPool.from_labels(torch.cat([_numbers(named[name], name, what) for name in chosen], 1), classes)
+
+
+def chosen_columns(
+    named: Columns, label: str, text: str | None, features: Sequence[str] | None, what: str
+) -> tuple[str | None, list[str]]:
+    """The column of texts, if examples are texts, and all columns that examples are made of; as `columns_pool`."""
+    if text is None and features is None and "text" in named:
+        text = "text"
+    chosen = [text] if text is not None else features
+    for name in [label, *(chosen or [])]:
+        if name not in named:
+            raise unknown_name(f"column of {what}", name, named)
+    if chosen is None:
+        chosen = [name for name in named if name != label and not INDEX.fullmatch(name)]
     if not chosen:
         raise DataError(f"{what}: expected a column of texts, or of numbers, beside {label!r}; there is none")
-    return ClassPool.from_labels(torch.cat([_numbers(named[name], name, what) for name in chosen], 1), names)
+    return text, list(chosen)
+
+
+def label_of(value: Any) -> str | None:
+    """The name of a class without spaces around it; None where there is none: nothing, NaN, pandas' NA."""
+    value = _plain(value)
+    try:
+        missing = value is None or bool(value != value)
+    except (TypeError, ValueError):  # of NA, or of an array, nobody can say
+        missing = True
+    return None if missing else str(value).strip() or None
+
+
+def cells_of(value: Any) -> list[float] | None:
+    """The numbers of a cell, one or a list of them; None if some are not finite as examples hold them."""
+    try:
+        cells = [float(cell) for cell in (value if isinstance(value, list | tuple | np.ndarray) else [value])]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    most = torch.finfo(torch.get_default_dtype()).max
+    return cells if cells and all(abs(cell) <= most for cell in cells) else None
 
 
 def _named(columns: Any) -> Columns:
-    if hasattr(columns, "to_pydict"):  # pyarrow
+    names = getattr(columns, "column_names", getattr(columns, "columns", None))  # pyarrow's, or pandas'
+    if twice := [name for name, count in Counter(map(str, () if names is None else names)).items() if count > 1]:
+        raise DataError(f"table: expected different column names, got {', '.join(twice)} more than once; rename them")
+    if hasattr(columns, "to_pydict"):
         columns = columns.to_pydict()
-    if hasattr(columns, "columns"):  # pandas
-        return {str(name): columns[name].tolist() for name in columns.columns}
+    elif names is not None:
+        return {str(name): columns[name].tolist() for name in names}
     if not isinstance(columns, Mapping):
         raise DataError(f"table: expected a DataFrame or a mapping from names to columns, got {type(columns).__name__}")
     return {str(name): list(column) for name, column in columns.items()}
@@ -170,11 +215,8 @@ def _numbers(column: Sequence[Any], name: str, what: str) -> Tensor:
     """[M, width] of a column of numbers, of numbers in text, or of lists of numbers."""
     rows: list[list[float]] = []
     for row, value in enumerate(column, 1):
-        try:
-            cells = [float(cell) for cell in (value if isinstance(value, list | tuple | np.ndarray) else [value])]
-        except (TypeError, ValueError):
-            cells = [math.nan]
-        if not all(map(math.isfinite, cells)) or (rows and len(cells) != len(rows[0])):
+        cells = cells_of(value)
+        if cells is None or (rows and len(cells) != len(rows[0])):
             wanted = f" (a list of {len(rows[0])})" if rows and len(rows[0]) > 1 else ""
             raise DataError(
                 f"{what}: row {row} of column {name!r}: expected a finite number{wanted}, got {str(value)[:40]!r}; "
@@ -194,7 +236,7 @@ def read_columns(path: Path, *, encoding: str = "utf-8") -> dict[str, list[Any]]
     if kind == ".parquet":
         return _parquet(path)
     try:
-        lines = content.decode("utf-8-sig" if encoding.lower().replace("-", "") == "utf8" else encoding)
+        lines = content.decode("utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding)
     except UnicodeDecodeError as error:
         place = content[: error.start].count(b"\n") + 1
         raise DataError(
@@ -207,7 +249,7 @@ def read_columns(path: Path, *, encoding: str = "utf-8") -> dict[str, list[Any]]
 
 
 def _separated(path: Path, content: str, kind: str) -> dict[str, list[Any]]:
-    reader = csv.reader(content.splitlines(keepends=True), delimiter="\t" if kind == ".tsv" else ",", strict=True)
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter="\t" if kind == ".tsv" else ",", strict=True)
     columns: dict[str, list[Any]] = {}
     try:
         names = next(reader, [])
@@ -231,7 +273,7 @@ def _separated(path: Path, content: str, kind: str) -> dict[str, list[Any]]:
 
 def _json_lines(path: Path, content: str) -> dict[str, list[Any]]:
     rows: list[dict[str, Any]] = []
-    for number, line in enumerate(content.splitlines(), 1):
+    for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
             continue
         try:
