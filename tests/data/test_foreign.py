@@ -54,10 +54,38 @@ def test_a_hugging_face_data_set_of_texts() -> None:
         ([{"z": 1, "label": 2}], "the key 'image' or .* got z, label"),
         ([3], "expected items"),
         ([(np.zeros(2), 0), (np.zeros(3), 0)], "examples of one shape"),
-        ([(np.zeros(2), 0), ("text", 0)], "of one kind, got Tensor, str"),
+        ([(np.zeros(2), 0), ("text", 0)], "of one kind, got float64, text"),
+        ([(np.zeros(2, np.uint8), 0), (np.zeros(2, np.float32), 0)], "of one kind, got float32, uint8"),
+        ({"train": [(1.0, 0)], "test": [(1.0, 0)]}, r"by name \(train, test\); choose one"),
+        ([(1.0, torch.tensor([0.0, 1.0]))], "example 0: expected one text or number as its label.*argmax"),
+        ([(1.0, np.eye(2)[0])], "example 0: expected one text or number as its label"),
+        ([(1.0, [0, 1])], "example 0: expected one text or number as its label"),
         ([(object(), 0)], "example 0: expected a tensor, array, picture or text"),
     ],
 )
 def test_what_is_wrong_is_named(items: Any, said: str) -> None:
     with pytest.raises(DataError, match=said):
         dataset_pool(items)
+
+
+def test_classes_of_one_name_are_not_one_class() -> None:
+    items = Items((torch.zeros(2), torch.tensor([number])) for number in range(4))
+    items.classes = ["crane", "robin", "crane", ("maillot", "tank suit")]  # type: ignore[list-item]
+    assert dataset_pool(items).names == ("crane 0", "crane 2", "maillot, tank suit", "robin")
+
+
+def test_names_of_classes_are_those_of_the_usual_labels() -> None:
+    items = Items([(torch.zeros(2), 0, 1), (torch.ones(2), 1, 5)])
+    items.classes = ["cat", "dog"]
+    assert dataset_pool(items).names == dataset_pool(items, y=1).names == ("cat", "dog")
+    assert dataset_pool(items, y=2).names == ("1", "5")
+
+
+def test_a_table_is_sent_where_tables_are_read() -> None:
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(DataError, match="give it to columns_pool"):
+        dataset_pool(pandas.DataFrame({"x": [1], "y": [0]}))
+
+
+def test_a_size_is_any_whole_number() -> None:
+    assert dataset_pool([(Image.new("L", (5, 9)), 0)], size=np.int64(4)).shape == (3, 4, 4)

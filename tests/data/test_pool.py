@@ -119,6 +119,7 @@ def test_no_class_and_no_family_is_in_two_splits(data: st.DataObject) -> None:
         (torch.zeros(3, 2), [0, 1], ShapeError, r"one label for each of the 3 examples, got \(2,\)"),
         (torch.tensor([[1.0], [float("nan")], [float("inf")]]), [0, 0, 1], DataError, r"examples \[1, 2\] hold NaN"),
         (torch.full((9, 1), float("nan")), [0] * 9, DataError, r"examples \[0, 1, 2, 3, 4\] ... hold NaN"),
+        (np.array([1.0, np.nan]), [0, 1], DataError, r"examples \[1\] hold NaN"),
         (np.array(["a", "b"]), [0, 1], DataError, "one array of numbers"),
         (np.array([[1], [None]]), [0, 1], DataError, "one array of numbers"),
         ([[1.0], [1.0, 2.0]], [0, 1], DataError, "one array of numbers"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,13 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..pictures import Fit, Form, formed
+from .folder import whole_size
 from .pool import ClassPool
 from .texts import Reading, text_pool
 
 __all__ = ["dataset_pool"]
+
+LABELS = "label", "labels", "target", "class", "y"
 
 
 def dataset_pool(
@@ -33,7 +37,8 @@ def dataset_pool(
     """A pool, in memory and without splits, of a data set with `len` and `[index]`. Each item is read once.
 
     Class names are taken from `dataset.features[y].names` (Hugging Face) or `dataset.classes` (torchvision), where
-    they are given; otherwise they are the labels.
+    they are given (the latter name the usual labels only); otherwise they are the labels. A name that several classes
+    have gets their number: 'crane 134'.
 
     Args:
         dataset: items are tuples (x, y, ...) or mappings.
@@ -44,8 +49,15 @@ def dataset_pool(
         reading, model, length: what becomes of texts, as in `text_pool`.
 
     Raises:
-        DataError: nothing there, no such place or key, examples of different kinds or shapes.
+        DataError: nothing there, no such place or key, examples of different kinds or shapes, a label that is not
+            one text or number; several data sets, or a table.
     """
+    if isinstance(dataset, Mapping):
+        raise DataError(
+            f"data set: expected one, got several by name ({', '.join(map(str, dataset))}); choose one: dataset[name]"
+        )
+    if hasattr(dataset, "iloc"):
+        raise DataError("data set: expected items by [index], got a table (DataFrame); give it to columns_pool")
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise DataError(
             f"data set: expected one with len() and [index], got {type(dataset).__name__}; make a list of it"
@@ -54,16 +66,16 @@ def dataset_pool(
         raise DataError("data set: expected at least one example, got none")
     first = dataset[0]
     at_x = _place(first, x, ("image", "img", "picture", "text", "sentence", "x"), 0)
-    at_y = _place(first, y, ("label", "labels", "target", "class", "y"), 1)
-    form, examples, labels = Form.of(size, channels, fit), list[Any](), list[Any]()
+    at_y = _place(first, y, LABELS, 1)
+    form, examples, labels = Form.of(whole_size(size), channels, fit), list[Any](), list[Any]()
     for index in range(len(dataset)):
         item = dataset[index]
         example, label = item[at_x], item[at_y]
         examples.append(_example(example, form, index))
-        labels.append(label.item() if isinstance(label, Tensor | np.generic) else label)
-    kinds = {type(example) for example in examples}
+        labels.append(_label(label, index))
+    kinds = {str(example.dtype)[6:] if isinstance(example, Tensor) else "text" for example in examples}
     if len(kinds) > 1:
-        raise DataError(f"data set: expected examples of one kind, got {', '.join(sorted(k.__name__ for k in kinds))}")
+        raise DataError(f"data set: expected examples of one kind, got {', '.join(sorted(kinds))}")
     names = _names(dataset, at_y)
     if names is not None:
         labels = [names[label] if isinstance(label, int) and 0 <= label < len(names) else label for label in labels]
@@ -105,9 +117,26 @@ def _example(example: Any, form: Form, index: int) -> Any:
         ) from error
 
 
+def _label(label: Any, index: int) -> Any:
+    """The label as Python has it."""
+    if isinstance(label, Tensor | np.ndarray | np.generic) and np.prod(label.shape) == 1:
+        return label.item()
+    if isinstance(label, Tensor | np.ndarray | list | tuple | Mapping):
+        raise DataError(
+            f"data set: example {index}: expected one text or number as its label, got {str(label)[:60]}; of one-hot "
+            "labels take the place of the 1 (argmax), or say `y`"
+        )
+    return label
+
+
 def _names(dataset: Any, at_y: Any) -> Sequence[str] | None:
-    features = getattr(dataset, "features", None)
+    features, classes = getattr(dataset, "features", None), getattr(dataset, "classes", None)
     if isinstance(features, Mapping):
-        return getattr(features.get(at_y), "names", None)
-    classes = getattr(dataset, "classes", None)
-    return list(map(str, classes)) if isinstance(classes, Sequence) and not isinstance(classes, str) else None
+        classes = getattr(features.get(at_y), "names", None)
+    elif at_y not in (1, *LABELS):
+        return None
+    if not isinstance(classes, Sequence) or isinstance(classes, str):
+        return None
+    names = [", ".join(map(str, name)) if isinstance(name, tuple | list) else str(name) for name in classes]
+    often = Counter(names)
+    return [f"{name} {number}" if often[name] > 1 else name for number, name in enumerate(names)]

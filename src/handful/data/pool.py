@@ -64,7 +64,7 @@ class ClassPool:
         if x.dtype != torch.uint8:
             x = x.to(torch.get_default_dtype())
             if not bool(torch.isfinite(x).all()):
-                rows = (~torch.isfinite(x.flatten(1)).all(1)).nonzero().flatten().tolist()
+                rows = (~torch.isfinite(x.reshape(len(x), -1)).all(1)).nonzero().flatten().tolist()
                 raise DataError(
                     f"pool: examples {rows[:5]}{' ...' if len(rows) > 5 else ''} hold NaN or infinite values; "
                     "expected finite numbers: clean or drop them"
