@@ -105,6 +105,20 @@ def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
         read(tmp_path / "all.tar")
 
 
+def test_what_is_not_wanted_is_passed_over(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "all.tar", "w") as archive:
+        for name, size in [("link.txt", 0), ("large", 9999), ("a.bin", 1)]:
+            item = tarfile.TarInfo(name)
+            item.type, item.linkname = (tarfile.REGTYPE, "") if size else (tarfile.SYMTYPE, "/etc/passwd")
+            item.size = size
+            archive.addfile(item, io.BytesIO(bytes(size)))
+    assert read(tmp_path / "all.tar") == {"a.bin": b"\0"}
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as other:
+        other.writestr("../large.txt", bytes(9999))
+        other.writestr("a.bin", b"x")
+    assert read(tmp_path / "all.zip") == {"a.bin": b"x"}
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"nothing\.zip"):
         read(tmp_path / "nothing.zip")

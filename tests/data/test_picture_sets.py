@@ -112,6 +112,19 @@ def test_mini_imagenet_has_the_published_split_and_names(tmp_path: Path, mini: T
     assert pool.examples[int(pool.starts[robin]), 0, 0, 0] == 1
 
 
+def test_mini_imagenet_beside_other_files(tmp_path: Path, mini: Tree) -> None:
+    source = tree(tmp_path / "source", mini)
+    tar(source / "csv.tar.gz", {"train.csv": b"filename,label\n"})
+    add_mini_imagenet(source)
+    assert mini_imagenet().classes == 100
+    first = next(iter(mini))
+    tree(source, {f"copy/{first}": mini[first]})
+    add_mini_imagenet(source)
+    tree(source, {f"copy/{first}": picture(250, "JPEG")})
+    with pytest.raises(DataError, match=r"differs from another picture n0153282900000003 of class n01532829"):
+        add_mini_imagenet(source)
+
+
 def test_mini_imagenet_that_is_not_the_published_one(tmp_path: Path, mini: Tree) -> None:
     with pytest.raises(DataError, match=r"mini-ImageNet is not on this machine; .*add mini-imagenet --from PATH"):
         mini_imagenet()
@@ -162,11 +175,13 @@ def test_cifar_in_the_published_form(tmp_path: Path, few: np.ndarray) -> None:
 
 def test_cifar_as_pictures(tmp_path: Path, few: np.ndarray) -> None:
     names = sorted(row["class"] for row in class_table("cifar-fs"))
+    published = ("manual-{}002", "{}_s_000027", "{}_s_000491")  # the two forms of names that there are
     files = {
-        f"cifar100/data/{name}/{name}_s_{number:06d}.png": picture(index, size=(32, 32))
+        f"cifar100/data/{name}/{form.format(name)}.png": picture(index, size=(32, 32))
         for index, name in enumerate(names)
-        for number in range(3)
+        for form in published
     }
+    files["cifar100/plots/curve.png"] = picture(0)
     add_cifar100(tree(tmp_path / "pictures", files))
     pool = cifar_fs()
     assert pool.names == tuple(names)
@@ -191,6 +206,11 @@ def test_some_classes_of_cifar_as_mosaics(tmp_path: Path) -> None:
         add_cifar100(tree(tmp_path / "small", {"baby.webp": picture(1, "WEBP")}))
 
 
+def test_cifar_as_pickles_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no pictures of cifar100 found; .*pickles of cifar-100-python are not read"):
+        add_cifar100(tree(tmp_path / "data", {"cifar-100-python/train": b"pickled"}))
+
+
 def test_cifar_without_the_network() -> None:
     with pytest.raises(DownloadError, match=r"handful data add cifar-fs --from FOLDER.*cifar-100-binary\.tar\.gz, or"):
         cifar_fs()
@@ -213,7 +233,9 @@ def test_tiered_imagenet_from_folders_and_tars(tmp_path: Path, monkeypatch: pyte
             tar(top / "train" / f"{name}.tar", pictures)
         else:
             tree(top / "train" / name, pictures)
-    add_tiered_imagenet(top)
+    with pytest.raises(DataError, match=f"expected 779165 pictures in 4 classes, found 10 \\(fewest in {names[0]} 1,"):
+        add_tiered_imagenet(top)
+    add_tiered_imagenet(top, pictures=10)
     pool = tiered_imagenet()
     assert pool.names == tuple(names)
     assert pool.counts.tolist() == [1, 2, 3, 4]
@@ -224,6 +246,18 @@ def test_tiered_imagenet_from_folders_and_tars(tmp_path: Path, monkeypatch: pyte
         add_tiered_imagenet(top)
 
 
+def test_tiered_imagenet_from_folders_of_its_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = class_table("tiered-imagenet")[::200]
+    monkeypatch.setattr(SETS, "class_table", lambda name: rows)
+    for index, row in enumerate(rows):
+        tree(tmp_path / "tiered" / row["split"] / row["class"], {"1.jpg": picture(9 * index, "JPEG")})
+    tree(tmp_path / "tiered" / "val" / rows[0]["class"], {f"{n}.jpg": picture(200) for n in range(3)})
+    assert {row["split"] for row in rows} == {"train", "val", "test"}
+    add_tiered_imagenet(tmp_path / "tiered", pictures=4)
+    pool = tiered_imagenet()
+    assert sorted(pool.examples[:, 0, 0, 0].tolist()) == [0, 9, 18, 27], "pictures of validation are no training class"
+
+
 def test_cub(tmp_path: Path) -> None:
     names = sorted(row["class"] for row in class_table("cub"))
     files = {f"CUB_200_2011/images/{name}/{name[4:]}_0001_1.jpg": picture(9, "JPEG", (9, 6)) for name in names}
@@ -231,9 +265,13 @@ def test_cub(tmp_path: Path) -> None:
         cub()
     with pytest.raises(DataError, match="expected 11788 pictures of 200 classes, found 200 of 200"):
         add_cub(tree(tmp_path / "source", files))
-    add_cub(tar(tmp_path / "CUB_200_2011.tgz", files), pictures=200)
+    masks = {name.replace("images", "segmentations").replace("jpg", "png"): picture(0) for name in files}
+    tar(tmp_path / "published" / "segmentations.tgz", masks)
+    tar(tmp_path / "published" / "CUB_200_2011.tgz", files)
+    add_cub(tmp_path / "published", pictures=200)
     pool = cub()
     assert pool.shape == (3, 84, 84)
+    assert pool.examples.unique().tolist() == [9], "masks are no photographs"
     assert {split: len(classes) for split, classes in pool.splits.items()} == {"train": 100, "val": 50, "test": 50}
 
 
@@ -251,3 +289,7 @@ def test_faces(tmp_path: Path) -> None:
     assert {split: len(classes) for split, classes in pool.splits.items()} == {"train": 24, "val": 8, "test": 8}
     assert int(pool.examples[int(pool.starts[pool.names.index("s12")])].unique()) == 12
     assert faces(split={"test": pool.names}).split("test").classes == 40
+    (tmp_path / "notes.txt").write_text("no archive")
+    with pytest.raises(DataError, match=r"notes\.txt: not a zip or tar, or cut short") as caught:
+        add_faces(tmp_path / "notes.txt")
+    assert "\n" not in str(caught.value)

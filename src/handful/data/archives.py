@@ -47,7 +47,7 @@ def members(path: Path, wanted: re.Pattern[str], *, largest: int) -> Iterator[Me
         largest: bytes that a file may have.
 
     Raises:
-        DataError: cut short or damaged; a link, a path that leads outside, or a file larger than `largest`.
+        DataError: cut short or damaged; a wanted file is a link, leads outside, or is larger than `largest`.
         StorageError: not there, no permission.
     """
     with storage_errors(path, "read"):
@@ -65,26 +65,28 @@ def members(path: Path, wanted: re.Pattern[str], *, largest: int) -> Iterator[Me
         except DataError:
             raise
         except DAMAGE as error:
-            raise DataError(f"{path}: cut short or damaged ({error}); get it again") from error
+            said = str(error).partition("\n")[0].rstrip(":")
+            raise DataError(f"{path}: not a zip or tar, or cut short or damaged ({said}); get it again") from error
 
 
 def _zipped(path: Path, wanted: re.Pattern[str], largest: int) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         for item in archive.infolist():
-            place = f"{item.filename} in {path}"
-            _admit(place, item.filename, item.file_size, largest)
             if wanted.search(item.filename) and not item.is_dir():
+                place = f"{item.filename} in {path}"
+                _admit(place, item.filename, item.file_size, largest)
                 yield Member(item.filename, place, archive.read(item))
 
 
 def _taped(path: Path, wanted: re.Pattern[str], largest: int) -> Iterator[Member]:
     with tarfile.open(path) as archive:
         for item in archive:
-            place = f"{item.name} in {path}"
-            _admit(place, item.name, item.size, largest, plain=item.isfile() or item.isdir())
-            file = archive.extractfile(item) if wanted.search(item.name) else None
-            if file:
-                yield Member(item.name, place, file.read())
+            if wanted.search(item.name) and not item.isdir():
+                place = f"{item.name} in {path}"
+                _admit(place, item.name, item.size, largest, plain=item.isfile())
+                file = archive.extractfile(item)
+                if file:
+                    yield Member(item.name, place, file.read())
 
 
 def _admit(place: str, name: str, size: int, largest: int, *, plain: bool = True) -> None:

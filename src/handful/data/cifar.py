@@ -20,11 +20,10 @@ from PIL import Image
 from ..errors import DataError, DownloadError
 from ..files import storage_errors
 from ..pictures import BROKEN, Form
-from .archives import members
 from .cache import data_folder, load_pool
 from .download import download
 from .pool import ClassPool
-from .published import add_pictures, archives_in, class_table, expect_counts, picture_names, store_classes, with_splits
+from .published import add_pictures, class_table, expect_counts, members_in, picture_names, store_classes, with_splits
 
 __all__ = ["add_cifar100", "cifar_fs", "fc100"]
 
@@ -35,8 +34,10 @@ OFFLINE = "handful data add cifar-fs --from FOLDER"
 EACH, SIDE = 600, 32
 RECORD = 2 + 3 * SIDE * SIDE
 BINARY = re.compile(r"(?:^|/)(?:train|test)\.bin$")
-PICTURE = picture_names(r"(?:^|/)(?P<name>[a-z_]+)/(?P<key>[a-z_]+_s_\d{6})")
-EXPECTED = "cifar-100-binary.tar.gz, or the pictures as CLASS/NAME_s_000001.png in a folder or an archive"
+EXPECTED = (
+    "cifar-100-binary.tar.gz, or the pictures as CLASS/NAME.png in a folder or an archive; the pickles of "
+    "cifar-100-python are not read"
+)
 
 
 def cifar_fs() -> ClassPool:
@@ -71,10 +72,9 @@ def add_cifar100(source: Path) -> Path:
         StorageError: full disk, no permission.
     """
     classes = sorted(row["class"] for row in class_table("cifar-fs"))
-    for path in archives_in(source):
-        binary = {Path(file.name).name: file.content for file in members(path, BINARY, largest=200_000_000)}
-        if binary:
-            return _add_binary(source, binary, classes)
+    binary = {Path(file.name).name: file.content for file in members_in(source, BINARY, largest=200_000_000)}
+    if binary:
+        return _add_binary(source, binary, classes)
     with storage_errors(source, "read"):
         mosaics = sorted(source.rglob("*.webp")) if source.is_dir() else []
     known = [path for path in mosaics if path.stem in classes]
@@ -85,7 +85,8 @@ def add_cifar100(source: Path) -> Path:
     def check(keys: Mapping[str, Sequence[str]]) -> None:
         expect_counts(TITLE, source, dict.fromkeys(classes, EACH))(keys)
 
-    return add_pictures(PLACE, source, PICTURE, Form.of(SIDE, 3, "stretch"), check, EXPECTED)
+    wanted = picture_names(rf"(?:^|/)(?P<name>{'|'.join(classes)})/(?P<key>[^/]+)")
+    return add_pictures(PLACE, source, wanted, Form.of(SIDE, 3, "stretch"), check, EXPECTED)
 
 
 def _split(name: str) -> ClassPool:
@@ -96,7 +97,7 @@ def _split(name: str) -> ClassPool:
         try:
             download(URL, archive, checksum=CHECKSUM, offline=OFFLINE)
         except DownloadError as error:
-            raise DownloadError(f"{error} {EXPECTED} will do.") from error
+            raise DownloadError(f"{error} What it takes: {EXPECTED}.") from error
         pool = load_pool(add_cifar100(archive))
     return with_splits(pool, class_table(name))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from ..errors import DataError
+from ..files import storage_errors
 from ..pictures import Form, decode, in_parallel
 from .archives import Member, members
 from .cache import data_folder, load_pool
@@ -32,8 +34,9 @@ __all__ = ["add_cub", "add_faces", "add_tiered_imagenet", "cub", "faces", "tiere
 
 CUB_URL = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
 CUB_CHECKSUM = "md5:97eceeb196236b17998738112f37df78"
-CUB_PICTURE = picture_names(r"(?:^|/)(?P<name>\d{3}\.[A-Za-z_]+)/(?P<key>[^/]+)")
+CUB_PICTURE = picture_names(r"(?:^|/)images/(?P<name>\d{3}\.[A-Za-z_]+)/(?P<key>[^/]+)")
 CUB_PICTURES = 11_788
+TIERED_PICTURES = 779_165
 TIERED_PICTURE = picture_names(r"(?:^|/)(?P<key>[^/]+)")
 FACE = picture_names(r"(?:^|/)(?P<name>s\d{1,2})/(?P<key>\d{1,2})")
 FACE_SIZE = 112, 92
@@ -53,24 +56,29 @@ def tiered_imagenet() -> ClassPool:
     return with_splits(pool, class_table("tiered-imagenet"))
 
 
-def add_tiered_imagenet(source: Path) -> Path:
+def add_tiered_imagenet(source: Path, pictures: int = TIERED_PICTURES) -> Path:
     """Store tieredImageNet from ImageNet's training pictures: 608 of the classes, shrunk to 84×84, one at a time.
 
     Departure: the authors' file holds pictures shrunk by another program.
 
     Args:
-        source: a folder that holds a folder n01440764, or n01440764.tar, for each class; or the one above it.
+        source: a folder that holds a folder n01440764, or n01440764.tar, for each class; or the one above it, where
+            they may also be spread over several folders (train, val, test); of a class found twice, train's counts.
+        pictures: how many there must be.
 
     Returns:
         The folder of the stored pool, 16.5 GB.
 
     Raises:
-        DataError: a class is missing, a picture is damaged.
+        DataError: a class or pictures are missing, a picture is damaged.
         StorageError: full disk, no permission.
     """
     names = sorted(row["class"] for row in class_table("tiered-imagenet"))
-    top = next((path for path in (source, source / "train") if dict(classes_of(path, names))), source)
-    places = dict(classes_of(top, names))
+    with storage_errors(source, "read"):
+        inside = sorted(source.iterdir()) if source.is_dir() else []
+    below = [path for path in inside if not re.match(r"n\d{8}", path.name)]
+    found = {name: path for top in (*below, source / "train", source) for name, path in classes_of(top, names)}
+    places = {name: found[name] for name in names if name in found}
     missing = [name for name in names if name not in places]
     if missing:
         raise DataError(
@@ -79,9 +87,12 @@ def add_tiered_imagenet(source: Path) -> Path:
         )
     form = Form.of(84, 3, "stretch")
     counts = {name: sum(1 for _ in members(path, TIERED_PICTURE, largest=LARGEST)) for name, path in places.items()}
-    empty = [name for name, count in counts.items() if count == 0]
-    if empty:
-        raise DataError(f"{source}: no pictures in {', '.join(empty[:5])}; get them again")
+    if not all(counts.values()) or sum(counts.values()) != pictures:
+        fewest = ", ".join(f"{name} {counts[name]}" for name in sorted(counts, key=lambda name: counts[name])[:5])
+        raise DataError(
+            f"{source}: expected {pictures} pictures in {len(names)} classes, found {sum(counts.values())} (fewest in "
+            f"{fewest}); get these classes again"
+        )
 
     def parts() -> Iterator[torch.Tensor]:
         for name, path in places.items():

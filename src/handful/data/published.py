@@ -27,10 +27,10 @@ __all__ = [
     "LARGEST",
     "Named",
     "add_pictures",
-    "archives_in",
     "class_table",
     "classes_of",
     "expect_counts",
+    "members_in",
     "picture_names",
     "store_classes",
     "stored",
@@ -43,11 +43,12 @@ LARGEST = 1 << 26
 
 
 class Named(NamedTuple):
-    """A picture of a published set: its class, its name among the class's pictures, and [channels, height, width]."""
+    """A picture of a published set: class, name among the class's pictures, [channels, height, width], and its file."""
 
     name: str
     key: str
     pixels: np.ndarray
+    place: str
 
 
 def class_table(name: str) -> list[dict[str, str]]:
@@ -66,13 +67,19 @@ def with_splits(pool: ClassPool, rows: Iterable[Mapping[str, str]]) -> ClassPool
     return replace(pool, splits={split: tuple(number[name] for name in names) for split, names in whole.items()})
 
 
-def archives_in(source: Path) -> list[Path]:
-    """What to read of a source: the archive itself, or a folder's archives, or else the folder."""
+def members_in(source: Path, wanted: re.Pattern[str], *, largest: int = LARGEST) -> Iterator[Member]:
+    """The wanted files of an archive, or of a folder's archives, or, where these hold none, of the folder itself."""
     with storage_errors(source, "read"):
         if source.is_file():
-            return [source]
-        found = sorted(path for path in source.iterdir() if path.is_file() and path.name.lower().endswith(ARCHIVES))
-    return found or [source]
+            yield from members(source, wanted, largest=largest)
+            return
+        archives = sorted(path for path in source.iterdir() if path.is_file() and path.name.lower().endswith(ARCHIVES))
+    found = False
+    for member in (member for path in archives for member in members(path, wanted, largest=largest)):
+        found = True
+        yield member
+    if not found:
+        yield from members(source, wanted, largest=largest)
 
 
 def add_pictures(
@@ -97,17 +104,18 @@ def add_pictures(
         The folder of the stored pool.
 
     Raises:
-        DataError: nothing found, unreadable, or not as published.
+        DataError: nothing found, unreadable, two different pictures of one name, or not as published.
     """
 
     def read(member: Member) -> Named:
         match = wanted.search(member.name)
         assert match is not None
-        return Named(match["name"], match["key"], decode(member.content, member.place, form))
+        return Named(match["name"], match["key"], decode(member.content, member.place, form), member.place)
 
-    sources = archives_in(source)
-    pictures = (member for path in sources for member in members(path, wanted, largest=LARGEST))
-    found = {(one.name, one.key): one.pixels for one in in_parallel(f"reading {place}", read, pictures, None)}
+    found: dict[tuple[str, str], np.ndarray] = {}
+    for one in in_parallel(f"reading {place}", read, members_in(source, wanted), None):
+        if not np.array_equal(found.setdefault((one.name, one.key), one.pixels), one.pixels):
+            raise DataError(f"{one.place}: differs from another picture {one.key} of class {one.name}; keep only one")
     if not found:
         raise DataError(f"{source}: no pictures of {place} found; expected {expected}")
     keys: dict[str, list[str]] = {}
