@@ -3,7 +3,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
@@ -116,26 +116,77 @@ def test_confused_classes_meet_more_often() -> None:
     assert after > before + 0.2
     potentials = selection.potentials
     assert np.array_equal(potentials, potentials.T)
-    assert not potentials.diagonal().any()
+    assert bool((potentials.diagonal() == -np.inf).all()), "no class meets itself"
     assert all(len(set(task)) == 3 for task in selection.draw(0).classes.tolist())
 
 
 def test_potentials_follow_the_equation() -> None:
     selection = pairs(memory=0.5, eagerness=2.0)
     selection.episodes = Episodes(pairs_pool(), ways=3, shots=1, queries=2, batch=1)
-    selection.potentials[:] = 4.0
-    np.fill_diagonal(selection.potentials, 0)
-    selection.totals = selection.potentials.sum(1, dtype=np.float64)
+    selection.restore({"pairs": torch.triu_indices(8, 8, 1), "log_potentials": torch.full((28,), np.log(4.0))})
     selection[0]
     draw = selection.draw(0)
     answers, classes = selection.answers(draw)[0], draw.classes[0].tolist()
     selection.learned(0)
     for (i, a), (j, b) in combinations(enumerate(classes), 2):
         given = answers[draw.query_y[0] == i][:, j].mean() + answers[draw.query_y[0] == j][:, i].mean()
-        assert selection.potentials[a, b] == pytest.approx(4**0.5 * np.exp(2.0 * float(given) / 2), rel=1e-5)
+        expected = 4**0.5 * np.exp(2.0 * float(given) / 2)
+        assert np.exp(selection.potentials[a, b]) == pytest.approx(expected, rel=1e-5)
     apart = [c for c in range(8) if c not in classes]
-    assert selection.potentials[apart[0], apart[1]] == 4.0
-    assert selection.totals == pytest.approx(selection.potentials.sum(1), rel=1e-6)
+    assert np.exp(selection.potentials[apart[0], apart[1]]) == pytest.approx(4.0)
+    assert np.exp(selection.totals) == pytest.approx(np.exp(selection.potentials).sum(1), rel=1e-6)
+
+
+def test_classes_are_drawn_by_their_potentials() -> None:
+    """The first two by C(i, j) over all pairs, the third by its product with both."""
+    selection = pairs()
+    selection.episodes = Episodes(pairs_pool(), ways=3, shots=1, queries=2, batch=8000)
+    c = torch.rand(8, 8, generator=torch.Generator().manual_seed(0)).triu(1)
+    rows, columns = np.triu_indices(8, 1)
+    kept = c[rows, columns]
+    selection.restore({"pairs": torch.from_numpy(np.stack([rows, columns])), "log_potentials": kept.log()})
+    c = (c + c.T).double()
+    first = c.sum(1) / c.sum()
+    second = c / c.sum(1, keepdim=True)  # [8, 8]
+    third = c.unsqueeze(1) * c.unsqueeze(0)  # [8, 8, 8]
+    third = third / third.sum(2, keepdim=True)
+    chance = (first[:, None, None] * second[:, :, None] * third).numpy()
+    together = [sum(chance[order] for order in permutations(three)) for three in combinations(range(8), 3)]
+    sets = [tuple(sorted(task)) for task in selection.draw(0).classes.tolist()]
+    drawn = [sets.count(three) / len(sets) for three in combinations(range(8), 3)]
+    assert drawn == pytest.approx(together, abs=0.012)
+
+
+def test_what_is_never_forgotten_does_not_overflow() -> None:
+    selection = pairs(memory=1.0, eagerness=3.0)
+    for t in range(300):
+        selection[t]
+        selection.learned(t)
+    assert selection.potentials.max() > np.log(np.finfo(np.float64).max), "C itself has no number"
+    assert all(len(set(task)) == 3 for task in selection.draw(300).classes.tolist())
+
+
+def test_restoring_begins_at_the_start() -> None:
+    selection = pairs()
+    start = {name: leaf.clone() for name, leaf in selection.state().items()}
+    potentials, totals = selection.potentials.copy(), selection.totals.copy()
+    for t in range(5):
+        selection[t]
+        selection.learned(t)
+    selection.restore(start)
+    assert np.array_equal(selection.potentials, potentials)
+    assert selection.totals == pytest.approx(totals)
+
+
+def test_a_run_that_kept_the_potentials_themselves_goes_on() -> None:
+    one, two = pairs(), pairs()
+    for t in range(5):
+        one[t]
+        one.learned(t)
+    state = one.state()
+    two.restore({"pairs": state["pairs"], "potentials": state["log_potentials"].exp()})
+    assert np.allclose(one.potentials, two.potentials, atol=1e-6)
+    assert torch.equal(one.draw(5).classes, two.draw(5).classes)
 
 
 def test_without_eagerness_classes_are_uniform() -> None:
@@ -178,6 +229,19 @@ def test_what_was_rewarded_becomes_more_probable(learner: Learner, digits_table:
         selection.baseline = torch.zeros(())
         selection.learned(0)
         assert sign * (chance() - before) > 0
+
+
+def test_a_state_is_of_its_moment(learner: Learner, digits_table: Make) -> None:
+    selection = made("scheduler", learner, digits_table)
+    state = selection.state()
+    before = {name: leaf.clone() for name, leaf in state.items()}
+    selection[0]
+    with torch.no_grad():
+        for parameter in learner.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    selection.learned(0)
+    assert not all(torch.equal(leaf, before[name]) for name, leaf in selection.state().items())
+    assert all(torch.equal(leaf, before[name]) for name, leaf in state.items())
 
 
 # Curriculum

@@ -1,7 +1,7 @@
 """Class pairs: classes that the learner confuses meet in a task more often.
 
 Paper: Liu, Wang, Sahoo, Fang, Zhang & Hoi 2020, arXiv:2007.08735, greedy class-pair sampling.
-    C(i, j) -> potentials        τ -> memory        α -> eagerness
+    log C(i, j) -> potentials        τ -> memory        α -> eagerness
     p̄(i, j) -> the mean probability that queries of i get for j, and queries of j for i
 Departures:
     1. Confusions are those after the step on a task, not before it, so that a step is a function of (seed, t, state).
@@ -15,6 +15,7 @@ from typing import final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.episodes import Draw, Episodes
@@ -61,21 +62,21 @@ class ClassPairs(Selection):
             raise SpecError("class pairs: draws classes, whatever their family; expected families = false")
         self.memory, self.eagerness = memory, eagerness
         classes = episodes.pool.classes
-        self.potentials = np.ones((classes, classes), dtype=np.float32)  # C, symmetric, 0 for a class with itself
-        np.fill_diagonal(self.potentials, 0)
-        self.totals = self.potentials.sum(1, dtype=np.float64)  # over each class's pairs
+        self.potentials = np.zeros((classes, classes), dtype=np.float32)  # log C, symmetric; C overflows where τ = 1
+        np.fill_diagonal(self.potentials, -np.inf)  # never a class with itself
+        self.totals = np.full(classes, np.log(max(classes - 1, 1)))  # log of the sum of C over each class's pairs
 
     def draw(self, t: int) -> Draw:
         """A pair with probability C(i, j), then class after class with Π C(i, k) over those chosen before."""
         random = generator("class pairs", self.episodes.seed, t)
         ways = int(random.integers(self.episodes.ways[0], self.episodes.ways[1] + 1))
-        weights = np.tile(self.totals, (self.episodes.batch, 1))  # [B, C]
+        logs = np.tile(self.totals, (self.episodes.batch, 1))  # [B, C]
         chosen = []
         for place in range(ways):
-            below = weights.cumsum(1)
-            threshold = random.random((len(weights), 1)) * below[:, -1:]
+            below = np.exp(logs - logs.max(1, keepdims=True)).cumsum(1)
+            threshold = random.random((len(logs), 1)) * below[:, -1:]
             chosen.append((below <= threshold).sum(1))  # [B]
-            weights = (weights if place else 1.0) * self.potentials[chosen[-1]]
+            logs = (logs if place else 0.0) + self.potentials[chosen[-1]].astype(np.float64)
         return self.episodes.draw(t, random.permuted(np.stack(chosen, 1), axis=1))
 
     def note(self, t: int, draw: Draw) -> None:
@@ -85,19 +86,28 @@ class ClassPairs(Selection):
         confusions = ((given + given.mT) / 2).numpy()
         for classes, confusion in zip(draw.classes.numpy(), confusions, strict=True):
             pairs = np.ix_(classes, classes)
-            self.potentials[pairs] = self.potentials[pairs] ** self.memory * np.exp(self.eagerness * confusion)
-            self.potentials[classes, classes] = 0
+            own = np.nan_to_num(self.potentials[pairs], neginf=0.0)
+            self.potentials[pairs] = self.memory * own + self.eagerness * confusion
+            self.potentials[classes, classes] = -np.inf
         touched = np.unique(draw.classes)
-        self.totals[touched] = self.potentials[touched].sum(1, dtype=np.float64)
+        self.totals[touched] = _log_sums(self.potentials[touched])
 
     def state(self) -> Mapping[str, Tensor]:
-        """The pairs that have met, and their potentials."""
-        rows, columns = np.nonzero(np.triu(self.potentials, 1) != np.triu(np.ones_like(self.potentials), 1))
+        """The pairs that have met, and the logarithms of their potentials."""
+        rows, columns = np.nonzero(np.triu(self.potentials, 1))
         pairs = torch.from_numpy(np.stack([rows, columns]))
-        return {"pairs": pairs, "potentials": torch.from_numpy(self.potentials[rows, columns])}
+        return {"pairs": pairs, "log_potentials": torch.from_numpy(self.potentials[rows, columns])}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state."""
         rows, columns = state["pairs"].numpy()
-        self.potentials[rows, columns] = self.potentials[columns, rows] = state["potentials"].numpy()
-        self.totals = self.potentials.sum(1, dtype=np.float64)
+        kept = state["log_potentials"] if "log_potentials" in state else state["potentials"].log()  # of earlier runs
+        self.potentials.fill(0)
+        np.fill_diagonal(self.potentials, -np.inf)
+        self.potentials[rows, columns] = self.potentials[columns, rows] = kept.numpy()
+        self.totals = _log_sums(self.potentials)
+
+
+def _log_sums(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """log Σ exp of each row."""
+    return np.array([row.max() + np.log(np.exp(row - row.max()).sum(dtype=np.float64)) for row in rows])

@@ -105,8 +105,8 @@ class TaskScheduler(Selection):
 
     def state(self) -> Mapping[str, Tensor]:
         """The scheduler's weights and its baseline."""
-        weights = {f"network.{place}": weight.detach() for place, weight in enumerate(self.network)}
-        return {**weights, "baseline": self.baseline}
+        weights = {f"network.{place}": weight.detach().clone() for place, weight in enumerate(self.network)}
+        return {**weights, "baseline": self.baseline.clone()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state."""
