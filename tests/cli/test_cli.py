@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from handful import __version__
 from handful.checkpoint import load_checkpoint, save_checkpoint
@@ -196,6 +197,23 @@ def test_own_data_are_looked_through(call: Call, tmp_path: Path) -> None:
     assert report["contradictions"] == [["row 1", "row 2"]]
     missing = call("data", "check", "t.csv", "--label", "kind")
     assert (missing.code, "Valid: label, text" in missing.error) == (1, True)
+    (tmp_path / "r.csv").write_bytes("x,review,label\n1,schön,a\n2,gut,b\n".encode("cp1252"))
+    assert "encoding" in call("data", "check", "r.csv").error
+    texts = call("data", "check", "r.csv", "--encoding", "cp1252", "--text", "review")
+    assert "2 texts, 2 classes\nexamples a class: a 1, b 1\n" in texts.out
+    numbers = call("data", "check", "r.csv", "--encoding", "cp1252", "--features", "x")
+    assert "2 numbers, 2 classes" in numbers.out
+    (tmp_path / "many.csv").write_text("x,label\n" + "".join(f"{row},{row % 22:02}\n" for row in range(60)))
+    many = call("data", "check", "many.csv")
+    assert "examples a class: 2 to 3, median 3; fewest: 16 2, 17 2, 18 2, 19 2, 20 2 (--json" in many.out
+    for name in ("in/a/1.png", "in/b/2.png"):
+        (tmp_path / "own" / name).parent.mkdir(parents=True)
+        Image.new("L", (40, 40)).save(tmp_path / "own" / name)
+    (tmp_path / "own" / "notes.txt").write_text("")
+    (tmp_path / "own" / "none").mkdir()
+    said = call("data", "check", "own", "--nested")
+    for part in ("a class: in/a 1, in/b 1\n", "passed over: 1 .txt\n", "folders without pictures: 1\n"):
+        assert part in said.out
     own = call("data", "add", "folder")
     assert (own.code, "is your own: say path in [data]" in own.error) == (1, True)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 from PIL import Image
 
 from handful.data.check import check_data
-from handful.errors import DataError, StorageError, UnknownNameError
+from handful.data.folder import folder
+from handful.data.tables import table
+from handful.errors import DataError, HandfulError, StorageError, UnknownNameError
 
 
 def test_pictures(tmp_path: Path) -> None:
@@ -67,3 +70,120 @@ def test_nothing_to_look_at(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x,y\n1,2\n")
     with pytest.raises(UnknownNameError, match="'label'"):
         check_data(tmp_path / "a.csv")
+    for content in ("label\na\n", "x,label\n"):
+        (tmp_path / "a.csv").write_text(content)
+        with pytest.raises(DataError, match=r"there is none|there are none"):
+            check_data(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "said"),
+    [
+        ("t.jsonl", '{"text": 5, "label": "a"}', "text is not text, got '5'"),
+        ("t.jsonl", '{"text": ["x"], "label": "a"}', "text is not text"),
+        ("t.jsonl", '{"text": "x", "label": NaN}', "no label"),
+        ("t.jsonl", '{"text": "x", "label": " "}', "no label"),
+        ("t.jsonl", f'{{"text": "{"x" * 20_001}", "label": "a"}}', "text has more than 20,000 characters"),
+        ("t.jsonl", '{"text": null, "label": "a"}', "no text"),
+        ("n.jsonl", '{"x": [1, 2, 3], "label": "a"}', r"column 'x': expected a finite number \(a list of 2\)"),
+        ("n.jsonl", '{"x": [1, NaN], "label": "a"}', "column 'x': expected a finite number"),
+        ("n.jsonl", '{"x": [1, 1e39], "label": "a"}', "column 'x': expected a finite number"),
+    ],
+)
+def test_what_a_loader_refuses_is_unreadable(tmp_path: Path, name: str, bad: str, said: str) -> None:
+    good = '{"text": "x", "label": "a"}' if name == "t.jsonl" else '{"x": [1, 2], "label": "a"}'
+    path = tmp_path / name
+    path.write_text("\n".join([good, bad, good]))
+    (problem,) = check_data(path).unreadable
+    assert re.match(f"row 2: {said}", problem)
+    with pytest.raises(DataError):
+        table(path=str(path), reading="words")
+    path.write_text("\n".join([good, good]))
+    assert not check_data(path).unreadable
+    table(path=str(path), reading="words")
+
+
+def test_texts_that_nobody_called_so(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_bytes("review,label\nschön,a\ngut,b\n".encode("cp1252"))
+    with pytest.raises(DataError, match="cp1252"):
+        check_data(path)
+    report = check_data(path, encoding="cp1252")
+    assert (report.examples, len(report.unreadable)) == (0, 2)
+    assert any("--text review" in advice for advice in report.advice)
+    assert check_data(path, encoding="cp1252", text="review").classes == {"a": 1, "b": 1}
+    path.write_text("review,x,label\nfine,1,a\nbad,2,b\n")
+    assert check_data(path, features=["x"]).examples == 2
+
+
+def test_molecules(tmp_path: Path) -> None:
+    pytest.importorskip("rdkit")
+    path = tmp_path / "m.csv"
+    path.write_text("smiles,label\nCCO,a\nOCC,b\nno((,b\n")
+    report = check_data(path)
+    assert (report.kind, report.examples) == ("molecules", 2)
+    assert report.unreadable[0].startswith("row 3: smiles: expected a molecule")
+    assert report.contradictions == [["row 1", "row 2"]]
+
+
+def test_texts_of_signs_are_not_all_alike(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\n!,a\n?,b\n")
+    assert check_data(tmp_path / "t.csv").near == []
+
+
+def painted(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def test_pictures_are_looked_at_as_they_are_loaded(tmp_path: Path) -> None:
+    ramp = np.arange(64, dtype=np.float32)[None].repeat(64, 0)
+    painted(tmp_path / "own/a/real.tif", ramp)
+    painted(tmp_path / "own/a/16.png", (ramp * 1000).astype(np.uint16))
+    painted(tmp_path / "own/b/8.png", (ramp * 1000 // 257).astype(np.uint8))
+    for name, left in (("left", True), ("right", False)):  # all the same but for what is transparent
+        alpha = np.zeros((64, 64, 4), np.uint8)
+        alpha[:, :32, 3] = 255 * left
+        alpha[:, 32:, 3] = 255 * (not left)
+        painted(tmp_path / f"own/b/{name}.png", alpha)
+    report = check_data(tmp_path / "own")
+    assert "real.tif: holds real numbers" in report.unreadable[0]
+    assert [[Path(place).name for place in group] for group in report.near] == [["16.png", "8.png"]]
+
+
+def test_what_is_passed_over(tmp_path: Path) -> None:
+    painted(tmp_path / "a" / "1.png", np.zeros((40, 40), np.uint8))
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone" / "1.heic").write_bytes(b"")
+    (tmp_path / "a" / "gone.jpg").symlink_to(tmp_path / "nothing")
+    report = check_data(tmp_path)
+    assert (report.passed_over, report.empty) == ({".heic": 1}, [str(tmp_path / "phone")])
+    assert report.unreadable == [f"{tmp_path / 'a' / 'gone.jpg'}: No such file or directory"]
+
+
+def test_splits_of_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANDFUL_DATA", str(tmp_path / "home"))
+    random = np.random.default_rng(0)
+    for place in ("train/a/1", "train/b/2", "test/a/3", "test/c/4"):
+        painted(tmp_path / "own" / f"{place}.png", random.integers(0, 256, (40, 40), dtype=np.uint8))
+    (tmp_path / "own/test/a/again.png").write_bytes((tmp_path / "own/train/a/1.png").read_bytes())
+    report = check_data(tmp_path / "own")
+    assert [{Path(place).name for place in group} for group in report.leaks] == [{"1.png", "again.png"}]
+    assert report.contradictions == []
+    said = "\n".join(report.advice)
+    assert "classes a are in several of the splits" in said
+    assert "1 groups of the same or nearly the same are in several splits" in said
+    with pytest.raises(HandfulError, match="classes a are in several"):
+        folder(path=str(tmp_path / "own"))
+
+
+@pytest.mark.parametrize(("inner", "said"), [(("train", "test"), "within = true"), (("young", "old"), "nested = true")])
+def test_folders_that_all_classes_hold(tmp_path: Path, inner: tuple[str, str], said: str) -> None:
+    for place in (f"{name}/{below}/1.png" for name in "ab" for below in inner):
+        painted(tmp_path / place, np.zeros((40, 40), np.uint8))
+    report = check_data(tmp_path)
+    assert report.classes == {"a": 2, "b": 2}
+    assert any(advice.startswith("every class folder holds") and said in advice for advice in report.advice)
+    assert len(check_data(tmp_path, nested=True).classes) == 4
+    painted(tmp_path / "c" / "1.png", np.zeros((40, 40), np.uint8))
+    assert not any("every class" in advice for advice in check_data(tmp_path).advice)

@@ -189,9 +189,15 @@ def check(
     ],
     label: Annotated[str, typer.Option(help="Column of a table that holds the classes.")] = "label",
     text: Annotated[str | None, typer.Option(help="Column that holds texts; 'text' if there is one.")] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(help="A column of numbers, or of lists of them; all others by default. Repeatable."),
+    ] = None,
+    encoding: Annotated[str, typer.Option(help="Of a CSV, TSV or JSONL file; cp1252 of many spreadsheets.")] = "utf-8",
+    nested: Annotated[bool, typer.Option("--nested", help="Classes are the innermost folders.")] = False,
     json: Json = False,
 ) -> None:
     """Look through your own data: counts, duplicates, broken files, and what it is good for. Changes nothing."""
     from .checking import run_check
 
-    run_check(path, label, text, json)
+    run_check(path, label, text, features or None, encoding, nested, json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,10 +12,21 @@ from ..data.check import Report, check_data
 
 __all__ = ["run_check"]
 
+NAMED = 20
+"""The most classes that are all printed."""
 
-def run_check(path: Path, label: str, text: str | None, json: bool) -> None:
+
+def run_check(
+    path: Path,
+    label: str,
+    text: str | None,
+    features: Sequence[str] | None,
+    encoding: str,
+    nested: bool,
+    json: bool,
+) -> None:
     """Print what was found in the data, for people or as JSON."""
-    report = check_data(path, label=label, text=text)
+    report = check_data(path, label=label, text=text, features=features, encoding=encoding, nested=nested)
     if json:
         print(json_module.dumps(report.table(), indent=2, ensure_ascii=False))
         return
@@ -24,20 +36,36 @@ def run_check(path: Path, label: str, text: str | None, json: bool) -> None:
 
 
 def _lines(report: Report) -> list[str]:
-    counts = sorted(report.classes.values())
-    lines = [f"{report.path}: {report.examples} {report.kind}, {len(counts)} classes"]
-    if counts:
-        middle = counts[len(counts) // 2]
-        lines.append(f"examples a class: {counts[0]} to {counts[-1]}, median {middle}")
+    lines = [f"{report.path}: {report.examples} {report.kind}, {len(report.classes)} classes"]
+    if report.classes:
+        lines.append(f"examples a class: {_counts(report.classes)}")
+    if report.passed_over:
+        lines.append("passed over: " + ", ".join(f"{count} {kind}" for kind, count in report.passed_over.items()))
     for what, groups in (
+        ("folders without pictures", report.empty),
         ("unreadable", report.unreadable),
         ("tiny", report.tiny),
         ("huge", report.huge),
-        ("duplicates", [" = ".join(group) for group in report.duplicates]),
-        ("nearly the same", [" ~ ".join(group) for group in report.near]),
-        ("in different classes", [" ~ ".join(group) for group in report.contradictions]),
+        ("duplicates", [_joined(group, " = ") for group in report.duplicates]),
+        ("nearly the same", [_joined(group, " ~ ") for group in report.near]),
+        ("in different classes", [_joined(group, " ~ ") for group in report.contradictions]),
+        ("in different splits", [_joined(group, " ~ ") for group in report.leaks]),
     ):
         if groups:
             lines += [f"{what}: {len(groups)}", *(f"  {group}" for group in groups[:5])]
             lines += [f"  and {len(groups) - 5} more (--json lists all)"] if len(groups) > 5 else []
     return [*lines, *(f"- {advice}" for advice in report.advice)]
+
+
+def _counts(classes: Mapping[str, int]) -> str:
+    """How many each has; of many classes, the least, the most and the smallest few."""
+    if len(classes) <= NAMED:
+        return ", ".join(f"{name} {count}" for name, count in classes.items())
+    order = sorted(classes, key=lambda name: classes[name])
+    least, middle, most = (classes[order[place]] for place in (0, len(order) // 2, -1))
+    fewest = ", ".join(f"{name} {classes[name]}" for name in order[:5])
+    return f"{least} to {most}, median {middle}; fewest: {fewest} (--json lists all)"
+
+
+def _joined(group: Sequence[str], sign: str) -> str:
+    return sign.join(group[:5]) + (f" and {len(group) - 5} more" if len(group) > 5 else "")

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from ..errors import DataError, StorageError, unknown_name
-from ..pictures import in_parallel, opened
-from .folder import PictureFile, picture_files
-from .tables import KINDS, read_columns
-from .texts import words_of
+from ..errors import DataError, StorageError
+from ..pictures import in_parallel
+from .folder import SPLITS, PictureFile, passed_over, picture_files
+from .looks import Look, alike, picture_look, row_looks, same_groups
+from .tables import KINDS, cells_of, chosen_columns, read_columns
 
 __all__ = ["Report", "check_data"]
 
 TINY, HUGE = 32, 24_000_000
 """Sides in pixels below which a picture is tiny; pixels above which it is huge."""
-ALIKE = 0.99
-"""Correlation of two pictures of 16×16 gray pixels from which on they are nearly the same."""
 MOST = 20_000
 """Pictures that are compared in pairs; of more, only the first so many."""
 
@@ -32,13 +28,16 @@ class Report:
     """What was found.
 
     Attributes:
-        path, kind: the data, "pictures", "texts" or "numbers".
+        path, kind: the data, "pictures", "texts", "molecules" (a column `smiles`) or "numbers".
         classes: examples a class, of the readable ones.
-        unreadable: what cannot be read, and why.
+        unreadable: what a loader would refuse, and why.
         tiny, huge: pictures with a side under 32 pixels, or of more than 24 million.
         duplicates: groups of the same content; of texts, by row from 1 on.
         near: groups of nearly the same: pictures resized or saved again, texts that differ in case and signs.
         contradictions: those of `duplicates` and `near` whose members are of different classes.
+        leaks: those whose members are of different splits.
+        passed_over: files of a folder that are not pictures, by their ending.
+        empty: folders without pictures.
         imbalance: the largest class over the smallest.
         advice: what the data are good for, and what to do first.
     """
@@ -53,6 +52,9 @@ class Report:
     duplicates: Sequence[Sequence[str]]
     near: Sequence[Sequence[str]]
     contradictions: Sequence[Sequence[str]]
+    leaks: Sequence[Sequence[str]]
+    passed_over: Mapping[str, int]
+    empty: Sequence[str]
     imbalance: float
     advice: Sequence[str]
 
@@ -61,134 +63,141 @@ class Report:
         return asdict(self)
 
 
-class _Look(NamedTuple):
-    """An example as it is compared: where it is, its class, its content's hash and its likeness."""
-
-    place: str
-    name: str
-    digest: bytes
-    likeness: Any  # hashable and equal where two are nearly the same; or a vector
-    size: tuple[int, int] = (0, 0)
-
-
-def check_data(path: Path, *, label: str = "label", text: str | None = None) -> Report:
-    """Look through a folder of class folders of pictures, or a table of texts or numbers.
+def check_data(
+    path: Path,
+    *,
+    label: str = "label",
+    text: str | None = None,
+    features: Sequence[str] | None = None,
+    encoding: str = "utf-8",
+    nested: bool = False,
+) -> Report:
+    """Look through a folder of class folders of pictures, or a table of texts or numbers, as their loaders would.
 
     Args:
         path: a folder, or a file .csv, .tsv, .jsonl or .parquet.
-        label, text: columns of the table; texts are in 'text' by default, if there is such a column.
+        label, text, features, encoding: of a table, as in `table`.
+        nested: of a folder, as in `folder`.
 
     Raises:
         DataError: neither, or nothing in it.
         UnknownNameError: no such column.
         StorageError: nothing there, no permission.
+        MissingExtraError: molecules without the extra `molecules`, Parquet without `tables`.
     """
     if not path.exists():
         raise StorageError(f"{path}: no such file or folder; expected a folder of class folders, or a table")
     if path.is_dir():
-        return _check_pictures(path)
+        return _check_pictures(path, nested)
     if path.suffix.lower() in KINDS:
-        return _check_table(path, label, text)
+        return _check_table(path, label, text, features, encoding)
     raise DataError(f"{path}: expected a folder of class folders of pictures, or a table {', '.join(KINDS)}")
 
 
-def _check_pictures(root: Path) -> Report:
-    files = picture_files(root)
-    found = list(in_parallel(f"looking at {root.name}", _look, files, len(files)))
-    looks = [one for one in found if isinstance(one, _Look)]
+def _check_pictures(root: Path, nested: bool) -> Report:
+    files = picture_files(root, nested=nested)
+    found = list(in_parallel(f"looking at {root.name}", picture_look, files, len(files)))
+    looks = [one for one in found if isinstance(one, Look)]
     compared = looks[:MOST]
     vectors = np.stack([one.likeness for one in compared]) if compared else np.zeros((0, 256), np.float32)
-    near = _groups(len(compared), _alike(vectors))
+    others, empty = passed_over(root)
+    said = [] if nested else _advice_on_folders(root, files)
+    if len(looks) > MOST:
+        said.append(f"only the first {MOST:,} pictures were compared for those that are nearly the same")
     return _report(
         root,
         "pictures",
         looks,
         [one for one in found if isinstance(one, str)],
-        [[compared[i] for i in group] for group in near],
+        [[compared[i] for i in group] for group in alike(vectors)],
         tiny=[one.place for one in looks if min(one.size) < TINY],
         huge=[one.place for one in looks if one.size[0] * one.size[1] > HUGE],
+        others=others,
+        empty=empty,
+        said=said,
     )
 
 
-def _look(file: PictureFile) -> _Look | str:
-    try:
-        content = file.path.read_bytes()
-        with opened(content, str(file.path)) as image:
-            size = image.size
-            gray = ImageOps.exif_transpose(image).convert("RGBA").convert("L").resize((16, 16), Image.Resampling.BOX)
-            pixels = np.asarray(gray, np.float32).ravel()
-    except (DataError, OSError) as error:
-        return str(error)
-    pixels = pixels - pixels.mean()
-    length = float(np.linalg.norm(pixels))
-    vector = pixels / length if length > 16 else np.zeros_like(pixels)  # a blank picture is like no other
-    return _Look(str(file.path), file.name, hashlib.sha256(content).digest(), vector, size)
-
-
-def _alike(vectors: np.ndarray) -> list[tuple[int, int]]:
-    pairs = []
-    for start in range(0, len(vectors), 1024):
-        rows, columns = np.nonzero(vectors[start : start + 1024] @ vectors.T > ALIKE)
-        pairs += [(start + int(a), int(b)) for a, b in zip(rows, columns, strict=True) if start + a < b]
-    return pairs
-
-
-def _check_table(path: Path, label: str, text: str | None) -> Report:
-    columns = read_columns(path)
-    if text is None and "text" in columns:
-        text = "text"
-    for name in (label, *([text] if text is not None else [])):
-        if name not in columns:
-            raise unknown_name(f"column of {path}", name, columns)
-    rows = list(zip(*(columns[name] for name in columns if name != label), strict=True))
-    looks, problems = [], []
-    for number, (name, row) in enumerate(zip(columns[label], rows, strict=True), 1):
-        value = row if text is None else columns[text][number - 1]
-        if name in ("", None) or value in ("", None) or (isinstance(value, str) and not value.strip()):
-            problems.append(f"row {number}: no {label if name in ('', None) else text}")
-            continue
-        likeness = (
-            " ".join(word for word in words_of(str(value)) if word.isalnum()) if text is not None else repr(value)
+def _advice_on_folders(root: Path, files: Sequence[PictureFile]) -> list[str]:
+    inner: dict[str, set[str]] = {}
+    splits: dict[str, set[str | None]] = {}
+    for path, name, split in files:
+        below = path.relative_to(root).parts[1 if split is None else 2 : -1]
+        inner.setdefault(name, set()).add(below[0] if below else "")
+        splits.setdefault(name, set()).add(split)
+    said = []
+    several = [name for name in splits if len(splits[name]) > 1]
+    if several:
+        said.append(
+            f"classes {', '.join(several[:5])}{' ...' if len(several) > 5 else ''} are in several of the splits: they "
+            "divide the examples of each class (within = true), or give each class to one split"
         )
-        looks.append(_Look(f"row {number}", str(name), repr(value).encode(), likeness))
-    by_likeness: dict[str, list[_Look]] = {}
-    for one in looks:
-        by_likeness.setdefault(one.likeness, []).append(one)
-    near = [group for group in by_likeness.values() if len(group) > 1]
-    return _report(path, "numbers" if text is None else "texts", looks, problems, near)
+    first = sorted(next(iter(inner.values())))
+    if len(inner) > 1 and len(first) > 1 and "" not in first and all(below == {*first} for below in inner.values()):
+        said.append(f"every class folder holds the folders {', '.join(first[:5])}, which are taken together: " + (
+            "for splits put them outside (PATH/train/robin) and set within = true"
+            if all(name.lower() in SPLITS for name in first) else "if these are the classes, set nested = true"
+        ))  # fmt: skip
+    return said
+
+
+def _check_table(path: Path, label: str, text: str | None, features: Sequence[str] | None, encoding: str) -> Report:
+    columns = read_columns(path, encoding=encoding)
+    molecules = text is None and features is None and "text" not in columns and "smiles" in columns
+    text, chosen = chosen_columns(columns, label, "smiles" if molecules else text, features, str(path))
+    if not columns[label]:
+        raise DataError(f"{path}: expected rows, there are none")
+    kind = "numbers" if text is None else "molecules" if molecules else "texts"
+    looks, problems = row_looks(columns, kind, label, chosen)
+    said = [
+        f"column {name!r} holds no numbers: if examples are its texts, say so (--text {name}); otherwise name the "
+        "columns of numbers (--features)"
+        for name in (chosen if kind == "numbers" else ())
+        if all(isinstance(value, str) and cells_of(value) is None for value in columns[name])
+    ]
+    return _report(path, kind, looks, problems, same_groups(looks, by_likeness=True), said=said)
 
 
 def _report(
     path: Path,
     kind: str,
-    looks: Sequence[_Look],
+    looks: Sequence[Look],
     unreadable: Sequence[str],
-    near: Sequence[Sequence[_Look]],
+    near: Sequence[Sequence[Look]],
+    *,
     tiny: Sequence[str] = (),
     huge: Sequence[str] = (),
+    others: Mapping[str, int] | None = None,
+    empty: Sequence[str] = (),
+    said: Sequence[str] = (),
 ) -> Report:
-    same: dict[bytes, list[_Look]] = {}
     classes: dict[str, int] = {}
     for one in looks:
-        same.setdefault(one.digest, []).append(one)
         classes[one.name] = classes.get(one.name, 0) + 1
-    duplicates = [group for group in same.values() if len(group) > 1]
+    duplicates = same_groups(looks)
     near = [group for group in near if len({one.digest for one in group}) > 1]
     against = [group for group in [*duplicates, *near] if len({one.name for one in group}) > 1]
+    leaks = [group for group in [*duplicates, *near] if len({one.split for one in group}) > 1]
     counts = sorted(classes.values())
 
-    def places(groups: Sequence[Sequence[_Look]]) -> list[list[str]]:
+    def places(groups: Sequence[Sequence[Look]]) -> list[list[str]]:
         return [[one.place for one in group] for group in groups]
 
+    advice = [*said, *_advice(kind, counts, unreadable, duplicates, against, leaks)]
     return Report(
         str(path), kind, len(looks), dict(sorted(classes.items())), list(unreadable), list(tiny), list(huge),
-        places(duplicates), places(near), places(against), counts[-1] / counts[0] if counts else 0.0,
-        _advice(kind, counts, unreadable, duplicates, against),
+        places(duplicates), places(near), places(against), places(leaks), dict(others or {}), list(empty),
+        counts[-1] / counts[0] if counts else 0.0, advice,
     )  # fmt: skip
 
 
 def _advice(
-    kind: str, counts: Sequence[int], unreadable: Sequence[str], duplicates: Sequence[object], against: Sequence[object]
+    kind: str,
+    counts: Sequence[int],
+    unreadable: Sequence[str],
+    duplicates: Sequence[object],
+    against: Sequence[object],
+    leaks: Sequence[object],
 ) -> list[str]:
     said = []
     if unreadable:
@@ -201,6 +210,10 @@ def _advice(
         )
     if duplicates:
         said.append(f"{len(duplicates)} groups of duplicates: keep one of each, or a test may ask for what was taught")
+    if leaks:
+        said.append(
+            f"{len(leaks)} groups of the same or nearly the same are in several splits, a leak: keep each in one"
+        )
     if not counts:
         return [*said, "nothing to learn from"]
     singles = sum(count == 1 for count in counts)
@@ -216,7 +229,9 @@ def _advice(
     if total - len(counts) < 9:
         said.append("a promise of 90% needs 9 examples beside those taught (19 for 95%): there are too few for one")
     fits = _episodes(counts)
-    if fits is None:
+    if kind == "molecules":
+        said.append("to be trained on: no data set of your own reads molecules; teach them (handful teach)")
+    elif fits is None:
         said.append("to be trained on: too few; take an encoder trained on other data, or add classes and examples")
     else:
         ways, shots, queries, usable = fits
@@ -235,21 +250,3 @@ def _episodes(counts: Sequence[int]) -> tuple[int, int, int, int] | None:
         if usable >= max(2, len(counts) // 2):
             return min(5, usable), shots, queries, usable
     return None
-
-
-def _groups(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """The connected parts of two and more."""
-    parent = list(range(count))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    for a, b in pairs:
-        parent[root(a)] = root(b)
-    groups: dict[int, list[int]] = {}
-    for index in range(count):
-        groups.setdefault(root(index), []).append(index)
-    return [group for group in groups.values() if len(group) > 1]

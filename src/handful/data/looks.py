@@ -1,0 +1,129 @@
+"""Examples as they are looked at and compared, before anything is trained: what `check_data` reports on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import DataError
+from ..molecules import canonical_smiles
+from ..pictures import Form, formed, opened
+from .folder import PictureFile
+from .tables import cells_of, label_of
+from .texts import LONGEST, words_of
+
+__all__ = ["Look", "alike", "picture_look", "row_looks", "same_groups"]
+
+SMALL = Form(16, 16, 1, "stretch", "box", (16, 16))
+"""The gray pictures that are compared."""
+ALIKE = 0.99
+"""Correlation of two of them from which on the pictures are nearly the same."""
+
+
+class Look(NamedTuple):
+    """An example as it is compared: where it is, its class, its content's hash and its likeness."""
+
+    place: str
+    name: str
+    digest: bytes
+    likeness: Any  # hashable and equal where two are nearly the same; or a vector
+    size: tuple[int, int] = (0, 0)
+    split: str | None = None
+
+
+def picture_look(file: PictureFile) -> Look | str:
+    """A picture as it is loaded, but small and gray; or why it cannot be."""
+    try:
+        content = file.path.read_bytes()
+        with opened(content, str(file.path)) as image:
+            size = image.size
+            pixels = formed(image, str(file.path), SMALL).astype(np.float32).ravel()
+    except DataError as error:
+        return str(error)
+    except OSError as error:
+        return f"{file.path}: {error.strerror or error}"
+    pixels = pixels - pixels.mean()
+    length = float(np.linalg.norm(pixels))
+    vector = pixels / length if length > 16 else np.zeros_like(pixels)  # a blank picture is like no other
+    return Look(str(file.path), file.name, hashlib.sha256(content).digest(), vector, size, file.split)
+
+
+def row_looks(
+    columns: Mapping[str, Sequence[Any]], kind: str, label: str, chosen: Sequence[str]
+) -> tuple[list[Look], list[str]]:
+    """The rows that a loader would take, and what is wrong with each of the others.
+
+    Args:
+        columns: of one length.
+        kind: "texts", "molecules" or "numbers".
+        label: the column of classes.
+        chosen: the columns of examples; of texts and molecules, one.
+    """
+    looks, problems = [], []
+    widths: dict[str, int] = {}
+    for number, (cell, *values) in enumerate(zip(*(columns[name] for name in (label, *chosen)), strict=True), 1):
+        name = label_of(cell)
+        try:
+            if name is None:
+                raise DataError(f"no {label}")
+            content, likeness = (
+                _numbers(values, chosen, widths) if kind == "numbers" else _text(values[0], kind, chosen)
+            )
+        except DataError as error:
+            problems.append(f"row {number}: {error}")
+        else:
+            looks.append(Look(f"row {number}", name, content.encode(), likeness))
+    return looks, problems
+
+
+def _text(value: Any, kind: str, chosen: Sequence[str]) -> tuple[str, str]:
+    """What a text or molecule is, and what it is like; refused as `check_texts` does."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise DataError(f"no {chosen[0]}")
+    if not isinstance(value, str):
+        raise DataError(f"{chosen[0]} is not text, got {str(value)[:40]!r}")
+    if len(value) > LONGEST:
+        raise DataError(f"{chosen[0]} has more than {LONGEST:,} characters")
+    if kind == "molecules":
+        return value, canonical_smiles([value], [chosen[0]])[0]
+    return value, " ".join(word for word in words_of(value) if word.isalnum()) or value
+
+
+def _numbers(values: Sequence[Any], chosen: Sequence[str], widths: dict[str, int]) -> tuple[str, str]:
+    """What the cells of a row are, as many in a column as in its first row."""
+    found = []
+    for value, name in zip(values, chosen, strict=True):
+        cells = cells_of(value)
+        if cells is None or widths.setdefault(name, len(cells)) != len(cells):
+            wanted = f" (a list of {widths[name]})" if widths.get(name, 1) > 1 else ""
+            raise DataError(f"column {name!r}: expected a finite number{wanted}, got {str(value)[:40]!r}")
+        found += cells
+    return repr(found), repr(found)
+
+
+def alike(vectors: np.ndarray) -> list[list[int]]:
+    """The groups of rows of [M, F] unit vectors that are nearly the same as another of the group.
+
+    Rows are joined block by block and no pairs are kept, of which there may be half of M².
+    """
+    group = np.arange(len(vectors))
+    for start in range(0, len(vectors), 256):
+        close = vectors[start : start + 256] @ vectors.T > ALIKE  # [256, M]
+        for row in np.flatnonzero(close.sum(1) > 1):
+            joined = group[close[row]]
+            if (joined != joined[0]).any():
+                group[np.isin(group, np.unique(joined))] = joined.min()
+    order = np.argsort(group, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+    return [part.tolist() for part in parts if len(part) > 1]
+
+
+def same_groups(looks: Sequence[Look], *, by_likeness: bool = False) -> list[list[Look]]:
+    """The groups of two and more of the same content, or of an equal likeness."""
+    groups: dict[Any, list[Look]] = {}
+    for one in looks:
+        groups.setdefault(one.likeness if by_likeness else one.digest, []).append(one)
+    return [group for group in groups.values() if len(group) > 1]
