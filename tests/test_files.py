@@ -1,5 +1,7 @@
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import pytest
 
 from handful import files
 from handful.errors import StorageError
-from handful.files import new_folder, recover_folder, storage_errors, write_file
+from handful.files import alone, new_folder, recover_folder, storage_errors, write_file
 
 
 class Killed(BaseException):
@@ -243,3 +245,36 @@ def test_an_error_without_a_number_and_one_that_is_ours_already() -> None:
     with pytest.raises(StorageError) as caught, storage_errors("here"):
         raise ours
     assert caught.value is ours
+
+
+COUNT = """
+import sys
+from pathlib import Path
+from handful.files import alone
+count = Path(sys.argv[1])
+for _ in range(300):
+    with alone(count), alone(count):
+        count.write_text(str(int(count.read_text() or 0) + 1))
+"""
+
+
+def test_processes_that_make_one_thing_wait_for_each_other(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    count.touch()
+    processes = [subprocess.Popen([sys.executable, "-c", COUNT, str(count)]) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert content(tmp_path) == {"count": "900"}, "every step counts, and no lock is left"
+
+
+def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
+    for name in (".run.123.tmp", ".run.123.tmp.kept", ".run.b.7.tmp"):
+        fill(tmp_path / name, name)
+    (tmp_path / ".run.lock").touch()
+    with alone(tmp_path / "run"):
+        assert sorted(os.listdir(tmp_path)) == [".run.123.tmp.kept", ".run.b.7.tmp", ".run.lock"]
+
+
+def test_where_nobody_may_write_nobody_waits(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with alone(tmp_path / "file" / "below"):
+        assert os.listdir(tmp_path) == ["file"]

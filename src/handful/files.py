@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from .errors import StorageError
 
-__all__ = ["data_folder", "kept_folder", "locked", "new_folder", "recover_folder", "storage_errors", "write_file"]
+__all__ = [
+    "alone",
+    "data_folder",
+    "kept_folder",
+    "locked",
+    "new_folder",
+    "recover_folder",
+    "storage_errors",
+    "write_file",
+]
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space or choose another folder",
@@ -129,6 +140,65 @@ def locked(path: str | Path, refusal: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def alone(path: str | Path) -> Iterator[None]:
+    """Be the only process, and the only thread, that makes `path`, a file or folder others make too; wait for them.
+
+    Blocks may be nested, for one path as well. What `new_folder` left of processes that were killed is swept. Where
+    there are no locks, or `path` lies where nobody may write, nobody waits.
+    """
+    path = Path(path).absolute()
+    held = _HELD.get()
+    lock = path.with_name(f".{path.name}.lock")
+    descriptor = None if path in held else _acquired(lock)
+    if descriptor is None:
+        yield
+        return
+    token = _HELD.set(held | {path})
+    try:
+        _sweep(path)
+        yield
+    finally:
+        _HELD.reset(token)
+        with suppress(OSError):
+            lock.unlink()  # before others get it: they then see that theirs has lost its name
+        os.close(descriptor)
+
+
+_HELD: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
+"""What the block is alone with."""
+
+
+def _acquired(lock: Path) -> int | None:
+    """The open file of a lock that is held now; None where there are no locks, or nobody may write."""
+    try:
+        import fcntl
+
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(descriptor), lock.stat()):
+                    return descriptor
+            except FileNotFoundError:  # removed between the two looks
+                pass
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+    except (ImportError, OSError):  # who then writes says it better
+        return None
+
+
+def _sweep(path: Path) -> None:
+    left = re.compile(rf"\.{re.escape(path.name)}\.\d+\.tmp")
+    with suppress(OSError):
+        for other in path.parent.iterdir():
+            if left.fullmatch(other.name):
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def recover_folder(path: str | Path) -> None:

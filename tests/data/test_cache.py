@@ -1,12 +1,15 @@
 import errno
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from handful.data.cache import checksum, data_folder, load_pool, store_pool
+from handful.data.cache import cached_pool, checksum, data_folder, load_pool, store_pool
 from handful.data.pool import ClassPool, rotations
 from handful.errors import DataError, StorageError
 
@@ -65,6 +68,57 @@ def test_examples_are_memory_mapped(tmp_path: Path, pool: ClassPool) -> None:
     loaded = load_pool(tmp_path / "pool")
     assert str(tmp_path / "pool" / "examples.safetensors") in maps.read_text()
     assert checksum(loaded.examples) == checksum(pool.examples)
+
+
+def test_names_that_are_no_text(tmp_path: Path, pool: ClassPool) -> None:
+    name = os.fsdecode(b"caf\xe9")  # a folder's name in another encoding
+    store_pool(tmp_path / "pool", ClassPool.grouped(pool.examples, [6], [name]), {})
+    assert load_pool(tmp_path / "pool").names == (name,)
+
+
+def test_one_makes_a_pool_and_others_wait(tmp_path: Path, pool: ClassPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANDFUL_DATA", str(tmp_path))
+    begun, made = threading.Event(), []
+
+    def make() -> ClassPool:
+        begun.set()
+        made.append(threading.get_ident())
+        threading.Event().wait(0.3)  # long enough for the others to come
+        return pool
+
+    def load(first: bool) -> ClassPool:
+        assert first or begun.wait(10)
+        return cached_pool("mine", {"size": 4}, make)
+
+    with ThreadPoolExecutor(4) as threads:
+        pools = list(threads.map(load, [True, False, False, False]))
+    assert [one.names for one in pools] == [pool.names] * 4
+    assert len(made) == 1
+    assert cached_pool("mine", {"size": 5}, lambda: pool.subset([1])).names == ("two",)
+    assert os.listdir(tmp_path) == ["mine"]
+
+
+def test_a_pool_is_replaced_while_others_load_it(
+    tmp_path: Path, pool: ClassPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_pool(tmp_path / "pool", pool, {})
+    away, real = threading.Event(), os.rename
+
+    def rename(source: Any, target: Any) -> None:
+        real(source, target)
+        if str(target).endswith(".old"):
+            away.set()
+            threading.Event().wait(0.3)  # between the two renames
+
+    def load() -> ClassPool:
+        assert away.wait(10)
+        return load_pool(tmp_path / "pool")
+
+    monkeypatch.setattr(os, "rename", rename)
+    with ThreadPoolExecutor() as threads:
+        loaded = threads.submit(load)
+        store_pool(tmp_path / "pool", pool.subset([1]), {})
+        assert loaded.result().names == ("two",)
 
 
 def spoil(folder: Path, how: str) -> None:

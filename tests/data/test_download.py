@@ -3,7 +3,9 @@ import hashlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -24,6 +26,7 @@ class Server(ThreadingHTTPServer):
     content = CONTENT
     ranges = True  # answers Range requests
     cuts = 0  # answers still to be cut in half
+    wait = 0.0  # seconds before an answer
     codes: list[int]  # HTTP errors still to be answered
     asked: list[str | None]  # the Range of each request so far
 
@@ -38,6 +41,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server, span = self.server, self.headers["Range"]
         server.asked.append(span)
+        time.sleep(server.wait)
         if server.codes:
             self.send_error(server.codes.pop(0))
             return
@@ -86,6 +90,14 @@ def test_a_file_comes_once(server: Server, tmp_path: Path, checksum: str, capfd:
     assert server.asked == [None]
     assert [file.name for file in path.parent.iterdir()] == ["file.zip"]
     assert capfd.readouterr() == ("", "")  # no bar where there is no terminal
+
+
+def test_one_fetches_a_file_and_others_wait(server: Server, tmp_path: Path) -> None:
+    server.wait = 0.2
+    with ThreadPoolExecutor(3) as threads:
+        paths = list(threads.map(lambda _: fetch(server.url, tmp_path / "file.zip"), range(3)))
+    assert [path.read_bytes() for path in paths] == [CONTENT] * 3
+    assert server.asked == [None]
 
 
 def test_a_file_that_is_not_the_published_one_is_fetched_again(server: Server, tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import DataError
-from ..files import data_folder, new_folder, recover_folder, storage_errors, write_file
+from ..files import alone, data_folder, kept_folder, new_folder, recover_folder, storage_errors, write_file
 from .pool import ClassPool
 
-__all__ = ["cached_pool", "checksum", "data_folder", "load_pool", "store_examples", "store_pool"]
+__all__ = ["cached_pool", "checksum", "data_folder", "load_or_make", "load_pool", "store_examples", "store_pool"]
 
 FORMAT = 1
 _CODES = {
@@ -79,7 +79,7 @@ def store_examples(
     header = json.dumps({"examples": entry}).encode()
     header += b" " * (-len(header) % 8)
     digest, written = hashlib.sha256(), 0
-    with new_folder(folder) as new:
+    with alone(folder), new_folder(folder) as new:
         with storage_errors(folder), open(new / "examples.safetensors", "wb") as file:
             file.write(len(header).to_bytes(8, "little") + header)
             for part in parts:
@@ -102,7 +102,7 @@ def store_examples(
             "classes sha256": _classes(names, counts, families),
             "about": dict(about),
         }
-        write_file(new / "pool.json", json.dumps(described, ensure_ascii=False))
+        write_file(new / "pool.json", json.dumps(described))  # escaped: a folder's name need not be UTF-8
 
 
 def _classes(names: Sequence[str], counts: Sequence[int], families: Sequence[int]) -> str:
@@ -116,7 +116,9 @@ def load_pool(folder: Path) -> ClassPool:
         DataError: nothing there, or not what was written: cut short, altered, of another format.
         StorageError: no permission.
     """
-    recover_folder(folder)
+    if not folder.is_dir() and kept_folder(folder).exists():  # being replaced, or left so
+        with alone(folder):
+            recover_folder(folder)
     if not folder.is_dir():
         raise DataError(f"no stored pool at {folder}; expected a folder written by store_pool")
     with storage_errors(folder, "read"):
@@ -141,6 +143,36 @@ def load_pool(folder: Path) -> ClassPool:
             raise DataError(f"stored pool {folder} is broken ({error}); delete it to rebuild") from error
 
 
+def load_or_make(folder: Path, make: Callable[[], object], key: Mapping[str, object] | None = None) -> ClassPool:
+    """The pool stored in a folder; where it is not, `make` stores it, in one process while others wait for it.
+
+    Args:
+        folder: the pool's own folder.
+        make: stores the pool there.
+        key: what the pool must have been stored with; a pool of another is made anew.
+    """
+
+    def load() -> ClassPool | None:
+        try:
+            if key is not None and json.loads((folder / "pool.json").read_bytes())["about"]["key"] != key:
+                return None
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+        try:
+            return load_pool(folder)
+        except DataError:
+            return None
+
+    pool = load()
+    if pool is None:
+        with alone(folder):
+            pool = load()
+            if pool is None:
+                make()
+                pool = load_pool(folder)
+    return pool
+
+
 def cached_pool(name: str, key: Mapping[str, object], make: Callable[[], ClassPool]) -> ClassPool:
     """The pool stored under `name` in the data folder, without splits; made anew if it is broken or of another `key`.
 
@@ -150,10 +182,4 @@ def cached_pool(name: str, key: Mapping[str, object], make: Callable[[], ClassPo
         make: makes the pool.
     """
     folder = data_folder() / name
-    try:
-        if json.loads((folder / "pool.json").read_bytes())["about"]["key"] == key:
-            return load_pool(folder)
-    except (OSError, DataError, ValueError, LookupError, TypeError):
-        pass
-    store_pool(folder, make(), {"key": key})
-    return load_pool(folder)
+    return load_or_make(folder, lambda: store_pool(folder, make(), {"key": key}), key)

@@ -20,7 +20,7 @@ from PIL import Image
 from ..errors import DataError, DownloadError
 from ..files import storage_errors
 from ..pictures import BROKEN, Form
-from .cache import data_folder, load_pool
+from .cache import data_folder, load_or_make
 from .download import download
 from .pool import ClassPool
 from .published import add_pictures, class_table, expect_counts, members_in, picture_names, store_classes, with_splits
@@ -90,16 +90,15 @@ def add_cifar100(source: Path) -> Path:
 
 
 def _split(name: str) -> ClassPool:
-    try:
-        pool = load_pool(data_folder() / PLACE)
-    except DataError:
+    def make() -> None:
         archive = data_folder() / "downloads" / Path(URL).name
         try:
             download(URL, archive, checksum=CHECKSUM, offline=OFFLINE)
         except DownloadError as error:
             raise DownloadError(f"{error} What it takes: {EXPECTED}.") from error
-        pool = load_pool(add_cifar100(archive))
-    return with_splits(pool, class_table(name))
+        add_cifar100(archive)
+
+    return with_splits(load_or_make(data_folder() / PLACE, make), class_table(name))
 
 
 def _add_binary(source: Path, binary: Mapping[str, bytes], classes: Sequence[str]) -> Path:

@@ -13,7 +13,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from ..errors import DownloadError, StorageError
-from ..files import storage_errors
+from ..files import alone, storage_errors
 from ..progress import progress
 
 __all__ = ["download"]
@@ -35,7 +35,8 @@ def download(
 ) -> Path:
     """Fetch a published file, or find it already there. Returns `path`.
 
-    What has come is kept in `path` + '.part'; the next try, in this process or another, carries on there.
+    What has come is kept in `path` + '.part'; the next try, in this process or another, carries on there. Of several
+    processes one fetches and the others wait.
 
     Args:
         url: where it is published.
@@ -51,34 +52,48 @@ def download(
         StorageError: full disk, no permission.
     """
     remedy = f"Without the network: fetch {url} elsewhere, then run `{offline}`."
-    part = path.with_name(path.name + ".part")
     try:
-        with storage_errors(path):
-            if path.is_file() and _digest(path, checksum) == checksum:
-                return path
-            path.parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(attempts):
-            time.sleep(pause * 2 ** (attempt - 1) if attempt else 0)
-            resumed = part.exists()
-            try:
-                _fetch(url, part, size)
-            except _PassingError as error:
-                problem = str(error)
-                continue
-            with storage_errors(path):
-                found = _digest(part, checksum)
-                if found == checksum:
-                    os.replace(part, path)
-                    return path
-                part.unlink()
-            problem = f"expected checksum {checksum}, got {found}: not the published file, so it was removed"
-            if not resumed:
-                break
-        raise DownloadError(f"cannot download {url}: {problem}. {remedy}")
+        if _there(path, checksum):
+            return path
+        with alone(path):
+            problem = None if _there(path, checksum) else _tried(url, path, checksum, size, attempts, pause)
+        if problem is not None:
+            raise DownloadError(f"cannot download {url}: {problem}. {remedy}")
+        return path
     except HTTPError as error:
         raise DownloadError(f"cannot download {url}: HTTP {error.code} {error.reason}. {remedy}") from error
     except StorageError as error:
         raise StorageError(f"{error}. HANDFUL_DATA chooses the folder for data. {remedy}") from error
+
+
+def _there(path: Path, checksum: str) -> bool:
+    with storage_errors(path):
+        return path.is_file() and _digest(path, checksum) == checksum
+
+
+def _tried(url: str, path: Path, checksum: str, size: int | None, attempts: int, pause: float) -> str | None:
+    """Fetch the file; the problem if that failed."""
+    part, problem = path.with_name(path.name + ".part"), ""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    for attempt in range(attempts):
+        time.sleep(pause * 2 ** (attempt - 1) if attempt else 0)
+        resumed = part.exists()
+        try:
+            _fetch(url, part, size)
+        except _PassingError as error:
+            problem = str(error)
+            continue
+        with storage_errors(path):
+            found = _digest(part, checksum)
+            if found == checksum:
+                os.replace(part, path)
+                return None
+            part.unlink()
+        problem = f"expected checksum {checksum}, got {found}: not the published file, so it was removed"
+        if not resumed:
+            break
+    return problem
 
 
 class _PassingError(Exception):

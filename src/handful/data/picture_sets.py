@@ -14,7 +14,7 @@ from ..errors import DataError
 from ..files import storage_errors
 from ..pictures import Form, decode, in_parallel
 from .archives import Member, members
-from .cache import data_folder, load_pool
+from .cache import data_folder, load_or_make
 from .download import download
 from .pool import ClassPool
 from .published import (
@@ -112,13 +112,13 @@ def cub() -> ClassPool:
         DownloadError: no network; the data can be added from files.
         StorageError: full disk, no permission.
     """
-    try:
-        pool = load_pool(data_folder() / "cub")
-    except DataError:
+
+    def make() -> None:
         archive = data_folder() / "downloads" / "CUB_200_2011.tgz"
         download(CUB_URL, archive, checksum=CUB_CHECKSUM, offline="handful data add cub --from FOLDER")
-        pool = load_pool(add_cub(archive))
-    return with_splits(pool, class_table("cub"))
+        add_cub(archive)
+
+    return with_splits(load_or_make(data_folder() / "cub", make), class_table("cub"))
 
 
 def add_cub(source: Path, pictures: int = CUB_PICTURES) -> Path:
