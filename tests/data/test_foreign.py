@@ -59,6 +59,7 @@ def test_a_hugging_face_data_set_of_texts() -> None:
         ({"train": [(1.0, 0)], "test": [(1.0, 0)]}, r"by name \(train, test\); choose one"),
         ([(1.0, torch.tensor([0.0, 1.0]))], "example 0: expected one text or number as its label.*argmax"),
         ([(1.0, np.eye(2)[0])], "example 0: expected one text or number as its label"),
+        ([("text", 0), ("text", None)], r"rows \[2\] have no 'label'"),
         ([(1.0, [0, 1])], "example 0: expected one text or number as its label"),
         ([(object(), 0)], "example 0: expected a tensor, array, picture or text"),
     ],

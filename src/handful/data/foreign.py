@@ -15,7 +15,8 @@ from ..errors import DataError
 from ..pictures import Fit, Form, formed
 from .folder import whole_size
 from .pool import ClassPool
-from .texts import Reading, text_pool
+from .tables import columns_pool
+from .texts import Reading
 
 __all__ = ["dataset_pool"]
 
@@ -49,8 +50,8 @@ def dataset_pool(
         reading, model, length: what becomes of texts, as in `text_pool`.
 
     Raises:
-        DataError: nothing there, no such place or key, examples of different kinds or shapes, a label that is not
-            one text or number; several data sets, or a table.
+        DataError: nothing there, no such place or key, examples of different kinds or shapes, a label that is none
+            or not one text or number; several data sets, or a table.
     """
     if isinstance(dataset, Mapping):
         raise DataError(
@@ -80,9 +81,8 @@ def dataset_pool(
     if names is not None:
         labels = [names[label] if isinstance(label, int) and 0 <= label < len(names) else label for label in labels]
     if isinstance(examples[0], str):
-        return text_pool(
-            examples, [str(label) for label in labels], what="data set", reading=reading, model=model, length=length
-        )
+        columns = {"text": examples, "label": labels}
+        return columns_pool(columns, reading=reading, model=model, length=length, what="data set")
     shapes = list(dict.fromkeys(tuple(example.shape) for example in examples))
     if len(shapes) > 1:
         raise DataError(

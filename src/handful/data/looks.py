@@ -111,9 +111,9 @@ def alike(vectors: np.ndarray) -> list[list[int]]:
     """
     group = np.arange(len(vectors))
     for start in range(0, len(vectors), 256):
-        close = vectors[start : start + 256] @ vectors.T > ALIKE  # [256, M]
+        close = vectors[start : start + 256] @ vectors[start:].T > ALIKE  # [256, M - start]
         for row in np.flatnonzero(close.sum(1) > 1):
-            joined = group[close[row]]
+            joined = group[start:][close[row]]
             if (joined != joined[0]).any():
                 group[np.isin(group, np.unique(joined))] = joined.min()
     order = np.argsort(group, kind="stable")
