@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from handful import Adaptable
 from handful.encoders import MLP, Conv4
+from handful.encoders.normalization import Policy
 from handful.episode import Episode, Query, Support
-from handful.errors import ShapeError
+from handful.errors import ShapeError, SpecError
 from handful.learners import MAML
 from handful.ops.optimizers import SGD, Adam
 
@@ -73,18 +74,49 @@ def test_some_parameters_only() -> None:
     assert not torch.equal(own.parameters["2.weight"], model[2].weight)
 
 
+@pytest.mark.parametrize("first_order", [False, True])
+def test_a_frozen_parameter_that_is_named_is_moved(first_order: bool) -> None:
+    """As if it had asked for a gradient, but for its own, which it gets none of."""
+    frozen, free = (nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3)) for _ in range(2))
+    frozen.load_state_dict(free.state_dict())
+    frozen[0].weight.requires_grad_(False)
+    x, y, qx, qy = data(2)
+    slopes = []
+    for model in (frozen, free):
+        own = Adaptable(model, SGD(lr=0.5), adapted=["0.weight", "2.weight"])
+        for _ in range(2):
+            own = own.adapt(F.cross_entropy(own(x), y), first_order=first_order)
+        slopes.append(torch.autograd.grad(F.cross_entropy(own(qx), qy), [model[2].weight, model[0].bias]))
+    assert all(torch.allclose(one, other) for one, other in zip(*slopes, strict=True))
+    assert not frozen[0].weight.requires_grad
+
+
+@pytest.mark.parametrize("policy", ["support", "episode"])
+def test_normalization_by_a_support_is_refused(policy: Policy) -> None:
+    with pytest.raises(ShapeError, match=f"normalization '{policy}' must be told what the support is"):
+        Adaptable(Conv4(shape=(1, 16, 16), filters=4, normalization=policy))
+
+
+@pytest.mark.parametrize("option", ["max_norm", "sparse"])
+def test_embeddings_that_cannot_be_adapted_are_refused(option: str) -> None:
+    with pytest.raises(SpecError, match=f"Adaptable: an embedding with {option}"):
+        Adaptable(nn.Embedding(7, 4, **{option: True}))
+
+
 def test_mistakes_are_told() -> None:
     model = nn.Linear(2, 3)
     x, y, *_ = data(2)
     own = Adaptable(model)
     after = own.adapt(F.cross_entropy(own(x), y))
-    with pytest.raises(ShapeError, match="scalar loss"):
+    with pytest.raises(ShapeError, match=r"scalar loss, got shape \(6, 3\)"):
         own.adapt(own(x))
-    with pytest.raises(ShapeError, match="scalar loss"):
-        own.adapt(torch.zeros(()))
+    with pytest.raises(ShapeError, match="the loss has no gradient"), torch.no_grad():
+        own.adapt(F.cross_entropy(own(x), y))
     with pytest.raises(ShapeError, match="by an earlier one"):
         after.adapt(F.cross_entropy(own(x), y))
     with pytest.raises(ShapeError, match="no parameter 'head'"):
         Adaptable(model, adapted=["head"])
+    with pytest.raises(SpecError, match="no rate for 'bias'"):
+        Adaptable(model, SGD(lr={"weight": 0.1}))
     with pytest.raises(ShapeError, match="unfreeze"):
         Adaptable(model.requires_grad_(False))

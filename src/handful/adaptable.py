@@ -8,17 +8,17 @@ loss_of(own(queries), targets).backward()  # into the module's parameters
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .encoders.normalization import adapting
-from .errors import ShapeError
+from .encoders.normalization import adapting, policies_of
+from .errors import ShapeError, SpecError
 from .ops.optimizers import SGD, InnerOptimizer, Memory
-from .ops.tasks import plain_attention
+from .ops.tasks import check_embeddings, plain_attention
 
 __all__ = ["Adaptable"]
 
@@ -31,18 +31,27 @@ class Adaptable:
     but goes on to what `adapt` gives. Layers with statistics for each inner step see how many steps were taken.
 
     Args:
-        module: what to start from.
+        module: what to start from. Its normalization knows no support, so it is by another policy than "support" and
+            "episode".
         optimizer: the update rule; its numbers may be tensors that get gradients. None: SGD at rate 0.01.
-        adapted: names of the parameters to move; None for all that require gradients now.
+        adapted: names of the parameters to move, frozen ones too; None for all that require gradients now.
 
     Raises:
-        ShapeError: there is no parameter to adapt, or a name that no parameter has.
+        ShapeError: there is no parameter to adapt, a name that no parameter has, or normalization by a support.
+        SpecError: rates by name that leave out a parameter to adapt; an embedding with max_norm or sparse gradients.
     """
 
     def __init__(
         self, module: nn.Module, optimizer: InnerOptimizer | None = None, *, adapted: Sequence[str] | None = None
     ) -> None:
         self.module, self.optimizer = module, optimizer or SGD(lr=0.01)
+        check_embeddings(module, "Adaptable")
+        told = policies_of(module) & {"support", "episode"}
+        if told:
+            raise ShapeError(
+                f"Adaptable: normalization {min(told)!r} must be told what the support is, and a call does not say so; "
+                "expected running, per_step, frozen, batch, group, layer or instance, or a learner such as MAML"
+            )
         self.parameters: dict[str, Tensor] = dict(module.named_parameters())
         self.buffers = {name: leaf.clone() for name, leaf in module.named_buffers()}
         self.adapted = [name for name, leaf in self.parameters.items() if leaf.requires_grad]
@@ -55,6 +64,13 @@ class Adaptable:
             self.adapted = list(adapted)
         if not self.adapted:
             raise ShapeError("Adaptable: no parameter requires a gradient, so there is nothing to adapt; unfreeze some")
+        rates = self.optimizer.lr
+        missing = [name for name in self.adapted if isinstance(rates, Mapping) and name not in rates]
+        if missing:
+            raise SpecError(f"Adaptable: lr has no rate for {missing[0]!r}; expected one by each name in `adapted`")
+        for name in self.adapted:
+            if not self.parameters[name].requires_grad:
+                self.parameters[name] = self.parameters[name].detach().requires_grad_()
         self.memory: Memory = self.optimizer.init({name: self.parameters[name] for name in self.adapted})
         self.steps = 0
 
@@ -71,12 +87,13 @@ class Adaptable:
             first_order: leave out second derivatives.
 
         Raises:
-            ShapeError: the loss is no scalar, or was computed without this module's tensors.
+            ShapeError: the loss is no scalar, has no gradient, or was computed without this module's tensors.
         """
-        if loss.ndim or not loss.requires_grad:
+        if loss.ndim:
+            raise ShapeError(f"Adaptable: expected a scalar loss, got shape {tuple(loss.shape)}; take its mean or sum")
+        if not loss.requires_grad:
             raise ShapeError(
-                f"Adaptable: expected a scalar loss of what this module gave, got shape {tuple(loss.shape)}, "
-                f"requires_grad={loss.requires_grad}; call the one that the last `adapt` gave"
+                "Adaptable: the loss has no gradient; expected one of what this module gave, outside torch.no_grad"
             )
         inputs = [self.parameters[name] for name in self.adapted]
         found = torch.autograd.grad(loss, inputs, create_graph=not first_order, allow_unused=True)

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.backends import mha
 from torch.func import functional_call
 
+from handful.errors import ShapeError
 from handful.ops.tasks import call_each, chunks, map_tasks, pure_call
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -53,6 +54,17 @@ def test_call_each_of_tensors_by_name(tasks: int) -> None:
     x = {"a": torch.randn(tasks, 3, 2), "b": torch.randn(tasks, 3, 2)}
     weight = torch.randn(tasks, 2)
     assert torch.allclose(call_each(Named(), {"weight": weight}, x), x["a"] * weight[:, None] + x["b"])
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_call_each_wants_a_tensor(tasks: int) -> None:
+    class Pair(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x), x  # type: ignore[return-value]
+
+    module = Pair(4, 2)
+    with pytest.raises(ShapeError, match="Pair gives a tuple; expected a tensor"):
+        call_each(module, states(module, tasks), torch.randn(tasks, 3, 4))
 
 
 def test_call_each_drops_out_differently_in_each_task() -> None:

@@ -21,7 +21,9 @@ _TWINS: dict[type[torch.optim.Optimizer], type[InnerOptimizer]] = {
 
 
 def like(optimizer: torch.optim.Optimizer) -> InnerOptimizer:
-    """The pure form of a torch optimizer: its rule and numbers, not what it remembers.
+    """The pure form of a torch optimizer: its rule and numbers, not what it remembers, nor which parameters it holds.
+
+    It moves all that it is asked to: where the torch optimizer holds some parameters only, name them in `adapted`.
 
     Raises:
         SpecError: no such rule here; several groups of parameters; a flag that only torch's own form has.

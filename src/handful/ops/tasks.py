@@ -13,10 +13,10 @@ from torch.backends import mha
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..errors import SpecError
+from ..errors import ShapeError, SpecError
 from .workers import in_worker
 
-__all__ = ["Named", "call_each", "chunks", "map_tasks", "plain_attention", "pure_call"]
+__all__ = ["Named", "call_each", "check_embeddings", "chunks", "map_tasks", "plain_attention", "pure_call"]
 
 Named = Mapping[str, Tensor]
 """Parameters or buffers by name."""
@@ -35,10 +35,16 @@ def call_each(module: nn.Module, state: Named, x: Any) -> Tensor:
 
     Raises:
         SpecError: `vmap` cannot map the module; one task at a time it works.
+        ShapeError: the module gives something else than a tensor.
     """
 
     def call(task: Named, examples: Any) -> Tensor:
-        result: Tensor = functional_call(module, dict(task), (examples,))
+        result = functional_call(module, dict(task), (examples,))
+        if not isinstance(result, Tensor):
+            raise ShapeError(
+                f"{type(module).__name__} gives a {type(result).__name__}; expected a tensor [examples, *out]: "
+                "wrap it in a module that gives its outputs alone"
+            )
         return result
 
     first = x if isinstance(x, Tensor) else next(iter(x.values()))
@@ -63,6 +69,28 @@ def call_each(module: nn.Module, state: Named, x: Any) -> Tensor:
                 "set engine = { tasks_at_once = 1 }"
             ) from error
     return mapped
+
+
+def check_embeddings(module: nn.Module, name: str) -> None:
+    """Refuse embeddings whose weights cannot be tensors of a task's own.
+
+    Args:
+        module: what is to be adapted.
+        name: of what adapts it.
+
+    Raises:
+        SpecError: an embedding with max_norm, or one with sparse gradients that is not frozen.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+            if layer.max_norm is not None:
+                raise SpecError(
+                    f"{name}: an embedding with max_norm rewrites its weights whenever it is used; leave it out"
+                )
+            if layer.sparse and layer.weight.requires_grad:
+                raise SpecError(
+                    f"{name}: an embedding with sparse=True has gradients that cannot be differentiated; leave it out"
+                )
 
 
 def _unmappable(layer: nn.Module) -> bool:
