@@ -65,6 +65,21 @@ def test_the_temperature_of_clip() -> None:
         learner.log_scale.fill_(50.0)
         logits = learner.predict(learner.adapt(episode.support), episode.query.x)
     assert float(logits.abs().max()) <= 100 + 1e-9
+    learner.loss(episode).backward()  # type: ignore[no-untyped-call]
+    grad = learner.log_scale.grad
+    assert grad is not None
+    assert float(grad) != 0, "beyond the bound it can come back"
+
+
+@pytest.mark.parametrize("inside", [0.0, 3.0])
+def test_the_bound_of_clips_temperature_changes_no_gradient_within(inside: float) -> None:
+    learner = CLIP(Identity(shape=(4,)), description=(7,))
+    with torch.no_grad():
+        learner.log_scale.fill_(inside)
+    z, c = torch.randn(1, 5, 4), torch.randn(1, 3, 64)
+    logits = learner.similarity(z, c)
+    (slope,) = torch.autograd.grad(logits.sum(), learner.log_scale)
+    assert torch.allclose(slope, logits.sum()), "the derivative of exp(t) · cos in t is itself"
 
 
 def test_what_cannot_be_is_refused() -> None:
@@ -72,6 +87,8 @@ def test_what_cannot_be_is_refused() -> None:
         DeViSE(Identity(shape=(4,)), margin=0)
     with pytest.raises(ShapeError, match="normalization 'support' is for learners that adapt"):
         CLIP(MLP(normalization="support"))
+    with pytest.raises(SpecError, match="expected a temperature above 0, got 0"):
+        CLIP(Identity(shape=(4,)), temperature=0)
     with pytest.raises(ShapeError, match="does not say its out_features"):
         DeViSE(nn.Flatten(), description=(7,))
 

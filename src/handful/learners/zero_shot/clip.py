@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...encoders.mlp import MLP
+from ...errors import SpecError
 from ...ops.classes import class_means
 from ...ops.ranking import symmetric_losses
 from ...zero_shot_learner import ZeroShotLearner
@@ -43,6 +44,7 @@ class CLIP(ZeroShotLearner):
         temperature: at the start; t = log(1/temperature).
 
     Raises:
+        SpecError: a temperature that is not positive.
         ShapeError: sizes that are not known, or an encoder that must be adapted.
     """
 
@@ -58,6 +60,8 @@ class CLIP(ZeroShotLearner):
         temperature: float = 0.07,
     ) -> None:
         super().__init__(encoder, description=description)
+        if not temperature > 0:
+            raise SpecError(f"CLIP: expected a temperature above 0, got {temperature}")
         self.projection = nn.Linear(self.features, dimensions, bias=False)
         self.describer = MLP(shape=self.description, hidden=hidden, outputs=dimensions)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
@@ -69,8 +73,8 @@ class CLIP(ZeroShotLearner):
 
     def similarity(self, z: Tensor, c: Tensor) -> Tensor:
         """exp(t) · cos."""
-        scale = self.log_scale.clamp(max=GREATEST).exp()
-        return scale * F.normalize(self.projection(z), dim=-1) @ c.mT  # [B, Q, N]
+        excess = (self.log_scale - GREATEST).clamp(min=0).detach()  # a constant: t keeps a gradient to come back by
+        return (self.log_scale - excess).exp() * F.normalize(self.projection(z), dim=-1) @ c.mT  # [B, Q, N]
 
     def losses(self, logits: Tensor, y: Tensor) -> Tensor:
         """½ (loss_i + loss_t)."""
