@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from .encoders.normalization import adapting, policies_of
+from .encoders.placing import placed
 from .episode import Data, Episode, Query, Support, join_data, leading
 from .errors import LabelError, ShapeError, SpecError
 from .learner import Learner, features_of, task_losses
 from .ops.engine import Engine
-from .ops.tasks import Named, call_each, map_tasks
+from .ops.tasks import Named, call_each, check_embeddings, map_tasks
 
 __all__ = ["Adapted", "GradientLearner", "numbers_in", "with_head"]
 
@@ -46,7 +47,7 @@ class GradientLearner(Learner):
         adapted: names of the parameters that a task adapts; None for all that require gradients now.
 
     Raises:
-        SpecError: a number of steps below one; an embedding with max_norm.
+        SpecError: a number of steps below one; an embedding with max_norm or sparse gradients.
         ShapeError: nothing to adapt.
     """
 
@@ -76,10 +77,7 @@ class GradientLearner(Learner):
                 raise SpecError(f"{name}: expected {what} of at least 1, got {count}")
         self.inner_steps, self.evaluation_steps = inner_steps, evaluation_steps
         self.engine = Engine.of(engine)
-        if any(getattr(layer, "max_norm", None) is not None for layer in model.modules()):
-            raise SpecError(
-                f"{name}: an embedding with max_norm rewrites its weights whenever it is used; leave it out"
-            )
+        check_embeddings(model, name)
         self.keeps_support = "support" in policies_of(model)
 
     @abstractmethod
@@ -216,14 +214,15 @@ class GradientLearner(Learner):
 
 
 def with_head(encoder: nn.Module, outputs: int | None) -> nn.Module:
-    """The encoder, followed by a linear layer to so many outputs unless None.
+    """The encoder, followed by a linear layer to so many outputs unless None: where the encoder is, in its precision.
 
     Raises:
         ShapeError: the encoder does not say its `out_features`.
     """
     if outputs is None:
         return encoder
-    return nn.Sequential(encoder, nn.Linear(features_of(encoder, f"a head of {outputs} outputs"), outputs))
+    head = nn.Linear(features_of(encoder, f"a head of {outputs} outputs"), outputs)
+    return nn.Sequential(encoder, placed(head, encoder))
 
 
 def numbers_in(x: Data) -> int:

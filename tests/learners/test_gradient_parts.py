@@ -97,6 +97,32 @@ def test_a_context_needs_a_place() -> None:
         CAVIA(Conv4())
     with pytest.raises(ShapeError, match="at least one number"):
         CAVIA(Conv4(), outputs=5, context=0)
+    with pytest.raises(ShapeError, match=r"nn.Sequential\(Linear\(...\)\)"):
+        CAVIA(nn.Linear(5, 3))
+
+
+def test_a_frozen_layer_that_gets_a_context_stays_frozen() -> None:
+    model = nn.Sequential(nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, WAYS))
+    model[0].weight.requires_grad_(False)
+    learner = CAVIA(model, context=3)
+    asked = {name for name, leaf in learner.model.named_parameters() if leaf.requires_grad}
+    assert asked == {"0.linear.bias", "2.weight", "2.bias"}
+
+
+def test_a_context_leaves_the_layer_that_attention_reads() -> None:
+    class Attentive(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention, self.head = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, WAYS)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.attention(x, x, x)[0].mean(1))  # type: ignore[no-any-return]
+
+    learner = CAVIA(Attentive())
+    assert learner.adapted == (f"head.{CONTEXT}",)
+    y = torch.arange(WAYS).expand(2, WAYS)
+    x, qx = torch.randn(2, 2, WAYS, 5, 4)
+    assert bool(learner.loss(Episode(Support(x, y, WAYS), Query(qx, y))).isfinite())
 
 
 def test_meta_sgds_rates_are_one_for_each_number_and_may_be_negative() -> None:

@@ -95,6 +95,16 @@ def test_an_embedding_that_rewrites_its_weights_is_refused() -> None:
         MAML(nn.Sequential(nn.Embedding(7, 4, max_norm=1.0), nn.Flatten(), nn.Linear(20, WAYS)))
 
 
+def test_an_embedding_with_sparse_gradients_is_refused_unless_it_is_frozen() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(7, 4, sparse=True), nn.Flatten(), nn.Linear(20, WAYS))
+    with pytest.raises(SpecError, match="sparse=True"):
+        MAML(model)
+    model[0].requires_grad_(False)
+    x, y = torch.randint(7, (2, 6, 5)), torch.arange(6).remainder(WAYS).expand(2, 6)
+    assert bool(MAML(model).loss(Episode(Support(x, y, WAYS), Query(x, y))).isfinite())
+
+
 def test_unknown_rates_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="fixed, learned"):
         MAML(Smooth("none"), outputs=WAYS, rates="learn")  # type: ignore[arg-type]

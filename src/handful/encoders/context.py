@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import ShapeError
 from .normalization import BatchNorm
+from .placing import placed
 
 __all__ = ["CONTEXT", "ContextInput", "FiLM", "conditioned"]
 
@@ -25,18 +26,21 @@ class ContextInput(nn.Module):
     """A linear layer of its input and the context: W[x; φ] + b.
 
     Args:
-        linear: whose weights for the input it takes over.
+        linear: whose weights for the input it takes over; if they are frozen, so are those for the context.
         size: of the context.
     """
 
     def __init__(self, linear: nn.Linear, size: int) -> None:
         super().__init__()
-        self.context = nn.Parameter(torch.zeros(size), requires_grad=False)
-        self.linear = nn.Linear(linear.in_features + size, linear.out_features, bias=linear.bias is not None)
+        self.context = nn.Parameter(torch.zeros(size).to(linear.weight), requires_grad=False)
+        wider = nn.Linear(linear.in_features + size, linear.out_features, bias=linear.bias is not None)
+        self.linear = placed(wider, linear)
         with torch.no_grad():
             self.linear.weight[:, : linear.in_features] = linear.weight
             if linear.bias is not None:
                 self.linear.bias.copy_(linear.bias)
+        for name, leaf in linear.named_parameters():
+            self.linear.get_parameter(name).requires_grad_(leaf.requires_grad)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., inputs] -> [..., outputs]."""
@@ -57,8 +61,8 @@ class FiLM(nn.Module):
     def __init__(self, layer: nn.Module, channels: int, size: int) -> None:
         super().__init__()
         self.layer = layer
-        self.context = nn.Parameter(torch.zeros(size), requires_grad=False)
-        self.linear = nn.Linear(size, 2 * channels)
+        self.context = nn.Parameter(placed(torch.zeros(size), layer), requires_grad=False)
+        self.linear = placed(nn.Linear(size, 2 * channels), layer)
 
     def forward(self, x: Tensor) -> Tensor:
         """As the layer."""
@@ -75,20 +79,28 @@ def conditioned(model: nn.Module, size: int, *, film: int | None = None) -> str:
         model: to be changed.
         size: how many numbers.
         film: after which normalization layer, from 1, FiLM is to come; None: the first linear layer gets the context
-            as further inputs.
+            as further inputs. Subclasses of nn.Linear do not: attention reads the weights of its own.
 
     Raises:
-        ShapeError: a size below one, or no such layer.
+        ShapeError: a size below one, or no such layer in the model.
     """
     if size < 1:
         raise ShapeError(f"context: expected at least one number, got {size}")
-    kinds: tuple[type[nn.Module], ...] = (nn.Linear,) if film is None else (BatchNorm, nn.GroupNorm)
-    found = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, kinds)]
+    found = [
+        (name, layer)
+        for name, layer in model.named_modules()
+        if (type(layer) is nn.Linear if film is None else isinstance(layer, BatchNorm | nn.GroupNorm))
+    ]
     number = 1 if film is None else film
     if not 1 <= number <= len(found):
         what = "a linear layer" if film is None else f"normalization layer {film}"
         raise ShapeError(f"context: {type(model).__name__} has {len(found)} layers of that kind; expected {what}")
     name, layer = found[number - 1]
+    if not name:
+        kind = type(layer).__name__
+        raise ShapeError(
+            f"context: the model is a {kind} itself; expected one that holds it, as nn.Sequential({kind}(...))"
+        )
     if isinstance(layer, nn.Linear):
         made: nn.Module = ContextInput(layer, size)
     else:

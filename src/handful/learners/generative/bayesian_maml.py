@@ -160,4 +160,4 @@ def _around(leaf: Tensor, count: int, spread: float) -> nn.Parameter:
 
 def _vector(leaves: Named) -> Tensor:
     """[B, M, ...] by name -> [B, M, P]."""
-    return torch.cat([leaf.flatten(2) for leaf in leaves.values()], 2)
+    return torch.cat([leaf.reshape(*leaf.shape[:2], -1) for leaf in leaves.values()], 2)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ...encoders.generation import TaskGenerator
 from ...encoders.normalization import adapting
+from ...encoders.placing import placed
 from ...encoders.shapes import shape_of
 from ...episode import Episode, Support
 from ...errors import ShapeError, SpecError
@@ -84,7 +85,7 @@ class MetaGAN(GradientLearner):
                 raise SpecError(f"MetaGAN: expected {what} of at least 1, got {count}")
         self.inner_rate, self.first_order, self.fakes, self.latent = inner_rate, first_order, fakes, latent
         shape = shape_of(encoder)
-        self.generator = TaskGenerator(shape, latent=latent, code=code) if generator else None
+        self.generator = placed(TaskGenerator(shape, latent=latent, code=code), encoder) if generator else None
         self.noise = Noise(seed)
 
     def descend(self, support: Support) -> Adapted:

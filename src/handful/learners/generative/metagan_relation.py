@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ...encoders.generation import TaskGenerator
+from ...encoders.placing import placed
 from ...encoders.shapes import shape_of
 from ...episode import Episode, Support
 from ...errors import ShapeError, SpecError
@@ -79,8 +80,9 @@ class MetaGANRelation(EmbeddingLearner):
                 raise SpecError(f"MetaGANRelation: expected {what} of at least 1, got {count}")
         features, shape = features_of(encoder, "a relation module"), shape_of(encoder)
         self.fakes, self.latent = fakes, latent
-        self.relation = nn.Sequential(nn.Linear(2 * features, hidden), nn.ReLU(), nn.Linear(hidden, 1, bias=False))
-        self.generator = TaskGenerator(shape, latent=latent, code=code) if generator else None
+        relation = nn.Sequential(nn.Linear(2 * features, hidden), nn.ReLU(), nn.Linear(hidden, 1, bias=False))
+        self.relation = placed(relation, encoder)
+        self.generator = placed(TaskGenerator(shape, latent=latent, code=code), encoder) if generator else None
         self.noise = Noise(seed)
 
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Classes:

@@ -171,8 +171,8 @@ class PLATIPUS(GradientLearner):
     def _divergence(self, mu_q: Named, mu_p: Named) -> Tensor:
         """KL(N(μ_q, v_q) ‖ N(μ_p, σ²)) of each task: [B]."""
         log_v, log_sigma2 = self._by_name(self.log_v), self._by_name(self.log_sigma2)
-        terms = [kl_divergence(mu_q[n], log_v[n], mu_p[n], log_sigma2[n]).flatten(1).sum(1) for n in mu_q]
-        return torch.stack(terms).sum(0)
+        terms = [kl_divergence(mu_q[n], log_v[n], mu_p[n], log_sigma2[n]) for n in mu_q]
+        return torch.stack([term.reshape(len(term), -1).sum(1) for term in terms]).sum(0)
 
     def _by_name(self, leaves: nn.ParameterList) -> Mapping[str, Tensor]:
         return dict(zip(self.adapted, leaves, strict=True))

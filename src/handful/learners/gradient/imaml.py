@@ -107,7 +107,7 @@ class IMAML(GradientLearner):
 
 def _joined(leaves: Sequence[Tensor]) -> Tensor:
     """[B, ...] each -> [B, P]."""
-    return torch.cat([leaf.flatten(1) for leaf in leaves], 1)
+    return torch.cat([leaf.reshape(len(leaf), -1) for leaf in leaves], 1)
 
 
 def _split(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:

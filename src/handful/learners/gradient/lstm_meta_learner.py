@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ...encoders.normalization import adapting
+from ...encoders.placing import placed
 from ...episode import Support
 from ...errors import SpecError
 from ...gradient_learner import Adapted, GradientLearner, with_head
@@ -90,6 +91,8 @@ class LSTMMetaLearner(GradientLearner):
         logit = math.log(inner_rate / (1 - inner_rate))
         nn.init.uniform_(self.forget_gate.bias, 4.0, 5.0)
         nn.init.uniform_(self.input_gate.bias, logit - 0.5, logit + 0.5)
+        for part in (self.lstm, self.forget_gate, self.input_gate):
+            placed(part, model)
 
     def descend(self, support: Support) -> Adapted:
         """θ_T from θ_0 = c_I, by T cells (algorithm 1, lines 7 to 13)."""
@@ -144,7 +147,7 @@ class LSTMMetaLearner(GradientLearner):
 
 def _flat(leaves: Named, names: list[str]) -> Tensor:
     """All coordinates of these tensors: [B, ...] by name -> [B, n]."""
-    return torch.cat([leaves[name].flatten(1) for name in names], 1)
+    return torch.cat([leaves[name].reshape(len(leaves[name]), -1) for name in names], 1)
 
 
 def _unflat(theta: Tensor, like: Named) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, nn
 
+from ...encoders.placing import placed
 from ...episode import Support
 from ...errors import unknown_name
 from ...gradient_learner import Adapted, GradientLearner, with_head
@@ -72,8 +73,8 @@ class MAML(GradientLearner):
             raise unknown_name("kind of rates", rates, ("fixed", "learned"))
         self.inner_rate = inner_rate
         self.optimizer = InnerOptimizer.of(optimizer or {"name": "sgd"}, lr=inner_rate)
-        learned = nn.Parameter(torch.full((len(self.adapted),), inner_rate)) if rates == "learned" else None
-        self.register_parameter("rates", learned)
+        start = placed(torch.full((len(self.adapted),), inner_rate), model)
+        self.register_parameter("rates", nn.Parameter(start) if rates == "learned" else None)
 
     def descend(self, support: Support) -> Adapted:
         """θ' = θ − α·∇L(θ) on the support, `inner_steps` times (eq. 1)."""

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...encoders.normalization import BatchNorm
+from ...encoders.placing import placed
 from ...episode import Episode, Support
 from ...errors import SpecError
 from ...gradient_learner import Adapted, GradientLearner, with_head
@@ -87,7 +88,7 @@ class MAMLPlusPlus(GradientLearner):
         if min(annealing, warm_up) < 0:
             raise SpecError(f"MAMLPlusPlus: expected annealing and warm_up of at least 0, got {annealing}, {warm_up}")
         self.annealing, self.warm_up = annealing, warm_up
-        self.rates = nn.Parameter(torch.full((inner_steps, len(self.adapted)), inner_rate))
+        self.rates = nn.Parameter(placed(torch.full((inner_steps, len(self.adapted)), inner_rate), model))
         self.register_buffer("trained", torch.zeros((), dtype=torch.long))
 
     def descend(self, support: Support) -> Adapted:

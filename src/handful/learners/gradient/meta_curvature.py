@@ -35,7 +35,7 @@ class Curvature(nn.Module):
         shape = (*parameter.shape, 1, 1)
         sizes = shape[0], shape[1], math.prod(shape[2:])
         self.outputs, self.inputs, self.positions = (
-            nn.Parameter(torch.eye(size)) if size > 1 else None for size in sizes
+            nn.Parameter(torch.eye(size).to(parameter)) if size > 1 else None for size in sizes
         )
 
     def forward(self, g: Tensor) -> Tensor:

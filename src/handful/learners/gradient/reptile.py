@@ -110,7 +110,7 @@ class Reptile(GradientLearner):
         for name in self.adapted:
             theta = first.parameters[name]
             target = (theta + (last.parameters[name] - start.parameters[name])).detach()
-            squares.append((theta - target).square().flatten(1).sum(1))  # [B]
+            squares.append((theta - target).square().reshape(len(theta), -1).sum(1))  # [B]
         left = {f".{key}": memory[name][slot] for name, slots in self.slots.items() for slot, key in slots.items()}
         counted = {key: leaf if leaf.is_floating_point() else leaf.expand(episode.tasks) for key, leaf in left.items()}
         return torch.stack(squares).sum(0).mean() / 2, {**last.buffers, **counted}

@@ -20,6 +20,7 @@ from torch.distributions import Normal
 from torch.nn.functional import softplus
 
 from ...encoders import MLP
+from ...encoders.placing import placed
 from ...episode import Episode
 from ...errors import SpecError
 from ...learner import EmbeddingLearner, features_of
@@ -62,8 +63,9 @@ class ConditionalNeuralProcess(EmbeddingLearner):
             raise SpecError(f"ConditionalNeuralProcess: expected a depth of at least 1, got {depth}")
         features = features_of(encoder, "ConditionalNeuralProcess")
         self.outputs = outputs
-        self.h = MLP(shape=(features + outputs,), hidden=(width,) * depth, outputs=width)
-        self.g = MLP(shape=(features + outputs * width,), hidden=(width,) * depth, outputs=2 * outputs)
+        h = MLP(shape=(features + outputs,), hidden=(width,) * depth, outputs=width)
+        g = MLP(shape=(features + outputs * width,), hidden=(width,) * depth, outputs=2 * outputs)
+        self.h, self.g = placed(h, encoder), placed(g, encoder)
 
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Context:
         """r from r_i = h(x_i, y_i): a mean over each class, or over all (eq. 1 and 2)."""

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from ...encoders.placing import placed
 from ...episode import Episode
 from ...errors import SpecError
 from ...learner import task_losses
@@ -77,10 +78,10 @@ class MANN(SequenceLearner):
         if not 1 <= heads <= slots:
             raise SpecError(f"MANN: expected from 1 to {slots} heads, as many as slots at most, got {heads}")
         self.slots, self.width, self.heads, self.decay = slots, width, heads, decay
-        self.controller = nn.LSTMCell(self.features + outputs + heads * width, hidden)
-        self.key = nn.Linear(hidden, heads * width)
-        self.gate = nn.Linear(hidden, heads)
-        self.output = nn.Linear(hidden + heads * width, outputs)
+        self.controller = placed(nn.LSTMCell(self.features + outputs + heads * width, hidden), encoder)
+        self.key = placed(nn.Linear(hidden, heads * width), encoder)
+        self.gate = placed(nn.Linear(hidden, heads), encoder)
+        self.output = placed(nn.Linear(hidden + heads * width, outputs), encoder)
 
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Memory:
         """The memory after all supports."""

@@ -27,6 +27,7 @@ from typing import Literal, NamedTuple, final, get_args
 import torch
 from torch import Tensor, nn
 
+from ...encoders.placing import placed
 from ...errors import SpecError, unknown_name
 from ...learner import task_losses
 from ...ops.gradients import gradients_of
@@ -149,14 +150,15 @@ class MetaLSTM(SequenceLearner):
             raise SpecError(f"MetaLSTM: expected inner_steps of at least 1, got {inner_steps}")
         self.hidden, self.inner_steps = hidden, inner_steps
         width = self.features + outputs + hidden + 1
-        self.weights = nn.Parameter(torch.empty(4 * hidden, width).uniform_(-1, 1) / math.sqrt(hidden))
+        start = torch.empty(4 * hidden, width).uniform_(-1, 1) / math.sqrt(hidden)
+        self.weights = nn.Parameter(placed(start, encoder))
         with torch.no_grad():
             self.weights[hidden : 2 * hidden, -1] += 1  # forget little at first
-        self.output = nn.Linear(hidden, outputs)
+        self.output = placed(nn.Linear(hidden, outputs), encoder)
         if form in ("update", "hyper"):
-            self.meta = (Update if form == "update" else Hyper)(width, hidden, meta_hidden, rank)
+            self.meta = placed((Update if form == "update" else Hyper)(width, hidden, meta_hidden, rank), encoder)
         else:
-            self.meta = Optimizer(meta_hidden) if form == "optimizer" else None
+            self.meta = placed(Optimizer(meta_hidden), encoder) if form == "optimizer" else None
 
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Remembered:
         """The states and the weights after all supports, each shown with the label before it."""

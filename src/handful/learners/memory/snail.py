@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ...encoders.placing import placed
 from ...errors import SpecError
 from ...sequence_learner import SequenceLearner
 
@@ -114,8 +115,8 @@ class SNAIL(SequenceLearner):
                 channels = layers[-1].out_features
             layers.append(Attention(channels, key, value))
             channels = layers[-1].out_features
-        self.layers = nn.ModuleList(layers)
-        self.output = nn.Linear(channels, outputs)
+        self.layers = placed(nn.ModuleList(layers), encoder)
+        self.output = placed(nn.Linear(channels, outputs), encoder)
 
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Heard:
         """The support as a sequence of (x_t, y_t)."""
