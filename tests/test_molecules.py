@@ -49,6 +49,35 @@ def test_one_smiles_for_each_molecule() -> None:
     assert canonical_smiles(["OCC", "C(O)C", "c1ccccc1C"]) == ["CCO", "CCO", "Cc1ccccc1"]
 
 
+WRITTEN_OUT = [
+    "[H]C([H])([H])C",
+    "[H][C@@]12CCC3=CC(=O)CC[C@]3(C)[C@@]1([H])CC[C@]1(C)[C@@H](O)CC[C@@]21[H]",  # testosterone, as DrugBank has it
+    "[H]n1cccc1",
+    "[H]/C(C)=C([H])/C",
+    "C/C([H])=N/[H]",
+    "[H][N+]([H])([H])C",
+    "[H]c1ccccc1",
+    "[H]O[H]",
+    "[H][H]",
+    "[H+].[Cl-]",
+    "[2H]C([2H])([2H])O",
+]
+
+
+@pytest.mark.parametrize("smiles", WRITTEN_OUT)
+def test_hydrogens_written_out_are_those_that_are_not(smiles: str) -> None:
+    from rdkit import Chem
+
+    plain = Chem.MolToSmiles(Chem.MolFromSmiles(smiles))
+    assert canonical_smiles([smiles]) == [plain]
+    for features in ("morgan", "counts", "maccs", "graph"):
+        for any_valence in (False, True):
+            found, expected = molecule_features([smiles, plain], features, any_valence=any_valence)  # type: ignore[arg-type]
+            if features == "graph":  # the order of atoms may differ
+                found, expected = (np.array(sorted(x[:, : len(COLUMNS)].tolist())) for x in (found, expected))
+            assert np.array_equal(found, expected), features
+
+
 @pytest.mark.parametrize("smiles", ["hello", "C1CC", "", "  ", "C" * 30_000])
 def test_what_is_no_smiles_is_named(smiles: str) -> None:
     with pytest.raises(DataError, match=r"mine\.csv:7: expected a molecule as SMILES"):

@@ -114,6 +114,7 @@ def _molecule(smiles: str, place: str, any_valence: bool) -> Any:
                 molecule.UpdatePropertyCache(strict=False)
             else:
                 Chem.SanitizeMol(molecule)
+            molecule = Chem.RemoveHs(molecule, updateExplicitCount=True, sanitize=False)  # [H]O[H] is O
         except ValueError as error:  # all of RDKit's errors of chemistry
             raise DataError(
                 f"{place}: SMILES {smiles[:60]!r} is not a possible molecule ({str(error).splitlines()[0]}); "

@@ -43,6 +43,8 @@ def test_pictures_are_prepared_as_by_the_models_processor(kind: str, size: tuple
     file = io.BytesIO()
     Image.fromarray(smooth).save(file, "PNG")
     form = of_hub(about, "here")
+    if kind == "ConvNext":
+        assert of_hub({**about, "size": 30}, "here") == form  # as older versions wrote it
     pixels = decode(file.getvalue(), "here", Form(form.height, form.width, 3, "crop", form.resample, form.resize))
     found = standardized(torch.from_numpy(pixels)[None] / 255, form)
     assert found.shape == expected.shape == (1, 3, 30, 30)
@@ -56,6 +58,11 @@ def test_older_files() -> None:
     deit = {"size": 32, "do_center_crop": True, "crop_size": 30, "feature_extractor_type": "DeiTFeatureExtractor"}
     assert of_hub({**deit, **colors}, "here").resize == (32, 32)
     assert of_hub({"size": 32, "do_center_crop": False, **colors}, "here").resize == (32, 32)
+    convnext = {"size": 28, "feature_extractor_type": "ConvNextFeatureExtractor", **colors}
+    for about in ({**convnext, "crop_pct": 0.875}, convnext, {**convnext, "size": {"shortest_edge": 28}}):
+        form = of_hub(about, "here")
+        assert (form.resize, form.height, form.width) == (32, 28, 28)
+    assert of_hub({**convnext, "size": 384, "crop_pct": 0.875}, "here").resize == (384, 384)
 
 
 def test_numbers_in_other_units() -> None:

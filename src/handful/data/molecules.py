@@ -133,7 +133,8 @@ def pool_of(
 
 def _features(title: str, smiles: Sequence[str], features: Features, atoms: int) -> Tensor:
     """Made once, and found again by the hash of the SMILES."""
-    digest = hashlib.sha256(json.dumps([1, features, molecule_shape(features, atoms), list(smiles)]).encode())
+    version = 2 if any("[H]" in one for one in smiles) else 1  # 1 took such hydrogens for atoms
+    digest = hashlib.sha256(json.dumps([version, features, molecule_shape(features, atoms), list(smiles)]).encode())
 
     def make() -> ClassPool:
         with progress(f"reading {title}", len(smiles)) as advance:

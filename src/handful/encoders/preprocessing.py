@@ -47,10 +47,11 @@ def of_hub(about: Mapping[str, Any], place: str) -> Preprocessing:
         cut = bool(about.get("do_center_crop"))
         kind = str(about.get("image_processor_type") or about.get("feature_extractor_type"))
         crop = _sides(about["crop_size"], square=True) if cut else None
-        size = _sides(about["size"], square=not cut or kind.startswith("DeiT"))
-        if "crop_pct" in about and isinstance(size, int):  # ConvNeXT: small ones are cut out of larger ones
+        convnext = "crop_pct" in about or kind.startswith("ConvNext")
+        size = _sides(about["size"], square=not (cut or convnext) or kind.startswith("DeiT"))
+        if convnext and isinstance(size, int):  # small ones are cut out of larger ones
             crop = size, size
-            size = int(size / about["crop_pct"]) if size < 384 else crop
+            size = int(size / about.get("crop_pct", 224 / 256)) if size < 384 else crop
         final = size if crop is None else crop
         if not isinstance(final, tuple) or not about.get("do_resize", True):
             raise DataError(f"{place}: gives pictures of no fixed size, which an encoder needs (size {about['size']})")
