@@ -34,6 +34,15 @@ def test_a_family_stays_together() -> None:
     assert [len(members) for members in made.splits.values()] == [12, 8]
 
 
+def test_a_picture_and_its_turns_are_in_one_part() -> None:
+    x = torch.arange(24).reshape(24, 1, 1, 1).expand(24, 1, 2, 2).contiguous()
+    made = split_pool(rotations(ClassPool.grouped(x, [8, 8, 8], list("abc"))), {"train": 0.5, "test": 0.5}, within=True)
+    of = {name: made.split(name) for name in made.splits}
+    seen = {name: set(part.examples[part.rows(), 0, 0, 0].tolist()) for name, part in of.items()}
+    assert (len(seen["train"]), len(seen["test"])) == (12, 12)
+    assert not seen["train"] & seen["test"]
+
+
 def test_given_names() -> None:
     made = split_pool(pool(1, 1, 1), {"train": ["c2"], "test": ["c0"]})
     assert made.split("train").names == ("c2",)

@@ -198,8 +198,17 @@ def test_files_that_are_not_there(tmp_path: Path, home: Path, monkeypatch: pytes
         with pytest.raises(DataError, match="found none with their content"):
             function(tmp_path / "source")
     (tmp_path / "source" / "broken.xz").write_bytes(b"no")
-    with pytest.raises(DataError, match=r"broken\.xz: cut short or damaged"):
+    with pytest.raises(DataError, match=r"found none with their content; .*broken\.xz is cut short or damaged"):
         add_hwu64(tmp_path / "source")
+    (tmp_path / "source" / "other.xz").write_bytes(lzma.compress(b"right"))
+    file = RawFile("right.txt", hashlib.sha256(b"right").hexdigest())
+    kept = RAW.add_raw("others", tmp_path / "source", [file])
+    assert (kept / "right.txt").read_bytes() == b"right", "what is broken beside it does not matter"
+    large = RawFile("large.txt", hashlib.sha256(bytes(5000)).hexdigest())
+    (tmp_path / "source" / "large.xz").write_bytes(lzma.compress(bytes(5000)))
+    monkeypatch.setattr(RAW, "LARGEST", 1000)
+    with pytest.raises(DataError, match="found none"):
+        RAW.add_raw("others", tmp_path / "source", [large])
     (home / "hwu64").mkdir(parents=True)
     (home / "hwu64" / "HWU64_full.jsonl").write_text("{}")
     with pytest.raises(DataError, match="its checksum is not the published one"):

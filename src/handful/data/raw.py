@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import lzma
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,10 @@ from .download import download
 __all__ = ["RawFile", "add_raw", "adder", "raw_files"]
 
 LARGEST = 1 << 26  # bytes, unpacked
-UNPACK: Mapping[str, Callable[[bytes], bytes]] = {".xz": lzma.decompress, ".gz": gzip.decompress}
+PACKED: Mapping[str, Callable[[io.BytesIO], io.BufferedIOBase]] = {
+    ".xz": lzma.LZMAFile,
+    ".gz": lambda file: gzip.GzipFile(fileobj=file),
+}
 
 
 class RawFile(NamedTuple):
@@ -75,7 +79,7 @@ def add_raw(place: str, source: Path, files: Sequence[RawFile]) -> Path:
         StorageError: full disk, no permission.
     """
     wanted = {file.sha256: file for file in files}
-    folder, kept = data_folder() / place, []
+    folder, kept, problem = data_folder() / place, [], ""
     with storage_errors(source, "read"):
         paths = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
         for path in paths:
@@ -83,17 +87,22 @@ def add_raw(place: str, source: Path, files: Sequence[RawFile]) -> Path:
                 continue
             content = path.read_bytes()
             file = wanted.get(hashlib.sha256(content).hexdigest())
-            try:
-                content = content if file is not None else UNPACK.get(path.suffix, bytes)(content)
-            except (lzma.LZMAError, OSError, EOFError, zlib.error) as error:
-                raise DataError(f"{path}: cut short or damaged ({error}); get it again") from error
-            file = file or wanted.get(hashlib.sha256(content).hexdigest())
+            if file is None and path.suffix in PACKED:
+                try:
+                    with PACKED[path.suffix](io.BytesIO(content)) as packed:
+                        content = packed.read(LARGEST + 1)
+                except (lzma.LZMAError, OSError, EOFError, zlib.error) as error:
+                    problem = f"; {path} is cut short or damaged ({error}): get it again"
+                    continue
+                file = wanted.get(hashlib.sha256(content).hexdigest())
             if file is not None:
                 write_file(folder / file.name, content)
                 kept.append(file.name)
     if not kept:
         names = ", ".join(file.name for file in files)
-        raise DataError(f"{source}: expected some of the published files {names}; found none with their content")
+        raise DataError(
+            f"{source}: expected some of the published files {names}; found none with their content{problem}"
+        )
     return folder
 
 

@@ -28,7 +28,7 @@ def split_pool(pool: ClassPool, split: Split | None = None, *, within: bool = Fa
         split: the share of each split ({"train": 0.6, "test": 0.4}), or its classes' names; by default 60, 20 and 20%
             for train, val and test, or no splits if there are fewer than three classes.
         within: divide the examples of each class, not the classes, which are then named 'robin/train' and
-            'robin/test'; a class with few examples goes to the first splits.
+            'robin/test'; a class with few examples goes to the first splits. An example and its turns stay together.
         seed: another seed is another division.
 
     Raises:
@@ -72,8 +72,12 @@ def _by_name(pool: ClassPool, names: Mapping[str, Sequence[str]]) -> ClassPool:
 
 def _within(pool: ClassPool, shares: Mapping[str, float], random: np.random.Generator) -> ClassPool:
     entries: list[tuple[str, str, Tensor]] = []
-    for name, start, count in zip(pool.names, pool.starts.tolist(), pool.counts.tolist(), strict=True):
-        rows = torch.from_numpy(start + random.permutation(count))
+    orders: dict[tuple[int, int], np.ndarray] = {}  # one for the turns of a class, so that a picture's share a part
+    classes = zip(pool.names, pool.starts.tolist(), pool.counts.tolist(), pool.families.tolist(), strict=True)
+    for name, start, count, family in classes:
+        if (family, count) not in orders:
+            orders[family, count] = random.permutation(count)
+        rows = torch.from_numpy(start + orders[family, count])
         bounds = _bounds(count, list(shares.values()), least=1 if count >= len(shares) else 0)
         parts = zip(shares, [0, *bounds], bounds, strict=False)
         entries += [(name, split, rows[first:last]) for split, first, last in parts if last > first]
