@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from .encoders.normalization import adapting, policies_of
 from .encoders.placing import placed
-from .episode import Data, Episode, Query, Support, join_data, leading
+from .episode import Data, Episode, Query, Support, as_floats, join_data, leading
 from .errors import LabelError, ShapeError, SpecError
 from .learner import Learner, features_of, task_losses
+from .ops.buffers import settle_
 from .ops.engine import Engine
 from .ops.tasks import Named, call_each, check_embeddings, map_tasks
 
@@ -162,13 +163,14 @@ class GradientLearner(Learner):
             with torch.inference_mode(False), torch.set_grad_enabled(track):
                 return own.descend(support.part(start, stop))
 
-        parts = self.engine.map(self, part, len(support.y), numbers_in(support.x))
+        parts = self.engine.map(self, part, len(support.y), numbers_in(support.x), _tensors(support))
         joined: Adapted = parts[0] if len(parts) == 1 else map_tasks(lambda *leaves: torch.cat(leaves), *parts)
         return joined
 
     @final
     def predict(self, state: Adapted, x: Data) -> Tensor:
         """Outputs of each task's own model: [B, Q, *out]."""
+        x = as_floats(x)
 
         def part(own: GradientLearner, start: int, stop: int) -> Tensor:
             piece, queries = map_tasks(lambda leaf: leaf[start:stop], (state, x))
@@ -190,12 +192,12 @@ class GradientLearner(Learner):
                 value, buffers = own.meta_loss(usable.part(start, stop))
             return value, map_tasks(torch.detach, buffers)
 
-        value, seen = self.engine.mean(self, part, episode.tasks, numbers_in(episode.support.x))
+        outside = (*_tensors(usable.support), *_tensors(usable.query))
+        value, seen = self.engine.mean(self, part, episode.tasks, numbers_in(episode.support.x), outside)
         if self.training:
             own = {f".{name}": leaf for name, leaf in self.named_buffers() if f".{name}" in seen[0]}
             for name, buffer in {**dict(self.model.named_buffers()), **own}.items():
-                every = torch.cat([buffers[name] for buffers in seen])
-                buffer.copy_(every.mean(0) if every.is_floating_point() else every[0])
+                settle_(buffer, torch.cat([buffers[name] for buffers in seen]))
         return value
 
     def _check(self, output: Tensor, y: Tensor, ways: int | None) -> None:
@@ -235,12 +237,19 @@ S = TypeVar("S", Support, Query)
 
 def _usable(examples: S) -> S:
     """The same, where gradients can be computed: tensors made in inference mode are copied."""
-    leaves = {field.name: getattr(examples, field.name) for field in fields(examples)}
-    tensors = {name: leaf for name, leaf in leaves.items() if isinstance(leaf, Tensor | Mapping)}
-    if not any(leaf.is_inference() for value in tensors.values() for leaf in _leaves(value)):
+    if not any(leaf.is_inference() for leaf in _tensors(examples)):
         return examples
     with torch.inference_mode(False):
-        return replace(examples, **{name: map_tasks(torch.clone, value) for name, value in tensors.items()})
+        return replace(examples, **{name: map_tasks(torch.clone, value) for name, value in _data(examples).items()})
+
+
+def _data(examples: Support | Query) -> dict[str, Data]:
+    leaves = {field.name: getattr(examples, field.name) for field in fields(examples)}
+    return {name: leaf for name, leaf in leaves.items() if isinstance(leaf, Tensor | Mapping)}
+
+
+def _tensors(examples: Support | Query) -> list[Tensor]:
+    return [leaf for value in _data(examples).values() for leaf in _leaves(value)]
 
 
 def _leaves(x: Data) -> list[Tensor]:

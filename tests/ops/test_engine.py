@@ -341,16 +341,20 @@ def test_attention_in_workers_leaves_its_settings() -> None:
 
 
 def peak(function: Callable[[], object]) -> int:
-    """The most bytes that graphs kept alive at any moment."""
-    alive: dict[int, int] = {}
+    """The most bytes that graphs kept alive at any moment, what several steps share counted once."""
+    alive: dict[int, tuple[int, int]] = {}
     most = 0
 
     class Kept:
         def __init__(self, tensor: Tensor) -> None:
             nonlocal most
             self.tensor = tensor
-            alive[id(self)] = tensor.nbytes
-            most = max(most, sum(alive.values()))
+            try:
+                place = tensor.untyped_storage().data_ptr()
+            except RuntimeError:  # a tensor of forward mode is nowhere
+                place = id(self)
+            alive[id(self)] = place, tensor.nbytes
+            most = max(most, sum(dict(alive.values()).values()))
 
         def __del__(self) -> None:
             alive.pop(id(self), None)

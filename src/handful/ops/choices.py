@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextvars import ContextVar
-from typing import Literal, NamedTuple, TypeVar
+from functools import cache
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["Plan", "affordable_form", "counted", "graph_bytes", "plan", "within"]
+__all__ = ["Plan", "affordable_form", "count_graph", "graph_bytes", "plan", "within"]
 
 M = TypeVar("M")
 R = TypeVar("R")
@@ -93,31 +93,53 @@ def within(left: float, job: Callable[[M, int], R]) -> Callable[[M, int], R]:
     return limited
 
 
-@contextmanager
-def counted() -> Iterator[None]:
-    """Takes the graph of a step from the budget. The second step is measured and stands for all: a single one is not
-    worth the counting.
+def count_graph(step: Iterable[Tensor]) -> None:
+    """Takes the graph of a step, which these gradients hold, from the budget. The second step is measured, together
+    with the first, and stands for all: a single one is not worth the counting.
     """
     budget = _budget.get()
     if budget is None:
-        yield
         return
     budget.steps += 1
     if budget.steps == 2:
-        kept: dict[int, int] = {}
-
-        def count(leaf: Tensor) -> Tensor:
-            storage = leaf.untyped_storage()
-            kept[storage.data_ptr()] = storage.nbytes()
-            return leaf
-
-        with torch.autograd.graph.saved_tensors_hooks(count, lambda leaf: leaf):
-            yield
-        budget.step = sum(kept.values())
+        budget.step = saved_bytes(step) // 2
         budget.left -= budget.step
-    else:
-        yield
     budget.left -= budget.step
+
+
+def saved_bytes(outputs: Iterable[Tensor]) -> int:
+    """How much memory the graph of these tensors keeps for the way back.
+
+    The graph is walked: hooks on what is saved would keep it alive for ever, in a circle that no collector sees.
+    """
+    waiting = [output.grad_fn for output in outputs]
+    seen: set[Any] = {None}
+    kept: dict[int, int] = {}
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        waiting += [before for before, _ in node.next_functions]  # type: ignore[union-attr]
+        for leaf in _saved(node):
+            if isinstance(leaf, Tensor):
+                storage = leaf.untyped_storage()
+                kept[storage.data_ptr()] = storage.nbytes()
+    return sum(kept.values())
+
+
+def _saved(node: Any) -> list[Any]:
+    found: list[Any] = []
+    for name in _saved_names(node.__class__):
+        value = getattr(node, name)
+        found += value if isinstance(value, Sequence) else [value]
+    return found
+
+
+@cache
+def _saved_names(kind: Hashable) -> list[str]:
+    """Where a kind of node keeps tensors: an operator's under names of its own, a Function's under one."""
+    return [name for name in dir(kind) if name.startswith("_saved_") or name == "saved_tensors"]
 
 
 def affordable_form() -> Literal["graph", "recompute"]:

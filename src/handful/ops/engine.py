@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, TypeVar, get_args
@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SpecError, unknown_name
-from .choices import Plan, affordable_form, counted, graph_bytes, plan, within
+from .choices import Plan, affordable_form, count_graph, graph_bytes, plan, within
 from .gradients import Form, Loss, gradients_of
 from .tasks import Named, chunks, plain_attention
-from .workers import sharable, share, without_noise
+from .workers import share, threadable, without_noise
 
 __all__ = ["Engine"]
 
@@ -37,7 +37,8 @@ Gradient = Literal["auto", "graph", "recompute", "hvp"]
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """How gradients through adaptation are computed. Every choice gives the same numbers, to rounding.
+    """How gradients through adaptation are computed. Every choice gives the same numbers, to rounding; but where a
+    module draws random numbers (dropout), `tasks_at_once` says which task gets which.
 
     Args:
         tasks_at_once: tasks computed and held in memory together; 1 maps plainly, one task after the other. None: by
@@ -105,8 +106,16 @@ class Engine:
         form: Form = "none"
         if torch.is_grad_enabled() and not first_order:
             form = affordable_form() if self.gradient == "auto" else self.gradient
-        with counted() if form == "graph" and self.gradient == "auto" else nullcontext():
-            found = gradients_of(loss, theta, buffers, wanted, form)
+        if form in ("recompute", "hvp") and _outside.get():
+            if self.gradient != "auto":
+                raise SpecError(
+                    f"engine: gradient {form!r} passes gradients to parameters only, and a tensor of the episode wants "
+                    "one too; set gradient = 'graph'"
+                )
+            form = "graph"
+        found = gradients_of(loss, theta, buffers, wanted, form)
+        if form == "graph" and self.gradient == "auto":
+            count_graph(found.values())
         unused = [name for name in wanted if name not in found]
         if unused:
             _say(
@@ -115,7 +124,14 @@ class Engine:
             )
         return found
 
-    def map(self, module: M, part: Callable[[M, int, int], R], tasks: int, numbers: int) -> list[R]:
+    def map(
+        self,
+        module: M,
+        part: Callable[[M, int, int], R],
+        tasks: int,
+        numbers: int,
+        outside: Sequence[Tensor] = (),
+    ) -> list[R]:
         """part(module or a copy of it, start, stop) for each chunk of tasks, in order.
 
         Args:
@@ -123,6 +139,7 @@ class Engine:
             part: a pure function of its arguments.
             tasks: B.
             numbers: of the examples of one task, see `plan`.
+            outside: tensors that are not the module's, from which the parts compute and which may want gradients.
         """
         at_once, workers = self.plan(module, tasks, numbers)
         spans = list(chunks(tasks, at_once))
@@ -135,26 +152,31 @@ class Engine:
             job = within(bytes_a_chunk, one)
             return list(share(module, job, len(spans), workers))
 
-        with _told(), plain_attention():
+        with _told(), plain_attention(), _wanting(outside):
             return without_noise(module, attempt, workers)
 
     def mean(
-        self, module: M, part: Callable[[M, int, int], tuple[Tensor, R]], tasks: int, numbers: int
+        self,
+        module: M,
+        part: Callable[[M, int, int], tuple[Tensor, R]],
+        tasks: int,
+        numbers: int,
+        outside: Sequence[Tensor] = (),
     ) -> tuple[Tensor, list[R]]:
         """Mean over tasks of a loss, and whatever else the parts give, in order; in the memory of a few chunks.
 
         Each chunk is differentiated as soon as it is computed, so that its graph can be forgotten. With more than
-        one chunk the result has a first derivative only, in the module's parameters.
+        one chunk the result has a first derivative only, in the module's parameters and what is outside.
 
         Args:
-            module, tasks, numbers: as for `map`.
+            module, tasks, numbers, outside: as for `map`.
             part: (module or a copy, start, stop) -> the mean loss over these tasks, and anything without a graph.
         """
         at_once, workers = self.plan(module, tasks, numbers)
         spans = list(chunks(tasks, at_once))
-        wanted = [leaf for leaf in module.parameters() if leaf.requires_grad]
+        wanted = [leaf for leaf in (*module.parameters(), *outside) if leaf.requires_grad]
         if len(spans) == 1 or not torch.is_grad_enabled() or not wanted:
-            found = self.map(module, part, tasks, numbers)
+            found = self.map(module, part, tasks, numbers, outside)
             losses = [loss * ((b - a) / tasks) for (loss, _), (a, b) in zip(found, spans, strict=True)]
             return sum(losses[1:], losses[0]), [extra for _, extra in found]
 
@@ -166,25 +188,25 @@ class Engine:
 
         def attempt(workers: int) -> tuple[Tensor, list[R]]:
             gradients = [torch.zeros_like(leaf) for leaf in wanted]
-            total = torch.zeros((), dtype=wanted[0].dtype, device=wanted[0].device)
-            extras = []
-            job = within(graph_bytes(total.device) / workers, differentiated)
+            losses, extras = [], []
+            job = within(graph_bytes(device_of(module)) / workers, differentiated)
             for loss, slopes, extra in share(module, job, len(spans), workers):
-                total += loss
+                losses.append(loss)
                 extras.append(extra)
                 for gradient, slope in zip(gradients, slopes, strict=True):
                     if slope is not None:
                         gradient += slope
+            total = sum(losses[1:], losses[0])
             value: Tensor = _Known.apply(total, gradients, tasks, *wanted)  # type: ignore[no-untyped-call]
             return value, extras
 
-        with _told(), plain_attention():
+        with _told(), plain_attention(), _wanting(outside), _without_hooks(wanted):
             return without_noise(module, attempt, workers)
 
     def plan(self, module: nn.Module, tasks: int, numbers: int) -> Plan:
         """The plan for so many tasks of a module, where it is."""
         device = device_of(module)
-        threads = torch.get_num_threads() if device.type == "cpu" and sharable(module) else 1
+        threads = torch.get_num_threads() if device.type == "cpu" and threadable() else 1
         workers = 1 if self.gradient == "hvp" else self.workers
         sizes = (tasks, numbers, sum(leaf.numel() for leaf in module.parameters()))
         return plan(*sizes, device.type, threads, tasks_at_once=self.tasks_at_once, workers=workers)
@@ -212,6 +234,32 @@ class _Known(torch.autograd.Function):
             )
         (scale,) = upstream
         return None, None, None, *(scale * gradient for gradient in ctx.gradients)
+
+
+_outside: ContextVar[bool] = ContextVar("handful_outside", default=False)
+
+
+@contextmanager
+def _wanting(outside: Sequence[Tensor]) -> Iterator[None]:
+    """Inner gradients are functions of these tensors too, if one of them wants a gradient."""
+    token = _outside.set(torch.is_grad_enabled() and any(leaf.requires_grad for leaf in outside))
+    try:
+        yield
+    finally:
+        _outside.reset(token)
+
+
+@contextmanager
+def _without_hooks(leaves: Sequence[Tensor]) -> Iterator[None]:
+    """The hooks of these tensors wait for the finished gradient, and do not see those of chunks."""
+    held = [(hooks, dict(hooks)) for leaf in leaves if (hooks := leaf._backward_hooks)]
+    for hooks, _ in held:
+        hooks.clear()
+    try:
+        yield
+    finally:
+        for hooks, kept in held:
+            hooks.update(kept)
 
 
 _messages: ContextVar[list[str] | None] = ContextVar("handful_messages", default=None)

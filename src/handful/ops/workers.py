@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-__all__ = ["NoiseDrawn", "in_worker", "sharable", "share", "without_noise"]
+__all__ = ["NoiseDrawn", "in_worker", "share", "threadable", "without_noise"]
 
 M = TypeVar("M", bound=nn.Module)
 R = TypeVar("R")
@@ -41,14 +41,14 @@ def in_worker() -> bool:
     return getattr(_here, "working", False)
 
 
-def sharable(module: nn.Module) -> bool:
-    """Whether threads can share the work of a module: it drew no noise before, and nothing watches this thread alone.
+def threadable() -> bool:
+    """Whether other threads can take part: nothing watches this one alone.
 
     Modes of torch (a default device, counters of operations) and `torch.func` transforms belong to one thread.
     """
     watched = torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack()
     transformed = torch._C._functorch.maybe_current_level() is not None
-    return not (in_worker() or watched or transformed or module.training in _noisy.get(module, ()))
+    return not (in_worker() or watched or transformed)
 
 
 def without_noise(module: nn.Module, attempt: Callable[[int], R], workers: int) -> R:
@@ -56,7 +56,7 @@ def without_noise(module: nn.Module, attempt: Callable[[int], R], workers: int) 
 
     torch has one generator for all threads. So the numbers drawn are those of a plain loop, for any `workers`.
     """
-    if workers == 1 or not sharable(module):
+    if workers == 1 or not threadable() or module.training in _noisy.get(module, ()):
         return attempt(1)
     before = torch.get_rng_state()
     try:
