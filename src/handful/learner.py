@@ -18,12 +18,21 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .encoders.normalization import policies_of, shares_statistics
-from .episode import Data, Episode, Support, join_data, leading, map_data
+from .episode import Data, Episode, Support, as_floats, join_data, leading, map_data
 from .errors import ShapeError
 from .ops.buffers import settle_
 from .ops.tasks import pure_call
 
-__all__ = ["EmbeddingLearner", "Learner", "embedded", "features_of", "plain_encoder", "query_loss", "task_losses"]
+__all__ = [
+    "EmbeddingLearner",
+    "Learner",
+    "embedded",
+    "features_of",
+    "plain_encoder",
+    "query_loss",
+    "task_losses",
+    "weights",
+]
 
 
 class Learner(nn.Module, ABC):
@@ -137,21 +146,36 @@ def embedded(encoder: nn.Module, x: Data, *, keep: bool) -> Tensor:
     """Features [B, S, F] of examples [B, S, *shape]. Statistics are shared in a task, never between tasks.
 
     With `keep`, running statistics become the mean over tasks, each from the same start; without, buffers stay.
+
+    Raises:
+        ShapeError: the encoder gives something else than a row of features for each example.
     """
+    x = as_floats(x)
     tasks, examples = leading(x)
     call: Callable[[Data], Tensor] = encoder if keep else partial(pure_call, encoder)
     if not shares_statistics(encoder, training=encoder.training):
-        z = call(map_data(lambda leaf: leaf.flatten(0, 1), x))
-        return z.view(tasks, examples, *z.shape[1:])
+        z = _flat(encoder, call(map_data(lambda leaf: leaf.flatten(0, 1), x)))
+        return z.view(tasks, examples, -1)
     parts = [map_data(itemgetter(task), x) for task in range(tasks)]
     if not keep or tasks == 1 or not encoder.training:
-        return torch.stack([call(part) for part in parts])
+        return torch.stack([_flat(encoder, call(part)) for part in parts])
     own = dict(encoder.named_buffers())
     left = [{name: buffer.clone() for name, buffer in own.items()} for _ in parts]
-    features = [functional_call(encoder, *pair) for pair in zip(left, parts, strict=True)]
+    features = [_flat(encoder, functional_call(encoder, *pair)) for pair in zip(left, parts, strict=True)]
     for name, buffer in own.items():
         settle_(buffer, torch.stack([buffers[name] for buffers in left]))
     return torch.stack(features)
+
+
+def _flat(encoder: nn.Module, z: Any) -> Tensor:
+    """Features [examples, F] as floats."""
+    if not isinstance(z, Tensor) or z.dim() != 2:
+        came = f"a tensor of shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"a {type(z).__name__}"
+        raise ShapeError(
+            f"{type(encoder).__name__} gives {came}; expected features [examples, F]: end the encoder with a pooling, "
+            "and nn.Flatten()"
+        )
+    return z if z.is_floating_point() else z.to(torch.get_default_dtype())
 
 
 def plain_encoder(encoder: nn.Module) -> nn.Module:
@@ -198,6 +222,13 @@ def task_losses(output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tens
     else:
         each = F.cross_entropy(output.transpose(1, 2), y, reduction="none")  # [B, S]
     return each.mean(1) if weight is None else (each * weight).sum(1) / weight.sum(1)
+
+
+def weights(episode: Episode) -> Tensor:
+    """How much each example counts where support and queries are taken together: [B, S + Q], 1 for a query."""
+    support, query = episode.support, episode.query
+    own = torch.ones(support.y.shape[:2], device=support.y.device) if support.weight is None else support.weight
+    return torch.cat([own, own.new_ones(query.y.shape[:2])], 1)
 
 
 def query_loss(learner: Learner, episode: Episode) -> Tensor:

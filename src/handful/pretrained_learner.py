@@ -12,7 +12,7 @@ from torch.nn.functional import linear, normalize
 
 from .episode import Episode
 from .errors import LabelError
-from .learner import EmbeddingLearner, features_of, task_losses
+from .learner import EmbeddingLearner, features_of, task_losses, weights
 
 __all__ = ["PretrainedLearner", "training_classes"]
 
@@ -52,9 +52,9 @@ class PretrainedLearner(EmbeddingLearner):
         y = training_classes(episode, self.classifier.out_features)
         every = torch.cat([z, z_query], 1)
         if self.classifier_scale is None:
-            return task_losses(self.classifier(every), y).mean()
+            return task_losses(self.classifier(every), y, weights(episode)).mean()
         cosines = linear(normalize(every, dim=-1), normalize(self.classifier.weight, dim=-1))
-        return task_losses(self.classifier_scale * cosines, y).mean()
+        return task_losses(self.classifier_scale * cosines, y, weights(episode)).mean()
 
 
 def training_classes(episode: Episode, classes: int) -> Tensor:

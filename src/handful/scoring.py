@@ -127,7 +127,7 @@ def _score(batch: Draw | Episode, episodes: EpisodeSource, output: Tensor | None
     there = ways is not None and batch.strangers is not None and leading(batch.strangers)[1] > 0
     told = {name: torch.zeros(2, len(y), dtype=torch.float64) for name in KNOWN_BY if there}
     values = torch.zeros(len(y), dtype=torch.float64)
-    hits = None if ways is None or curve is not None else torch.zeros(y.shape)
+    hits = None if ways is None or curve is not None else torch.zeros(y.shape, dtype=torch.double)
     if output is None:
         return Scored(values, hits, classes, 0, which, told)
     own = slice(start, start + len(output))
@@ -155,8 +155,8 @@ def _score(batch: Draw | Episode, episodes: EpisodeSource, output: Tensor | None
     elif hits is None:
         values[own] = (output - y).square().flatten(1).mean(1).cpu().double()
     else:
-        hits[own] = ((output.argmax(-1) == y) & finite).float().cpu()  # the argmax of NaN is a class too
-        values[own] = hits[own].mean(1).double()
+        hits[own] = ((output.argmax(-1) == y) & finite).double().cpu()  # the argmax of NaN is a class too
+        values[own] = hits[own].mean(1)
     return Scored(values, hits, classes, not_finite, which, told)
 
 

@@ -117,7 +117,8 @@ def nearest(learner: Any) -> Head:
         for query in zq:
             d = (query - z).square().sum(1)
             votes = torch.bincount(y[d.argsort()[: learner.k]], minlength=ways)
-            rows.append(torch.stack([votes[n] - (m := d[y == n].min()) / (1 + m) for n in range(ways)]))
+            m = torch.stack([d[y == n].min() for n in range(ways)])
+            rows.append(votes - m / (m.mean() + m))
         return torch.stack(rows)
 
     return head
@@ -156,10 +157,11 @@ def baseline(learner: Any) -> Head:
     def head(z: Tensor, y: Tensor, ways: int, zq: Tensor) -> Tensor:
         w = torch.zeros(z.shape[1], ways, dtype=z.dtype, requires_grad=True)
         b = torch.zeros(ways, dtype=z.dtype, requires_grad=True)
+        rate = min(0.1, 2 / z.square().sum(1).mean().item())
         for _ in range(learner.steps):
             loss = F.cross_entropy(z @ w + b, y) + learner.decay / 2 * (w.square().sum() + b.square().sum())
             slope_w, slope_b = torch.autograd.grad(loss, (w, b), create_graph=True)
-            w, b = w - learner.rate * slope_w, b - learner.rate * slope_b
+            w, b = w - rate * slope_w, b - rate * slope_b
         return zq @ w + b
 
     return head

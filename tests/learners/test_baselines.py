@@ -31,6 +31,28 @@ def test_nearest_neighbors_are_scikit_learns(k: int) -> None:
         assert torch.allclose(votes / k, torch.tensor(theirs))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_the_nearest_of_equal_votes_wins_however_long_features_are(k: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = (3000 * torch.randn(50, 5, 64)).to(dtype)
+    query = x[:, 4:] + (300 * torch.randn(50, 1, 64)).to(dtype)
+    learner = NearestNeighbor(Identity(shape=(64,)), k=k)
+    logits = learner.predict(learner.adapt(Support(x, torch.arange(5).expand(50, 5), 5)), query)
+    assert bool((logits.argmax(-1) == 4).all())
+
+
+def test_the_baseline_does_not_overshoot_on_long_features() -> None:
+    """Its own rate answers as one that was chosen for the length, and short features keep the rate of 0.1."""
+    x, y, q = tasks()
+    for scale, rate in ((0.5, 0.1), (100.0, 1e-5)):
+        free, chosen = (Baseline(Identity(shape=(4,)), rate=r).adapt(Support(scale * x, y, 3)) for r in (None, rate))
+        agree = (free(scale * q).argmax(-1) == chosen(scale * q).argmax(-1)).double().mean()
+        assert float(agree) > 0.9
+        loss = torch.nn.functional.cross_entropy(free(scale * x).mT, y)
+        assert float(loss) < 1.09  # of the uniform answer: log 3
+
+
 def test_the_frozen_head_is_scikit_learns() -> None:
     x, y, q = tasks()
     learner = Frozen(Identity(shape=(4,)), head="logistic", strength=0.5, unit=False)

@@ -296,7 +296,7 @@ def test_learning_and_answering_need_no_gradients(variant: Variant, training: bo
 
 @EVERY
 def test_weights_count_examples(variant: Variant) -> None:
-    """An example of weight two is as good as two of it; of weight zero, as good as none."""
+    """An example of weight two is as good as two of it; of weight zero, as good as none, in training as well."""
     if variant.policy not in ("none", "group", "frozen"):
         pytest.skip("batch statistics count examples, not weights")
     learner, episode = variant.make().eval(), tasks(ragged=True)
@@ -313,9 +313,14 @@ def test_weights_count_examples(variant: Variant) -> None:
     weight = torch.ones(3, 7)
     weight[:, 6] = 0
     wrong = torch.cat([x, 9 * torch.ones_like(x[:, :1])], 1), torch.cat([y, y[:, :1]], 1)
-    assert torch.allclose(
-        answers(learner, replace(episode, support=Support(*wrong, WAYS, weight))), answers(learner, episode), atol=1e-10
-    )
+    outlier = replace(episode, support=Support(*wrong, WAYS, weight))
+    assert torch.allclose(answers(learner, outlier), answers(learner, episode), atol=1e-10)
+    losses = []
+    for each in (episode, outlier):
+        learner = variant.make().train()  # anew: losses count their turns
+        torch.manual_seed(0)
+        losses.append(learner.loss(each).item())
+    assert losses[0] == pytest.approx(losses[1], abs=1e-9)
 
 
 @EVERY

@@ -28,6 +28,20 @@ def test_it_is_scikit_learns(examples: int, ways: int, features: int, strength: 
         assert torch.allclose(fit.w[task], torch.tensor(theirs.coef_.T), atol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1.0, 100.0, 1000.0])
+def test_long_features_in_single_precision_descend_too(scale: float) -> None:
+    x, y, _ = problem(20, 5, 64)
+    x, member = scale * x.float(), one_hot(y, 5).float()
+    fit, exact = logistic(x, member, 1.0), logistic(x.double(), member.double(), 1.0)
+
+    def value(w: Tensor, b: Tensor) -> Tensor:
+        each = -(member * (x.double() @ w.double() + b.double()[:, None]).log_softmax(-1)).sum((1, 2))
+        return each + w.double().square().sum((1, 2)) / 2
+
+    assert bool((value(*fit) < value(*exact) + 1e-3).all())
+    assert float(fit.b.mean(-1).abs().max()) < 1e-5
+
+
 def test_the_slope_is_zero() -> None:
     x, y, weight = problem(10, 5, 20)
     member = weight[..., None] * one_hot(y, 5)

@@ -10,7 +10,8 @@ from torch.func import grad, vmap
 
 from handful.errors import SpecError, UnknownNameError
 from handful.ops.from_torch import like
-from handful.ops.optimizers import INNER_OPTIMIZERS, SGD, Adagrad, Adam, AdamW, InnerOptimizer, RMSprop, safe_sqrt
+from handful.ops.optimizers import INNER_OPTIMIZERS, SGD, Adagrad, Adam, AdamW, InnerOptimizer, RMSprop
+from handful.ops.precision import safe_sqrt
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -203,3 +204,16 @@ def test_what_only_torch_can_do_is_refused() -> None:
         with pytest.raises(SpecError, match=message):
             like(optimizer)
     assert like(torch.optim.Adam([p], decoupled_weight_decay=True, weight_decay=0.1)) == AdamW(weight_decay=0.1)
+
+
+@pytest.mark.parametrize("rule", [Adam, AdamW])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_adam_corrects_its_bias_in_any_precision(rule: type[Adam], dtype: torch.dtype) -> None:
+    """In half precision 0.999 is 1: corrections must not be computed in it."""
+    g = torch.tensor([1.0, 0.0, -2.0], dtype=dtype)
+    theta = {"w": torch.zeros(3, dtype=dtype)}
+    memory = (optimizer := rule(lr=0.01, weight_decay=0.0)).init(theta)
+    for _ in range(5):
+        theta, memory = optimizer.step(theta, {"w": g}, memory)
+    expected = torch.tensor([-0.05, 0.0, 0.05], dtype=torch.float64)
+    assert torch.allclose(theta["w"].double(), expected, rtol=2e-2 if dtype == torch.bfloat16 else 1e-6)

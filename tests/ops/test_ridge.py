@@ -17,6 +17,17 @@ def problem(examples: int, features: int, *, tasks: int = 3, targets: int = 2) -
     return x, y, torch.rand(tasks, examples) + 0.2
 
 
+def test_equal_examples_with_long_features_are_solved_in_single_precision_too() -> None:
+    torch.manual_seed(0)
+    x = 255 * torch.rand(4, 10, 784, dtype=torch.float32)
+    x[2, 3] = x[2, 4]
+    y = torch.nn.functional.one_hot(torch.arange(10) % 5, 5).float().expand(4, -1, -1)
+    fit = ridge(x, y, 0.1)
+    assert fit.w.dtype == torch.float32
+    expected = ridge(x.double(), y.double(), 0.1)
+    assert torch.allclose(fit(x).double(), expected(x.double()), atol=1e-4)
+
+
 @SIZES
 @INTERCEPT
 @pytest.mark.parametrize("weighted", [False, True])

@@ -26,6 +26,21 @@ def linear_program(cost: Tensor, row: Tensor, column: Tensor) -> Tensor:
     return torch.as_tensor(found.x).view(n, m)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("regularization", [0.05, 0.02, 0.005])
+def test_plans_that_fall_into_blocks_have_gradients(regularization: float, dtype: torch.dtype) -> None:
+    """Such plans are nearly permutations: adding to one block's u what its v loses changes nothing."""
+    blocks = torch.eye(3).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    for agrees in (torch.eye(6), blocks):
+        cost = (1 - agrees + 0.01 * torch.rand(6, 6)).to(dtype).requires_grad_()
+        mass = torch.full((6,), 1 / 6, dtype=dtype)
+        plan = sinkhorn(cost, mass, mass, regularization=regularization, tolerance=1e-6)
+        (slope,) = torch.autograd.grad((plan * torch.rand(6, 6, dtype=dtype)).sum(), cost)
+        assert bool(slope.isfinite().all())
+        assert slope.dtype == dtype
+        assert float(slope.sum(0).abs().max()) < 1e-3  # moving all costs of a column changes nothing
+
+
 @pytest.mark.parametrize("options", [{"steps": 500}, {"tolerance": 1e-12}])
 def test_marginals_hold_and_the_plan_scales_rows_and_columns(options: dict[str, Any]) -> None:
     cost, row, column = problems()

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .precision import precise
+
 __all__ = ["cosine_similarities", "distances", "squared_distances"]
 
 
@@ -15,8 +17,8 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     Both are first moved to the center of b, so that little cancels, and mixed precision is left outside.
     """
     with torch.autocast(a.device.type, enabled=False):
-        precise = torch.promote_types(a.dtype, torch.float32)
-        a, b = a.to(precise), b.to(precise)
+        a = precise(a)
+        b = b.to(a.dtype)
         center = b.mean(-2, keepdim=True)
         return _squared_distances(a - center, b - center)
 
@@ -36,5 +38,5 @@ def distances(a: Tensor, b: Tensor) -> Tensor:
 def cosine_similarities(a: Tensor, b: Tensor) -> Tensor:
     """Cosine of the angle between a_i and b_j: [..., Q, F], [..., N, F] -> [..., Q, N]. 0 for a vector of zeros."""
     with torch.autocast(a.device.type, enabled=False):
-        precise = torch.promote_types(a.dtype, torch.float32)
-        return F.normalize(a.to(precise), dim=-1) @ F.normalize(b.to(precise), dim=-1).mT
+        a = precise(a)
+        return F.normalize(a, dim=-1) @ F.normalize(b.to(a.dtype), dim=-1).mT

@@ -8,6 +8,7 @@ from torch.nn.functional import pad
 
 from .conjugate import conjugate_gradients
 from .implicit import implicit
+from .precision import double_where_there, precise
 from .ridge import Linear
 
 __all__ = ["logistic"]
@@ -17,7 +18,8 @@ def logistic(x: Tensor, member: Tensor, strength: float, *, steps: int = 50) -> 
     """The W and b that minimize Σ_i weight_i CE(x_i W + b, y_i) + λ/2 ‖W‖², for each task; b is not penalized.
 
     scikit-learn's LogisticRegression(C=1/λ). Newton's steps are halved until they descend, and end where the gradient
-    is within rounding of zero. Differentiable in x, once.
+    is within rounding of zero; where they do not suffice, what they found is the answer, without a gradient. In double
+    precision, since long features leave few digits in single. Differentiable in x, once.
 
     Args:
         x: [B, S, F].
@@ -26,12 +28,12 @@ def logistic(x: Tensor, member: Tensor, strength: float, *, steps: int = 50) -> 
         steps: Newton's steps at most.
     """
     with torch.autocast(x.device.type, enabled=False):
-        precise = torch.promote_types(x.dtype, torch.float32)
-        x, member = pad(x.to(precise), (0, 1), value=1.0), member.to(precise)  # [B, S, F + 1], the last one for b
+        asked, wide = precise(x).dtype, double_where_there(x.device)
+        x, member = pad(x.to(wide), (0, 1), value=1.0), member.to(wide)  # [B, S, F + 1], the last one for b
         weight = member.sum(-1, keepdim=True)  # [B, S, 1]
         place = torch.arange(x.shape[2], device=x.device)
-        penalty = strength * (place < x.shape[2] - 1).to(precise).view(1, -1, 1)
-        digits = torch.finfo(precise).eps
+        penalty = strength * (place < x.shape[2] - 1).to(wide).view(1, -1, 1)
+        digits = torch.finfo(asked).eps
 
         def slope(x: Tensor, w: Tensor) -> Tensor:
             return x.mT @ (weight * (x @ w).softmax(-1) - member) + penalty * w
@@ -66,6 +68,9 @@ def logistic(x: Tensor, member: Tensor, strength: float, *, steps: int = 50) -> 
                     if not bool(worse.any()):
                         break
                     rate = torch.where(worse, rate / 2, rate)
-                w = w - rate * step
-        w = implicit(w, slope(x, w), lambda v: solve(w, v))
+                w = w - torch.where(worse, 0, rate) * step  # what does not descend is not taken
+                w[:, -1] -= w[:, -1].mean(-1, keepdim=True)  # a b for all classes alike changes nothing
+            found = slope(x, w).abs().flatten(1).amax(1).view(-1, 1, 1) <= digits**0.5 * scale
+        better = implicit(w, slope(x, w), lambda v: solve(w, v))
+        w = torch.where(found, better, w).to(asked)  # a Newton step from elsewhere may lead anywhere
         return Linear(w[:, :-1], w[:, -1])

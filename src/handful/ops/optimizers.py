@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from ..errors import SpecError, unknown_name
+from .precision import double_where_there, safe_sqrt
 from .tasks import Named
 
-__all__ = ["INNER_OPTIMIZERS", "SGD", "Adagrad", "Adam", "AdamW", "InnerOptimizer", "RMSprop", "safe_sqrt"]
+__all__ = ["INNER_OPTIMIZERS", "SGD", "Adagrad", "Adam", "AdamW", "InnerOptimizer", "RMSprop"]
 
 Number = float | Tensor
 Rate = Number | Mapping[str, Number]
@@ -193,9 +194,10 @@ class Adam(InnerOptimizer):
         after = {"step": memory["step"] + 1, "mean": mean, "square": square}
         if self.amsgrad:
             square = after["greatest"] = torch.maximum(memory["greatest"], square)
-        t = after["step"].to(g.dtype)
-        root = safe_sqrt(square) / (1 - second**t).sqrt() + self.eps
-        return theta - lr / (1 - first**t) * (mean / root), after
+        t = after["step"].to(double_where_there(g.device))  # 1 − 0.999 has few digits in single precision, none in half
+        first_share, second_share = (1 - first**t).to(g.dtype), (1 - second**t).to(g.dtype)
+        root = safe_sqrt(square) / second_share.sqrt() + self.eps
+        return theta - lr / first_share * (mean / root), after
 
 
 @final
@@ -264,12 +266,6 @@ INNER_OPTIMIZERS: dict[str, type[InnerOptimizer]] = {
     "rmsprop": RMSprop,
     "adagrad": Adagrad,
 }
-
-
-def safe_sqrt(x: Tensor) -> Tensor:
-    """√x, with derivative 0 where x is 0; 0 for negative x, which only rounding makes."""
-    positive = x > 0
-    return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
 
 
 def _kind(flag: bool, *, above: bool = False) -> str:

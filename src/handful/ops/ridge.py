@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .precision import double_where_there, precise
+
 __all__ = ["Linear", "leave_one_out", "ridge"]
 
 
@@ -42,7 +44,8 @@ def ridge(
 ) -> Linear:
     """The W (and b) that minimize Σ_i weight_i ‖x_i W + b − y_i‖² + λ‖W‖², for each task.
 
-    Differentiable in everything. At least single precision, whatever the precision around it.
+    Differentiable in everything. Solved in double precision, since equal examples and long features leave λ few digits
+    in single; given in single precision at least, whatever the precision around it.
 
     Args:
         x: [B, S, F].
@@ -58,7 +61,8 @@ def ridge(
             w = torch.linalg.solve(a.mT @ a + _diagonal(strength, a, 2), a.mT @ t)
         else:
             w = a.mT @ torch.linalg.solve(a @ a.mT + _diagonal(strength, a, 1), t)
-        return Linear(w, (problem.y_mean - problem.x_mean @ w).squeeze(1))
+        asked = precise(x).dtype
+        return Linear(w.to(asked), (problem.y_mean - problem.x_mean @ w).squeeze(1).to(asked))
 
 
 def leave_one_out(
@@ -93,13 +97,13 @@ def leave_one_out(
         counted = root > 0
         residual = residual / torch.where(counted, root, 1)
         fit = ridge(x, y, strength, weight=weight, intercept=intercept)
-        return torch.where(counted, y.to(residual.dtype) - residual, fit(x))
+        return torch.where(counted, (y.to(residual.dtype) - residual).to(fit.w.dtype), fit(x))
 
 
 def _problem(x: Tensor, y: Tensor, weight: Tensor | None, intercept: bool) -> _Problem:
-    precise = torch.promote_types(x.dtype, torch.float32)
-    x, y = x.to(precise), y.to(precise)
-    weight = x.new_ones(x.shape[:2]) if weight is None else weight.to(precise)
+    wide = double_where_there(x.device)
+    x, y = x.to(wide), y.to(wide)
+    weight = x.new_ones(x.shape[:2]) if weight is None else weight.to(wide)
     share = (weight / weight.sum(1, keepdim=True)).unsqueeze(1)  # [B, 1, S]
     x_mean, y_mean = share @ x, share @ y
     if not intercept:

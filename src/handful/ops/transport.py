@@ -15,11 +15,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..errors import ShapeError, SpecError
+from .precision import double_where_there, log_mass
 
 __all__ = ["sinkhorn"]
 
 SINKHORN_STEPS = 10
 """Before the first of Newton's, which costs as much as several: many problems need no more."""
+
+BLOCKS = 1e-12
+"""What the diagonal of the derivative's system gets on top, as a share of it."""
 
 DAMPING, DAMPING_FACTOR = 0.01, 3.0
 """Of Newton's first step, as a share of the Hessian's diagonal, and how it falls after a step that gains, and rises."""
@@ -73,7 +77,7 @@ def sinkhorn(
 
 
 def _iterate(kernel: Tensor, row: Tensor, column: Tensor, steps: int) -> Tensor:
-    log_row, log_column = _log(row), _log(column)
+    log_row, log_column = log_mass(row), log_mass(column)
     v = torch.zeros_like(column)
     for _ in range(steps):
         u = log_row - torch.logsumexp(kernel + v.unsqueeze(-2), -1)  # [..., n]
@@ -90,7 +94,7 @@ def _solve(kernel: Tensor, row: Tensor, column: Tensor, steps: int, tolerance: f
     u, _ = _ascend(v, kernel, row, column)
     for step in range(steps):
         scaled = kernel + u.unsqueeze(-1)  # [P, n, m]
-        sinkhorn_v = _log(column) - torch.logsumexp(scaled, -2)
+        sinkhorn_v = log_mass(column) - torch.logsumexp(scaled, -2)
         fitted = (scaled + sinkhorn_v.unsqueeze(-2)).exp()  # its columns are right
         done = (fitted.sum(-1) - row).abs().sum(-1) <= tolerance * row.sum(-1)  # [P]
         if step == steps - 1 or bool(done.all()):
@@ -115,7 +119,7 @@ def _solve(kernel: Tensor, row: Tensor, column: Tensor, steps: int, tolerance: f
 
 def _ascend(v: Tensor, kernel: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
     """u [P, n] that fits the rows, and D [P]."""
-    u = _log(row) - torch.logsumexp(kernel + v.unsqueeze(-2), -1)
+    u = log_mass(row) - torch.logsumexp(kernel + v.unsqueeze(-2), -1)
     return u, torch.where(column > 0, column * v, 0.0).sum(-1) + torch.where(row > 0, row * u, 0.0).sum(-1)
 
 
@@ -131,12 +135,6 @@ def _newton_step(plan: Tensor, row: Tensor, column: Tensor, damping: Tensor) -> 
     return step.squeeze(-1)
 
 
-def _log(mass: Tensor) -> Tensor:
-    """log, −∞ at 0 without a gradient."""
-    empty = mass == 0
-    return torch.where(empty, -torch.inf, torch.where(empty, 1.0, mass).log())
-
-
 class _Limit(torch.autograd.Function):
     """The plan P = exp(kernel + u ⊕ v) with the right marginals, and its derivative as the solution of
 
@@ -145,25 +143,27 @@ class _Limit(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, kernel: Tensor, row: Tensor, column: Tensor, steps: int, tolerance: float) -> Tensor:
-        wide = torch.float32 if kernel.device.type == "mps" else torch.float64
+        wide = double_where_there(kernel.device)
         problems = (kernel.flatten(0, -3) if kernel.dim() > 2 else kernel.unsqueeze(0)).to(wide)
         leave, arrive = (mass.reshape(-1, mass.shape[-1]).to(wide) for mass in (row, column))
-        plan = _solve(problems, leave, arrive, steps, tolerance).to(kernel.dtype).view_as(kernel)
+        plan = _solve(problems, leave, arrive, steps, tolerance).view_as(kernel)
         ctx.save_for_backward(plan)
-        return plan
+        return plan.to(kernel.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         (plan,) = ctx.saved_tensors
         row, column = plan.sum(-1), plan.sum(-2)
-        moved = plan * slope
+        moved = plan * slope.to(plan.dtype)
         share = torch.where(column > 0, 1 / column, 0.0).unsqueeze(-2)  # [..., 1, m]
         arrive = moved.sum(-2, keepdim=True)  # [..., 1, m]
         target = (moved - plan * share * arrive).sum(-1, keepdim=True)  # [..., n, 1]
-        # of rank n − 1, as adding to u what v loses changes nothing: made whole by a matrix that the solution cancels
+        # of rank n − 1, as adding to u what v loses changes nothing: made whole by a matrix that the solution cancels;
+        # plans that fall into blocks are of still less, each block changing nothing: a trace more on the diagonal
         whole = row.unsqueeze(-1) * row.unsqueeze(-2) / row.sum(-1)[..., None, None]
-        diagonal = torch.where(row > 0, row, 1.0)
+        diagonal = torch.where(row > 0, row, 1.0) * (1 + BLOCKS)
         u = torch.linalg.solve(torch.diag_embed(diagonal) - (plan * share) @ plan.mT + whole, target)  # [..., n, 1]
         v = share * (arrive - (plan * u).sum(-2, keepdim=True))  # [..., 1, m]
-        return moved - plan * (u + v), u.squeeze(-1), v.squeeze(-2), None, None
+        slopes = (moved - plan * (u + v), u.squeeze(-1), v.squeeze(-2))
+        return *(leaf.to(slope.dtype) for leaf in slopes), None, None

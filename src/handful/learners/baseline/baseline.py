@@ -3,8 +3,8 @@
 Paper: Chen, Liu, Kira, Wang & Huang 2019, arXiv:1904.04232.
     W_b -> classifier        W_n -> Linear        C(·|W) = softmax(Wᵀf_θ(x)) -> predict_features
 Departures:
-    1. Fitted by gradient steps on the whole support. The authors take 100 epochs of batches of 4, of rate 0.01 with
-       momentum 0.9 (dampened by as much) and weight decay 0.001.
+    1. Fitted by gradient steps on the whole support, of a rate that does not overshoot. The authors take 100 epochs of
+       batches of 4, of rate 0.01 with momentum 0.9 (dampened by as much) and weight decay 0.001.
     2. W and b start from zero, so that classes are alike; the authors' from random numbers.
     3. Pre-training sees batches that hold as many examples of each of their classes.
 """
@@ -32,7 +32,8 @@ class Baseline(PretrainedLearner):
         encoder: any module from [examples, *shape] to [examples, F].
         classes: how many classes the training pool has; None: train episode by episode, through the steps.
         steps: gradient steps on the support.
-        rate: of each.
+        rate: of each. None: 0.1, or less where features are so long that it would overshoot: 2 over the mean of their
+            squared lengths.
         decay: weight decay.
 
     Raises:
@@ -49,7 +50,7 @@ class Baseline(PretrainedLearner):
         *,
         classes: int | None = None,
         steps: int = 100,
-        rate: float = 0.1,
+        rate: float | None = None,
         decay: float = 0.001,
     ) -> None:
         super().__init__(encoder, classes=classes)
@@ -62,11 +63,14 @@ class Baseline(PretrainedLearner):
         member = membership(y, ways, weight, dtype=z.dtype)
         member = member / member.sum((1, 2), keepdim=True)  # the mean over examples
         count = member.sum(-1, keepdim=True)
+        with torch.no_grad():  # the curvature of the cross-entropy is at most half the mean of the squared lengths
+            safe = 2 / (count * z.square().sum(-1, keepdim=True)).sum(1, keepdim=True)  # [B, 1, 1]
+            rate = safe.clamp(max=0.1) if self.rate is None else torch.full_like(safe, self.rate)
         w, b = z.new_zeros(len(z), z.shape[2], ways), z.new_zeros(len(z), ways)
         for _ in range(self.steps):
             wrong = count * torch.softmax(z @ w + b.unsqueeze(1), -1) - member  # [B, S, N] ∂CE/∂logits
-            w = w - self.rate * (z.mT @ wrong + self.decay * w)
-            b = b - self.rate * (wrong.sum(1) + self.decay * b)
+            w = w - rate * (z.mT @ wrong + self.decay * w)
+            b = b - rate.squeeze(-1) * (wrong.sum(1) + self.decay * b)
         return Linear(w, b)
 
     def predict_features(self, state: Linear, z: Tensor) -> Tensor:

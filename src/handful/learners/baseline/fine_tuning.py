@@ -24,10 +24,11 @@ from ...encoders.normalization import adapting
 from ...episode import Data, Episode, Support, join_data
 from ...errors import ShapeError, unknown_name
 from ...gradient_learner import Adapted, GradientLearner
-from ...learner import features_of, plain_encoder, task_losses
+from ...learner import features_of, plain_encoder, task_losses, weights
 from ...ops.classes import membership
 from ...ops.engine import Engine
 from ...ops.optimizers import InnerOptimizer, Memory
+from ...ops.precision import precise
 from ...ops.tasks import Named, call_each, map_tasks
 from ...pretrained_learner import training_classes
 
@@ -94,14 +95,15 @@ class _FineTuning(GradientLearner):
         state = super().begin(episode.support)
         x = join_data([episode.support.x, episode.query.x], 1)
         logits = self.classifier(self.features({**state.parameters, **state.buffers}, x))  # [B, S + Q, classes]
-        return task_losses(logits, training_classes(episode, self.classifier.out_features)).mean(), state.buffers
+        y = training_classes(episode, self.classifier.out_features)
+        return task_losses(logits, y, weights(episode)).mean(), state.buffers
 
     def begin(self, support: Support) -> Adapted:
         """Every task with the encoder's own tensors, the head w_k = c_k / ‖c_k‖, b_k = 0 (eq. 6), and its support."""
         ways = self._ways(support)
         state, apart = super().begin(support), super().begin(support).parameters
         with adapting(0):  # on views apart: the gradient in θ is for a given head, and does not go through c
-            z = self.features({**apart, **state.buffers}, support.x)  # [B, S, F]
+            z = precise(self.features({**apart, **state.buffers}, support.x))  # [B, S, F]
         member = membership(support.y, ways, support.weight, dtype=z.dtype)  # [B, S, N]
         w = normalize(member.mT @ z, dim=-1)  # [B, N, F] sums and means have one direction
         head = dict(zip(HEAD, (w, w.new_zeros(w.shape[:2])), strict=True))
@@ -161,7 +163,7 @@ class _FineTuning(GradientLearner):
 
 
 def _logits(state: Named, z: Tensor) -> Tensor:
-    return normalize(z, dim=-1) @ state[HEAD[0]].mT + state[HEAD[1]].unsqueeze(1)  # [B, S, N]
+    return normalize(precise(z), dim=-1) @ state[HEAD[0]].mT + state[HEAD[1]].unsqueeze(1)  # [B, S, N]
 
 
 @final

@@ -55,13 +55,14 @@ class NearestNeighbor(EmbeddingLearner):
         return Examples(z, membership(y, ways, weight, dtype=z.dtype))
 
     def predict_features(self, state: Examples, z: Tensor) -> Tensor:
-        """Votes − d / (1 + d), d the squared distance to the nearest example of the class."""
+        """Votes − r / (1 + r), r = d over its mean of classes, d the squared distance to a class's nearest example."""
         distance = squared_distances(z, state.z)  # [B, Q, S]
-        member = state.member.unsqueeze(1)  # [B, 1, S, N]
+        member = state.member.to(distance.dtype).unsqueeze(1)  # [B, 1, S, N]
         order = distance.argsort(dim=-1, stable=True)
-        voices = state.member.sum(-1).unsqueeze(1).expand_as(distance).gather(2, order)  # [B, Q, S] nearest first
+        voices = member.sum(-1).expand_as(distance).gather(2, order)  # [B, Q, S] nearest first
         heard = (self.k - (voices.cumsum(-1) - voices)).clamp_min(0).minimum(voices)
         share = torch.zeros_like(distance).scatter(2, order, heard).unsqueeze(-1)  # [B, Q, S, 1]
         votes = (share * (member > 0)).sum(2)  # [B, Q, N]
-        nearest = distance.unsqueeze(-1).masked_fill(member == 0, torch.inf).amin(2)
-        return votes - nearest / (1 + nearest)
+        nearest = distance.unsqueeze(-1).masked_fill(member == 0, torch.inf).amin(2).clamp_min(0)
+        usual = nearest.mean(-1, keepdim=True)
+        return votes - nearest / (usual + nearest).clamp_min(torch.finfo(nearest.dtype).tiny)

@@ -29,7 +29,7 @@ from ...ops.transport import sinkhorn
 __all__ = ["ClassMaps", "DeepEMD"]
 
 MOMENTUM = 0.9
-"""Of the structured layer's descent."""
+"""Of the structured layer's descent, dampened by as much, as in the authors' code."""
 
 
 class ClassMaps(NamedTuple):
@@ -90,12 +90,12 @@ class DeepEMD(EmbeddingLearner):
         with torch.inference_mode(False), torch.enable_grad():
             start, fixed = p.detach().clone(), z.detach().clone()
             own, counts = y.clone(), None if weight is None else weight.to(z.dtype).clone()
-            moved, velocity = start, torch.zeros_like(start)
-            for _ in range(self.structured_steps):
+            moved = velocity = start
+            for step in range(self.structured_steps):
                 moved = moved.detach().requires_grad_()
                 losses = task_losses(self._similarity(fixed, moved), own, counts)  # [B]
                 (slope,) = torch.autograd.grad(losses.sum(), moved)
-                velocity = MOMENTUM * velocity + slope
+                velocity = MOMENTUM * velocity + (1 - MOMENTUM) * slope if step else slope
                 moved = moved - self.structured_rate * velocity
             change = moved.detach() - start
         return ClassMaps(p + change)

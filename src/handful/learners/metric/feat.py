@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ...episode import Episode
 from ...errors import SpecError
-from ...learner import EmbeddingLearner, features_of, task_losses
+from ...learner import EmbeddingLearner, features_of, task_losses, weights
 from ...ops.attention import attend
 from ...ops.classes import class_means
 from ...ops.distances import squared_distances
@@ -92,14 +92,14 @@ class FEAT(EmbeddingLearner):
         value = task_losses(self.predict_features(state, z_query), query.y).mean()
         if not self.training or self.balance == 0:
             return value
-        z, y = torch.cat([z_support, z_query], 1), torch.cat([support.y, query.y], 1)
-        centers = class_means(self._transform(z, y), y, ways)  # each class transformed as a set of its own
+        z, y, weight = torch.cat([z_support, z_query], 1), torch.cat([support.y, query.y], 1), weights(episode)
+        centers = class_means(self._transform(z, y, weight), y, ways, weight)  # each class as a set of its own
         logits = -squared_distances(z, centers) / self.contrast_temperature
-        return value + self.balance * task_losses(logits, y).mean()
+        return value + self.balance * task_losses(logits, y, weight).mean()
 
-    def _transform(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+    def _transform(self, z: Tensor, y: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
         """Self-attention of a set, with residual: [B, S, F] -> [B, S, F]; with labels, of each class by itself."""
         scores = self.query(z) @ self.key(z).mT / math.sqrt(z.shape[-1])  # [B, S, S]
         if y is not None:
             scores = torch.where(y.unsqueeze(2) == y.unsqueeze(1), scores, -torch.inf)
-        return self.norm(z + self.dropout(self.out(attend(scores, self.value(z)))))  # type: ignore[no-any-return]
+        return self.norm(z + self.dropout(self.out(attend(scores, self.value(z), weight))))  # type: ignore[no-any-return]

@@ -81,7 +81,7 @@ class RelationNetwork(EmbeddingLearner):
             raise unknown_name("combination", combine, ("sum", "mean"))
         if objective not in ("mse", "cross_entropy"):
             raise unknown_name("objective", objective, ("mse", "cross_entropy"))
-        if normalization in ("support", "per_step"):
+        if normalization in ("support", "per_step", "episode"):
             raise ShapeError(f"normalization {normalization!r} is for learners that adapt; expected running or another")
         self.combine, self.objective = combine, objective
         self.shape = channels, height, width = map_shape(encoder)

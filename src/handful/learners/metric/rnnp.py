@@ -21,6 +21,7 @@ from ...errors import SpecError
 from ...learner import EmbeddingLearner
 from ...ops.classes import class_means, membership
 from ...ops.distances import squared_distances
+from ...ops.precision import log_mass, precise
 
 __all__ = ["RNNP", "Refined"]
 
@@ -59,9 +60,10 @@ class RNNP(EmbeddingLearner):
 
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Refined:
         """Soft k-means over the hybrids of all classes, from the class means."""
+        z = precise(z)
         hybrids = (self.mix * z.unsqueeze(2) + (1 - self.mix) * z.unsqueeze(1)).flatten(1, 2)  # [B, S·S, F]
         member = membership(y, ways, weight, dtype=z.dtype)
-        count = (member @ member.mT).flatten(1).unsqueeze(-1).log()  # [B, S·S, 1] −∞ for pairs of two classes
+        count = log_mass((member @ member.mT).flatten(1)).unsqueeze(-1)  # [B, S·S, 1] −∞ for pairs of two classes
         c = class_means(z, y, ways, weight)  # [B, N, F]
         for _ in range(self.refinements):
             cluster = torch.log_softmax(-squared_distances(hybrids, c) / self.temperature, -1)  # [B, S·S, N]

@@ -19,6 +19,7 @@ from ...errors import SpecError, unknown_name
 from ...learner import EmbeddingLearner
 from ...ops.classes import membership
 from ...ops.distances import squared_distances
+from ...ops.precision import log_mass, precise
 from ...ops.robust import class_medians, class_trimmed_means
 
 __all__ = ["Centers", "RobustPrototypes"]
@@ -72,9 +73,10 @@ class RobustPrototypes(EmbeddingLearner):
             return Centers(class_medians(z, y, ways, weight))
         if self.center == "trimmed":
             return Centers(class_trimmed_means(z, y, ways, self.trim, weight))
+        z = precise(z)
         member = membership(y, ways, weight, dtype=z.dtype)  # [B, S, N]
         apart = squared_distances(z, z) @ (member / member.sum(1, keepdim=True))  # [B, S, N] mean over the class
-        return Centers(torch.softmax(member.log() - apart / self.temperature, 1).mT @ z)
+        return Centers(torch.softmax(log_mass(member) - apart / self.temperature, 1).mT @ z)
 
     def predict_features(self, state: Centers, z: Tensor) -> Tensor:
         """Logits −‖f(x) − c_k‖²."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ...episode import Episode
 from ...errors import unknown_name
-from ...learner import EmbeddingLearner, features_of
+from ...learner import EmbeddingLearner, features_of, weights
 from ...ops.attention import class_evidence
 from ...ops.classes import membership
 from ...ops.distances import distances, squared_distances
@@ -88,7 +88,7 @@ class SiameseNetwork(EmbeddingLearner):
             inside = (state.member > 0).unsqueeze(1)  # [B, 1, S, N]
             return torch.where(inside, score.unsqueeze(-1), -torch.inf).amax(2)
         share = state.member / state.member.sum(1, keepdim=True)  # [B, S, N]
-        return class_evidence(score, share) if self.compare is not None else score @ share
+        return class_evidence(score, share) if self.compare is not None else score @ share.to(score.dtype)
 
     def loss(self, episode: Episode) -> Tensor:
         """Of the pairs of all examples of a task: balanced cross-entropy, or Hadsell's eq. 4; a mean over tasks."""
@@ -101,8 +101,9 @@ class SiameseNetwork(EmbeddingLearner):
         else:
             gap = (self.margin - distances(h, h)).clamp(min=0)
             each = torch.where(same, squared_distances(h, h), gap.square()) / 2
-        pair = torch.ones_like(same).triu(1)  # each pair once
-        return (_mean(each, pair & same) + _mean(each, pair & ~same)).mean() / 2
+        counts = weights(episode).to(each.dtype)  # [B, E]
+        pair = (counts.unsqueeze(2) * counts.unsqueeze(1)).triu(1)  # each pair once
+        return (_mean(each, pair * same) + _mean(each, pair * ~same)).mean() / 2
 
     def _same(self, a: Tensor, b: Tensor) -> Tensor:
         """Σ_j α_j |a_j − b_j| + bias: [B, Q, F], [B, S, F] -> [B, Q, S]."""
@@ -110,6 +111,7 @@ class SiameseNetwork(EmbeddingLearner):
         return self.compare((a.unsqueeze(2) - b.unsqueeze(1)).abs()).squeeze(-1)  # type: ignore[no-any-return]
 
 
-def _mean(each: Tensor, among: Tensor) -> Tensor:
-    """Mean of [B, E, E] among some, 0 if there are none: [B]."""
-    return torch.where(among, each, 0.0).sum((1, 2)) / among.sum((1, 2)).clamp(min=1)
+def _mean(each: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean of [B, E, E], 0 if nothing has a weight: [B]."""
+    total = weight.sum((1, 2))
+    return (each * weight).sum((1, 2)) / torch.where(total > 0, total, 1)

@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 from ...errors import SpecError
 from ...ops.classes import membership
 from ...ops.distances import squared_distances
+from ...ops.precision import precise
 from ...ops.rectification import Labeled
 from ...ops.transport import sinkhorn
 from ...pretrained_learner import PretrainedLearner
@@ -72,7 +73,8 @@ class PTMAP(PretrainedLearner):
 
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Labeled:
         """The support, transformed, centered and of length one."""
-        support = Labeled(self._transformed(z), membership(y, ways, weight, dtype=z.dtype))
+        z = self._transformed(z)
+        support = Labeled(z, membership(y, ways, weight, dtype=z.dtype))
         return support._replace(z=normalize(support.z - support.mean, dim=-1))
 
     def predict_features(self, state: Labeled, z: Tensor) -> Tensor:
@@ -95,5 +97,6 @@ class PTMAP(PretrainedLearner):
         )
 
     def _transformed(self, z: Tensor) -> Tensor:
+        z = precise(z)
         size = (z.abs() + EPSILON) ** self.power - EPSILON**self.power
         return normalize(z.sign() * size, dim=-1)

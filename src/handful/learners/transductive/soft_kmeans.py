@@ -17,6 +17,7 @@ from ...errors import SpecError
 from ...learner import EmbeddingLearner
 from ...ops.classes import membership
 from ...ops.distances import squared_distances
+from ...ops.precision import precise
 from ...ops.rectification import Labeled
 
 __all__ = ["SoftKMeans"]
@@ -46,11 +47,12 @@ class SoftKMeans(EmbeddingLearner):
 
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Labeled:
         """The support as it is."""
+        z = precise(z)
         return Labeled(z, membership(y, ways, weight, dtype=z.dtype))
 
     def predict_features(self, state: Labeled, z: Tensor) -> Tensor:
         """Logits −‖f(x) − p̃_c‖² after eq. 3, `steps` times."""
-        c = state.means  # [B, N, F]
+        z, c = precise(z), state.means  # [B, Q, F], [B, N, F]
         for _ in range(self.steps):
             share = (-squared_distances(z, c)).softmax(-1)  # [B, Q, N]
             total = state.member.sum(1) + share.sum(1)

@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 from ...errors import SpecError, unknown_name
 from ...ops.classes import membership
 from ...ops.distances import squared_distances
+from ...ops.precision import precise
 from ...ops.rectification import Labeled
 from ...pretrained_learner import PretrainedLearner
 
@@ -71,11 +72,12 @@ class TIM(PretrainedLearner):
 
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Labeled:
         """The support, of length one."""
-        return Labeled(normalize(z, dim=-1), membership(y, ways, weight, dtype=z.dtype))
+        z = normalize(precise(z), dim=-1)
+        return Labeled(z, membership(y, ways, weight, dtype=z.dtype))
 
     def predict_features(self, state: Labeled, z: Tensor) -> Tensor:
         """Logits −τ/2 · ‖w_k − f(x)‖² after all steps from w = class means."""
-        z, w = normalize(z, dim=-1), state.means  # [B, Q, F], [B, N, F]
+        z, w = normalize(precise(z), dim=-1), state.means  # [B, Q, F], [B, N, F]
         step = self._descended if self.method == "gd" else self._alternated
         for _ in range(self.steps):
             w = step(w, state, z)
