@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
+from operator import index
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -49,7 +50,9 @@ Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"
 PIXELS = 64_000_000
 """The most pixels that a picture may have, 8000×8000: it is refused before it is decoded."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
+)
 BROKEN = (
     OSError,
     SyntaxError,
@@ -85,7 +88,10 @@ class Form(NamedTuple):
         Raises:
             ShapeError, UnknownNameError: no such size, number of channels or way to fit.
         """
-        sides = (size, size) if isinstance(size, int) else tuple(size)
+        try:
+            sides = tuple(map(index, size if isinstance(size, Sequence) else (size, size)))  # NumPy's integers too
+        except TypeError:
+            sides = ()
         if len(sides) != 2 or not all(1 <= side <= 4096 for side in sides):
             raise ShapeError(f"pictures: expected a size of 1 to 4096 pixels, or [height, width], got {size}")
         if channels not in (1, 3):

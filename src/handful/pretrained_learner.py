@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
+from .encoders.placing import placed
 from .episode import Episode
 from .errors import LabelError
 from .learner import EmbeddingLearner, features_of, task_losses, weights
@@ -35,7 +36,7 @@ class PretrainedLearner(EmbeddingLearner):
         self.classifier: nn.Linear | None = None
         if classes is not None:
             features = features_of(encoder, f"a classifier of {classes} classes")
-            self.classifier = nn.Linear(features, classes, bias=scale is None)
+            self.classifier = placed(nn.Linear(features, classes, bias=scale is None), encoder)
         self.classifier_scale = scale
 
     def loss(self, episode: Episode) -> Tensor:

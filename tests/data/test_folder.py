@@ -205,5 +205,5 @@ def test_names_with_a_colon_are_of_no_common_family(tmp_path: Path) -> None:
 def test_a_size_is_any_whole_number(tmp_path: Path) -> None:
     top = str(paint(tmp_path / "own", "a/1.png"))
     assert folder(path=top, size=np.int64(4)).shape == (3, 4, 4)  # type: ignore[arg-type]
-    with pytest.raises(ShapeError, match=r"whole pixels.*got 4\.0"):
+    with pytest.raises(ShapeError, match=r"size of 1 to 4096 pixels.*got 4\.0"):
         folder(path=top, size=4.0)  # type: ignore[arg-type]

@@ -14,8 +14,8 @@ from handful.learners import CAVIA, LEARNERS
 
 WAYS = 3
 MOVED = [name for name, cls in LEARNERS.items() if issubclass(cls, GradientLearner)]
-ADDED = [name for name, cls in LEARNERS.items() if cls.kind in ("gradient", "memory", "generative")]
-LOGITS = [name for name in ADDED if name in MOVED and name not in ("anil", "boil", "proto_maml")]
+ADDED = [name for name, cls in LEARNERS.items() if cls.kind != "zero_shot"]
+LOGITS = [name for name in MOVED if LEARNERS[name].kind != "baseline" and name not in ("anil", "boil", "proto_maml")]
 
 
 class Scaled(nn.Module):
@@ -34,12 +34,13 @@ def episode(dtype: torch.dtype = torch.float64) -> Episode:
     random = torch.Generator().manual_seed(0)
     x, qx = torch.randn(2, 2, 6, 5, generator=random, dtype=dtype)
     y = torch.arange(6).remainder(WAYS).expand(2, 6)
-    return Episode(Support(x, y, WAYS), Query(qx, y))
+    return Episode(Support(x, y, WAYS), Query(qx, y), torch.arange(WAYS).expand(2, WAYS))
 
 
 def made(name: str, encoder: nn.Module) -> Learner:
     known = inspect.signature(LEARNERS[name]).parameters
-    return LEARNERS[name](encoder, **{"outputs": WAYS} if "outputs" in known else {})
+    options = {"outputs": WAYS, "classes": WAYS} | ({"context": "full"} if name == "matching" else {})
+    return LEARNERS[name](encoder, **{option: value for option, value in options.items() if option in known})
 
 
 @pytest.mark.usefixtures("float64")

@@ -10,21 +10,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from operator import index
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from ..errors import DataError, LabelError, ShapeError
+from ..errors import DataError, LabelError
 from ..files import storage_errors
 from ..pictures import SUFFIXES, Fit, Form, decode, in_parallel
 from .cache import cached_pool
 from .pool import ClassPool
 from .splitting import Split, divided, split_pool
 
-__all__ = ["PictureFile", "folder", "passed_over", "picture_files", "whole_size"]
+__all__ = ["PictureFile", "folder", "passed_over", "picture_files"]
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -32,7 +31,6 @@ SPLITS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """Names, in small letters, of folders that hold the classes of a split, and the split."""
-ENDINGS = SUFFIXES | {".jfif", ".jpe"}
 """Of files that are read: those two are JPEG by other names."""
 
 
@@ -75,7 +73,7 @@ def folder(
         LabelError: a class in two folders of splits.
         StorageError: no such folder, no permission.
     """
-    form, root = Form.of(whole_size(size), channels, fit), Path(path).expanduser().resolve()
+    form, root = Form.of(size, channels, fit), Path(path).expanduser().resolve()
     files = picture_files(root, nested=nested)
     own = list(dict.fromkeys(file.split for file in files if file.split is not None))
     if own and split is not None:
@@ -120,7 +118,7 @@ def picture_files(root: Path, *, nested: bool = False) -> list[PictureFile]:
     if outside:
         raise DataError(f"{root}: {_listed([str(path) for path in outside])} in no class folder; {expected}")
     if not files:
-        raise DataError(f"{root}: no pictures ({', '.join(sorted(ENDINGS))}) found; {expected}")
+        raise DataError(f"{root}: no pictures ({', '.join(sorted(SUFFIXES))}) found; {expected}")
     return sorted(files, key=lambda file: (file.split or "", file.name, file.path))
 
 
@@ -142,18 +140,6 @@ def passed_over(root: Path) -> tuple[dict[str, int], list[str]]:
     return dict(sorted(kinds.items())), empty
 
 
-def whole_size(size: int | Sequence[int]) -> int | tuple[int, ...]:
-    """The pixels of a side, or of both, as Python's integers: NumPy's are taken too.
-
-    Raises:
-        ShapeError: no whole numbers.
-    """
-    try:
-        return tuple(map(index, size)) if isinstance(size, Sequence) else index(size)
-    except TypeError:
-        raise ShapeError(f"pictures: expected a size of whole pixels, or [height, width], got {size!r}") from None
-
-
 def _of_splits(root: Path, parts: Sequence[tuple[str, ...]]) -> bool:
     """Whether the outermost folders are those of splits, and not of classes that happen to be called so."""
     first = sorted({folders[0] if folders else "" for folders in parts})
@@ -170,7 +156,7 @@ def _of_splits(root: Path, parts: Sequence[tuple[str, ...]]) -> bool:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in ENDINGS
+    return path.suffix.lower() in SUFFIXES
 
 
 def _stamp(path: Path) -> tuple[int, int]:

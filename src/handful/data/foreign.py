@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..pictures import Fit, Form, formed
-from .folder import whole_size
 from .pool import ClassPool
 from .tables import columns_pool
 from .texts import Reading
@@ -68,7 +67,7 @@ def dataset_pool(
     first = dataset[0]
     at_x = _place(first, x, ("image", "img", "picture", "text", "sentence", "x"), 0)
     at_y = _place(first, y, LABELS, 1)
-    form, examples, labels = Form.of(whole_size(size), channels, fit), list[Any](), list[Any]()
+    form, examples, labels = Form.of(size, channels, fit), list[Any](), list[Any]()
     for index in range(len(dataset)):
         item = dataset[index]
         example, label = item[at_x], item[at_y]

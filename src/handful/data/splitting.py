@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ def split_pool(pool: ClassPool, split: Split | None = None, *, within: bool = Fa
         if not within and len(families) < len(SHARES):
             return ClassPool(pool.examples, pool.starts, pool.counts, pool.names, pool.families, {})
         split = SHARES
-    shares = {name: share for name, share in split.items() if isinstance(share, int | float)}
+    shares = {name: float(share) for name, share in split.items() if isinstance(share, Real)}
     if not shares:
         return _by_name(pool, {name: list(names) for name, names in split.items() if isinstance(names, Iterable)})
     if len(shares) < len(split) or min(shares.values()) <= 0 or sum(shares.values()) > 1 + 1e-6:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ...encoders.normalization import adapting
+from ...encoders.placing import placed
 from ...episode import Data, Episode, Support, join_data
 from ...errors import ShapeError, unknown_name
 from ...gradient_learner import Adapted, GradientLearner
@@ -80,7 +81,8 @@ class _FineTuning(GradientLearner):
         self.optimizer = InnerOptimizer.of(optimizer or {"name": "adam"}, lr=rate)
         self.classifier: nn.Linear | None = None
         if classes is not None:
-            self.classifier = nn.Linear(features_of(encoder, f"a classifier of {classes} classes"), classes)
+            classifier = nn.Linear(features_of(encoder, f"a classifier of {classes} classes"), classes)
+            self.classifier = placed(classifier, encoder)
 
     @property
     def encoder(self) -> nn.Module:

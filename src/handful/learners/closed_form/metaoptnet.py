@@ -16,6 +16,7 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor, nn
 
+from ...encoders.placing import placed
 from ...errors import SpecError
 from ...learner import EmbeddingLearner
 from ...ops.classes import membership
@@ -52,7 +53,7 @@ class MetaOptNet(EmbeddingLearner):
         if box <= 0 or damping <= 0:
             raise SpecError(f"MetaOptNet: expected box and damping above 0, got {box} and {damping}")
         self.box, self.damping = box, damping
-        self.scale = nn.Parameter(torch.tensor(float(scale)))
+        self.scale = nn.Parameter(placed(torch.tensor(float(scale)), encoder))
 
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Machine:
         """The machine with the widest margins (eq. 6); a missed margin costs as much as the example weighs."""

@@ -16,6 +16,7 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor, nn
 
+from ...encoders.placing import placed
 from ...errors import SpecError
 from ...learner import EmbeddingLearner
 from ...ops.classes import membership
@@ -52,8 +53,8 @@ class R2D2(EmbeddingLearner):
         super().__init__(encoder)
         if ridge <= 0 or scale <= 0:
             raise SpecError(f"R2D2: expected ridge and scale above 0, got {ridge} and {scale}")
-        self.log_ridge = nn.Parameter(torch.tensor(math.log10(ridge)))
-        self.log_scale = nn.Parameter(torch.tensor(math.log10(scale)))
+        self.log_ridge = nn.Parameter(placed(torch.tensor(math.log10(ridge)), encoder))
+        self.log_scale = nn.Parameter(placed(torch.tensor(math.log10(scale)), encoder))
 
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> RidgeTask:
         """W = Xᵀ(XXᵀ + λI)⁻¹Y (eq. 6), or its twin; an example of weight w counts as w examples."""

@@ -16,6 +16,7 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor, nn
 
+from ...encoders.placing import placed
 from ...episode import Episode
 from ...errors import SpecError
 from ...learner import EmbeddingLearner, features_of, task_losses, weights
@@ -68,12 +69,13 @@ class FEAT(EmbeddingLearner):
             )
         self.temperature, self.balance, self.contrast_temperature = temperature, balance, contrast_temperature
         features = features_of(encoder, "FEAT")
-        self.query, self.key, self.value = (nn.Linear(features, features, bias=False) for _ in range(3))
+        plain = (nn.Linear(features, features, bias=False) for _ in range(3))
+        self.query, self.key, self.value = (placed(layer, encoder) for layer in plain)
         for layer in (self.query, self.key, self.value):
             nn.init.normal_(layer.weight, std=math.sqrt(1 / features))
-        self.out = nn.Linear(features, features)
+        self.out = placed(nn.Linear(features, features), encoder)
         nn.init.xavier_normal_(self.out.weight)
-        self.dropout, self.norm = nn.Dropout(dropout), nn.LayerNorm(features)
+        self.dropout, self.norm = nn.Dropout(dropout), placed(nn.LayerNorm(features), encoder)
 
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Adapted:
         """ψ_c = the set of class means, transformed together (eq. 6 and 7)."""

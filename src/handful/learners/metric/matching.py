@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
+from ...encoders.placing import placed
 from ...errors import SpecError, unknown_name
 from ...learner import EmbeddingLearner, features_of
 from ...ops.attention import attend, class_evidence
@@ -70,8 +71,8 @@ class MatchingNetwork(EmbeddingLearner):
         self.support_lstm: nn.LSTM | None = None
         if context == "full":
             features = features_of(encoder, "full context")
-            self.support_lstm = nn.LSTM(features, features, bidirectional=True, batch_first=True)
-            self.query_lstm = nn.LSTMCell(2 * features, features)
+            self.support_lstm = placed(nn.LSTM(features, features, bidirectional=True, batch_first=True), encoder)
+            self.query_lstm = placed(nn.LSTMCell(2 * features, features), encoder)
 
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Attended:
         """g(x_i, S) = forward and backward state of the LSTM over the support + g'(x_i)."""

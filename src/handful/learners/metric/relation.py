@@ -22,6 +22,7 @@ from torch.nn.functional import one_hot
 from ...encoders.maps import map_shape
 from ...encoders.normalization import Policy
 from ...encoders.normalization import normalization as make_normalization
+from ...encoders.placing import placed
 from ...encoders.relation import relation_block, start_as_published
 from ...episode import Episode
 from ...errors import ShapeError, unknown_name
@@ -98,7 +99,7 @@ class RelationNetwork(EmbeddingLearner):
             height, width = (height // 2, width // 2) if pool else (height, width)
         last = [nn.Linear(filters * height * width, hidden), nn.ReLU(), nn.Linear(hidden, 1)]
         self.relation = nn.Sequential(*blocks, nn.Flatten(), *last)
-        start_as_published(self.relation)
+        start_as_published(placed(self.relation, encoder))
 
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Related:
         """The sum of each class's support maps (section 3.2), or their mean; in regression every map by itself."""

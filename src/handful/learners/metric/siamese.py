@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...encoders.placing import placed
 from ...episode import Episode
 from ...errors import unknown_name
 from ...learner import EmbeddingLearner, features_of, weights
@@ -73,7 +74,7 @@ class SiameseNetwork(EmbeddingLearner):
         self.objective, self.shots, self.margin = objective, shots, margin
         self.compare: nn.Linear | None = None
         if objective == "verification":
-            self.compare = nn.Linear(features_of(encoder, "a Siamese network"), 1)
+            self.compare = placed(nn.Linear(features_of(encoder, "a Siamese network"), 1), encoder)
             nn.init.normal_(self.compare.weight, std=0.2)
             nn.init.normal_(self.compare.bias, 0.5, 0.01)
 

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...encoders.mlp import MLP
+from ...encoders.placing import placed
 from ...errors import SpecError
 from ...ops.classes import class_means
 from ...ops.ranking import symmetric_losses
@@ -62,9 +63,9 @@ class CLIP(ZeroShotLearner):
         super().__init__(encoder, description=description)
         if not temperature > 0:
             raise SpecError(f"CLIP: expected a temperature above 0, got {temperature}")
-        self.projection = nn.Linear(self.features, dimensions, bias=False)
-        self.describer = MLP(shape=self.description, hidden=hidden, outputs=dimensions)
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        self.projection = placed(nn.Linear(self.features, dimensions, bias=False), encoder)
+        self.describer = placed(MLP(shape=self.description, hidden=hidden, outputs=dimensions), encoder)
+        self.log_scale = nn.Parameter(placed(torch.tensor(-math.log(temperature)), encoder))
 
     def codes(self, a: Tensor, y: Tensor, ways: int, weight: Tensor | None) -> Tensor:
         """Unit vectors of the described classes."""

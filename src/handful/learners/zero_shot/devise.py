@@ -18,6 +18,7 @@ from typing import final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...encoders.placing import placed
 from ...errors import SpecError
 from ...ops.classes import class_means
 from ...ops.ranking import ranking_losses
@@ -47,7 +48,7 @@ class DeViSE(ZeroShotLearner):
         if not margin > 0:
             raise SpecError(f"DeViSE: expected a margin above 0, got {margin}")
         self.margin = margin
-        self.projection = nn.Linear(self.features, prod(self.description), bias=False)
+        self.projection = placed(nn.Linear(self.features, prod(self.description), bias=False), encoder)
 
     def codes(self, a: Tensor, y: Tensor, ways: int, weight: Tensor | None) -> Tensor:
         """t_j, as given and of unit length."""

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...encoders.mlp import MLP
+from ...encoders.placing import placed
 from ...learner import task_losses
 from ...ops.classes import class_means
 from ...ops.distances import squared_distances
@@ -49,8 +50,8 @@ class ZeroShotPrototypical(ZeroShotLearner):
         hidden: Sequence[int] = (),
     ) -> None:
         super().__init__(encoder, description=description)
-        self.projection = nn.Linear(self.features, dimensions)
-        self.describer = MLP(shape=self.description, hidden=hidden, outputs=dimensions)
+        self.projection = placed(nn.Linear(self.features, dimensions), encoder)
+        self.describer = placed(MLP(shape=self.description, hidden=hidden, outputs=dimensions), encoder)
 
     def codes(self, a: Tensor, y: Tensor, ways: int, weight: Tensor | None) -> Tensor:
         """c_k, of unit length."""
