@@ -31,7 +31,7 @@ from ..files import storage_errors
 from ..progress import progress
 from . import pool as _pool
 from .archives import Member, members
-from .cache import checksum, data_folder, load_pool, store_pool
+from .cache import checksum, data_folder, load_or_make, load_pool, store_pool
 from .download import download
 from .pool import ClassPool
 
@@ -116,11 +116,11 @@ def omniglot(*, split: str = "vinyals", side: int = 28, rotations: bool = True) 
     if not 1 <= side <= SIDE:
         raise ShapeError(f"Omniglot: expected a side of 1 to {SIDE} pixels, got {side}")
     folder = data_folder() / f"omniglot-{side}"
-    try:
-        pool = load_pool(folder)
-    except DataError:
+
+    def make() -> None:
         store_pool(folder, _shrunk(_published(), side), {"made from": "omniglot", "side": side})
-        pool = load_pool(folder)
+
+    pool = load_or_make(folder, make)
     splits = SPLITS[split](pool.names)
     pool = ClassPool.grouped(pool.examples, pool.counts.tolist(), pool.names, splits=splits)
     return _pool.rotations(pool) if rotations else pool
