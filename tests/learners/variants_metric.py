@@ -39,6 +39,8 @@ def _prototypical(policy: Policy) -> Variant:
 
 def _maps(name: str, reference: Reference, policy: Policy = "none", **options: Any) -> Variant:
     exempt = {OWN_LOSS: "relations are trained by squared error"} if options.get("objective") == "mse" else {}
+    if options.get("objective") == "cross_entropy":
+        exempt |= {"test_every_meta_parameter_gets_a_finite_gradient": "a softmax does not see the last bias"}
     return Variant(name, reference, policy, options, encoder=SmoothMaps, exempt=exempt)
 
 
