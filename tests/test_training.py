@@ -320,3 +320,18 @@ def test_arguments_that_cannot_be(vectors: ClassPool) -> None:
     raw = PrototypicalNetwork(Identity(shape=[4]))
     with pytest.raises(SpecError, match="PrototypicalNetwork has no parameters to learn"):
         next(train(raw, episodes, sgd(learner), steps=1))
+
+
+@pytest.mark.parametrize("clip", [-1.0, 0.0, math.nan])
+def test_a_clip_that_is_no_norm_is_refused(vectors: ClassPool, clip: float) -> None:
+    learner = learner_of()
+    with pytest.raises(SpecError, match="`clip` to be a norm above 0"):
+        next(train(learner, episodes_of(vectors), sgd(learner), steps=1, clip=clip))
+
+
+def test_episodes_that_end_before_the_training(vectors: ClassPool) -> None:
+    learner = learner_of()
+    with pytest.raises(DataError, match="the episodes end before batch 1"):
+        list(train(learner, [episodes_of(vectors)[0]], sgd(learner), steps=3))  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="`start` to be a step"):
+        next(train(learner, episodes_of(vectors), sgd(learner), steps=1, start=-1))

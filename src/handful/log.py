@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from .errors import MissingExtraError
 from .files import storage_errors, write_file
+from .tables import plain_numbers
 
 __all__ = ["Board", "Log", "tensorboard_writer"]
 
@@ -58,7 +59,7 @@ class Log:
         if self.path is None:
             return
         with storage_errors(self.path), open(self.path, "a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+            file.write(json.dumps(plain_numbers({"step": step, **values})) + "\n")
         if self.board is not None:
             for name, value in values.items():
                 if isinstance(value, float):

@@ -48,12 +48,22 @@ def options_of(target: Callable[..., Any], part: Part, where: str, *, skip: int 
     return {name: getattr(options, name) for name in options.model_fields_set}
 
 
+def _kind_of(default: Any) -> Any:
+    """The type of an argument of torch's, whose hints allow tensors: by its default."""
+    if default is None or isinstance(default, bool):
+        return bool if default is not None else bool | None
+    if isinstance(default, int | float):
+        return float
+    return tuple[float, float] if isinstance(default, tuple) and len(default) == 2 else Any
+
+
 @cache
 def _arguments(target: Callable[..., Any], skip: int) -> type[BaseModel]:
     function = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
-    hints = {} if function.__module__.startswith("torch") else get_type_hints(function)
+    foreign = function.__module__.startswith("torch")
+    hints = {} if foreign else get_type_hints(function)
     fields: dict[str, Any] = {}
     for name, parameter in list(inspect.signature(target).parameters.items())[skip:]:
         default = ... if parameter.default is parameter.empty else parameter.default
-        fields[name] = (hints.get(name, Any), default)
+        fields[name] = (_kind_of(default) if foreign else hints.get(name, Any), default)
     return create_model("Options", __base__=Table, **fields)

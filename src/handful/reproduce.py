@@ -31,7 +31,7 @@ from .ops.intervals import mean_interval
 from .recipes import base_path, recipe_path
 from .run import Event, commits, fit
 from .spec import Count, Spec, Tasks, build, load_data
-from .tables import checked, read_table
+from .tables import checked, plain_numbers, read_table
 
 __all__ = ["Outcome", "Published", "Recipe", "load_recipe", "reproduce", "retuned", "training_runs", "weights_digest"]
 
@@ -138,7 +138,8 @@ def reproduce(
             if event.stopped == "interrupted":
                 return
         finished = load_checkpoint(folder / "last", ranks=ranks)
-        chosen = finished if spec.validation is None else load_checkpoint(folder / "best", ranks=ranks)
+        best = finished.notes["progress"]["best"]  # None where no validation was finite
+        chosen = finished if spec.validation is None or best is None else load_checkpoint(folder / "best", ranks=ranks)
         data = load_data(spec, ranks=ranks)
         learner = retuned(chosen, recipe.evaluation).to(device)
         trials = recipe.evaluation
@@ -256,4 +257,4 @@ def weights_digest(learner: torch.nn.Module) -> str:
 
 
 def _json(table: Mapping[str, Any]) -> str:
-    return json.dumps(table, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(plain_numbers(table), indent=2, ensure_ascii=False) + "\n"

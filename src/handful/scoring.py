@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -55,8 +56,8 @@ def scores(learner: Learner, episodes: EpisodeSource, *, tasks: int, ranks: Rank
 
     The scores of tasks that other ranks see to are 0.
     """
-    if tasks < 1:
-        raise DataError(f"evaluation: expected at least one task, got {tasks}")
+    if not isinstance(tasks, Integral) or tasks < 1:
+        raise DataError(f"evaluation: expected a whole number of tasks, at least one task, got {tasks!r}")
     device = next((p.device for p in learner.parameters()), torch.device("cpu"))
     with evaluation_mode(learner):
         inductive = not learner.transductive

@@ -186,8 +186,9 @@ def build(spec: Spec) -> Learner:
         try:
             made: nn.Module = encoder(**options_of(encoder, spec.encoder, "encoder"))
             result: Learner = learner(made, **options_of(learner, spec.learner, "learner", skip=1))
-        except RuntimeError as error:  # torch's own check of a size
-            raise SpecError(f"{spec.learner.name} with {spec.encoder.name} cannot be built: {error}") from error
+        except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # torch's own check of a size
+            reason = next(iter(str(error).splitlines()), type(error).__name__)  # a trace of C++ may follow
+            raise SpecError(f"{spec.learner.name} with {spec.encoder.name} cannot be built: {reason}") from error
         return result
 
 
@@ -226,6 +227,9 @@ def _optimizer(training: Training, parameters: list[torch.Tensor]) -> torch.opti
     part = training.optimizer
     cls = entry_of("optimizer", part, OPTIMIZERS)
     options = options_of(cls, part, "train.optimizer", skip=2)
+    for name in ("capturable", "differentiable"):
+        if options.get(name):
+            raise SpecError(f"[train.optimizer] {part.name}: `{name}` is for loops of one's own; leave it out")
     try:
         optimizer: torch.optim.Optimizer = cls(parameters, lr=training.rate, **options)
     except (TypeError, ValueError, RuntimeError, IndexError, AssertionError) as error:  # torch checks the values itself

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -16,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from .errors import SpecError, unknown_name
 from .files import storage_errors
 
-__all__ = ["Table", "checked", "read_table"]
+__all__ = ["Table", "checked", "plain_numbers", "read_table"]
 
 M = TypeVar("M", bound=BaseModel)
 KINDS: dict[Any, tuple[str, str]] = {
@@ -70,6 +71,15 @@ def read_table(path: str | Path) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise SpecError(f"{path}: expected tables, got {type(table).__name__}")
     return table
+
+
+def plain_numbers(value: Any) -> Any:
+    """The same table with None for numbers that are not finite, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: plain_numbers(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_numbers(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def checked(model: type[M], table: Mapping[str, Any], where: str) -> M:

@@ -59,6 +59,7 @@ def constant(steps: int) -> Schedule:
 
 def cosine(steps: int, *, floor: float = 0.0) -> Schedule:
     """From 1 to `floor` by half a cosine over all steps."""
+    _share("cosine", "floor", floor)
     return lambda t: floor + (1 - floor) * (1 + math.cos(math.pi * t / steps)) / 2
 
 
@@ -66,12 +67,19 @@ def step(steps: int, *, every: int = 2000, factor: float = 0.5) -> Schedule:
     """Times `factor` after each `every` steps (Snell et al. 2017: half each 2000 episodes)."""
     if every < 1:
         raise SpecError(f"schedule 'step': expected `every` to be at least 1 step, got {every}")
+    _share("step", "factor", factor)
     return lambda t: factor ** (t // every)
 
 
 def linear(steps: int, *, floor: float = 0.0) -> Schedule:
     """From 1 to `floor` in a straight line over all steps."""
+    _share("linear", "floor", floor)
     return lambda t: 1 - (1 - floor) * t / steps
+
+
+def _share(schedule: str, name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise SpecError(f"schedule {schedule!r}: expected `{name}` to be a share from 0 to 1, got {value}")
 
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
@@ -130,6 +138,10 @@ def train(
         raise SpecError(f"training: {type(learner).__name__} has no parameters to learn; evaluate it as it is")
     if accumulate < 1:
         raise SpecError(f"training: expected `accumulate` to be at least 1 batch a step, got {accumulate}")
+    if clip is not None and not clip > 0:
+        raise SpecError(f"training: expected `clip` to be a norm above 0, or None; got {clip}")
+    if start < 0:
+        raise SpecError(f"training: expected `start` to be a step, counted from 0; got {start}")
     if precision not in ("float32", "bfloat16"):
         raise unknown_name("precision", precision, ["float32", "bfloat16"])
     device = first.device
@@ -188,7 +200,10 @@ def train(
 
 def _own(episodes: EpisodeSource, t: int, ranks: Ranks, turn: int) -> tuple[Episode | None, float]:
     """This rank's tasks of batch t, and how large a part of it they are. No other pictures are gathered."""
-    batch, make = drawn(episodes, t)
+    try:
+        batch, make = drawn(episodes, t)
+    except IndexError:
+        raise DataError(f"training: the episodes end before batch {t}; give more, or train for fewer steps") from None
     start, stop = ranks.share(batch.tasks, turn)
     return (make(start, stop) if start < stop else None), (stop - start) / batch.tasks
 

@@ -15,7 +15,7 @@ from ..evaluation import Evaluation, compare, evaluate
 from ..files import write_file
 from ..ledger import percent
 from ..spec import Tasks, load_data
-from ..tables import checked
+from ..tables import checked, plain_numbers
 from ..transfer import foreign_data
 from .progress import console
 from .training import prepared
@@ -70,7 +70,7 @@ def run_evaluate(
             table["against"] = {"checkpoint": str(against), "value": rival.mean.value, "ci95": rival.mean.ci95}
             table["difference"] = {"value": difference.value, "ci95": difference.ci95}
         if json:
-            print(json_module.dumps(table, indent=2, ensure_ascii=False))
+            print(json_module.dumps(plain_numbers(table), indent=2, ensure_ascii=False))
         else:
             _show(table)
 

@@ -21,6 +21,7 @@ from ..machine import tune_allocator
 from ..reproduce import Outcome, Recipe, load_recipe, reproduce
 from ..run import Event, fit, interruptible
 from ..spec import Spec
+from ..tables import plain_numbers
 from .progress import console, describe, follow, training_bar
 
 __all__ = ["prepare", "prepared", "run_reproduce", "run_train"]
@@ -108,7 +109,7 @@ def run_reproduce(name: str, to: Path, runs: Path, seeds: int, device: str, thre
 
 def _show(outcome: Outcome, recipe: Recipe, to: Path, json: bool) -> None:
     if json:
-        print(json_module.dumps(outcome.table, indent=2, ensure_ascii=False))
+        print(json_module.dumps(plain_numbers(outcome.table), indent=2, ensure_ascii=False))
         return
     table, published = outcome.table, recipe.published
     print(f"{recipe.title}: {measured(table)}, {table['tasks']} tasks")

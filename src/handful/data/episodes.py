@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Real
 from operator import index
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -174,9 +175,10 @@ class Episodes:
         return min(ways * self.queries, int(self._counts.min()) - most)
 
     def _check(self) -> None:
-        if self.query_balance is not None and not 0 < self.query_balance < math.inf:
+        balance, noise = self.query_balance, self.label_noise
+        if balance is not None and not (isinstance(balance, Real) and 0 < balance < math.inf):
             raise DataError(f"episodes: query_balance must be a number above 0, or None; got {self.query_balance!r}")
-        if not 0 <= self.label_noise <= 1:
+        if not (isinstance(noise, Real) and 0 <= noise <= 1):
             raise DataError(f"episodes: label_noise must be a share from 0 to 1, got {self.label_noise!r}")
         groups = self.pool.classes if self._members is None else len(self._members[1])
         if self.ways[1] > groups:
