@@ -482,3 +482,21 @@ def test_only_heads_that_can_be_taken_are_offered() -> None:
         teach({"a": [[0.0, 1.0]], "b": [[1.0, 0.0]]}, head="bogus")
     assert "maml" not in str(caught.value)
     assert "feat" not in str(caught.value)
+
+
+def test_names_of_encoders_come_before_folders(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's example: pictures in a folder photos/, and the encoder `photos`."""
+    monkeypatch.chdir(photos.parent)
+    made = teach("photos", encoder="photos")
+    assert made.collection.encoder.name == "photos"
+    assert made.recognize("new-lying.png").label == "lying"
+    with pytest.raises(CheckpointError):
+        teach("photos", encoder="./photos")
+
+
+def test_hidden_files_are_passed_over(photos: Path) -> None:
+    made = teach(photos, encoder="gradients")
+    (photos / "lying" / "._0.png").write_bytes(b"macOS")
+    (photos / "__MACOSX").mkdir()
+    (photos / "__MACOSX" / "0.png").write_bytes(b"macOS")
+    assert len(made.recognize_many([photos])) == 12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,6 @@ def checked_epsilon(epsilon: float) -> float:
     Raises:
         DataError: not from 0.001 to 0.5.
     """
-    if not isinstance(epsilon, float | int) or not 0.001 <= epsilon <= 0.5:
+    if not isinstance(epsilon, Real) or not 0.001 <= epsilon <= 0.5:
         raise DataError(f"epsilon: expected a share from 0.001 to 0.5 (how often may I wrongly refuse?), got {epsilon}")
     return float(epsilon)

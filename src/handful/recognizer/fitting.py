@@ -19,7 +19,7 @@ from ..ops.ridge_margin import RidgeMargin
 from ..ops.temperature import Calibration
 from .answers import percent, promise
 from .descriptions import NAMES
-from .embedders import BUILT_IN, Embedder, embedder_for
+from .embedders import Embedder, embedder_for, encoder_names
 
 if TYPE_CHECKING:
     from ..learner import Learner
@@ -48,7 +48,7 @@ def embedder_and_head(
 
     Args:
         kind: pictures, texts or vectors.
-        encoder: a name, or a checkpoint's folder; None: what fits the kind.
+        encoder: a name, or a checkpoint's folder (of the same name: ./NAME); None: what fits the kind.
         head: a name; None: a checkpoint's own learner, or the best of several.
         learner: a learner in memory instead of both, or None.
         features: the length of given vectors.
@@ -58,7 +58,8 @@ def embedder_and_head(
         DataError: names that contradict each other, or an encoder of another kind.
     """
     alone = kind in ("texts", "molecules")  # of a checkpoint of these the encoder is taken, and not its learner
-    whole = encoder is not None and encoder not in (*BUILT_IN, "vectors") and Path(encoder).exists() and not alone
+    named = encoder is None or encoder in ("vectors", *encoder_names())
+    whole = not named and Path(str(encoder)).exists() and not alone
     if learner is not None and (encoder is not None or head not in (None, LEARNER)):
         raise DataError("teach: a learner has an encoder and a head of its own; leave out the others")
     if learner is None and (head not in (None, LEARNER) or not whole):

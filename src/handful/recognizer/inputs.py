@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,11 +15,13 @@ import numpy as np
 
 from ..errors import DataError, ShapeError
 from ..files import storage_errors
+from .in_memory import pairs, plain, zipped
 from .molecules import FINGERPRINTS, SMILES, content_digest
 
 __all__ = ["Item", "asked", "kind_of", "taught", "without_copies"]
 
 LONGEST_TEXT = 100_000
+LONGEST_SQUARE = 1e37  # of a vector's length: distances then fit into 32 bits
 TABLES = (".csv", ".tsv")
 TEXTS, LABELS = ("text", "sentence", "utterance", "content"), ("label", "class", "category", "intent")
 
@@ -43,7 +46,7 @@ def kind_of(things: object, encoder: str | None = None) -> str:
     """
     if isinstance(things, str | Path):
         path = Path(things)
-        if path.is_dir():
+        if os.path.isdir(path):
             return "pictures"
         if path.suffix.lower() in TABLES:
             names = [name.strip().lower() for name in _rows(path)[0]]
@@ -54,7 +57,7 @@ def kind_of(things: object, encoder: str | None = None) -> str:
                 "columns text or smiles, and label) or vectors (.npz with x and y)"
             )
         return "vectors"
-    values = [value for value, _ in _pairs(things)]
+    values = [value for value, _ in pairs(things)]
     if not values:
         raise DataError("teach: expected examples, got none")
     first = values[0]
@@ -80,8 +83,8 @@ def taught(things: object, encoder: str | None = None) -> list[Item]:
         else:
             items = _pictures(path) if kind == "pictures" else _arrays(path)
     else:
-        pairs = enumerate(_pairs(things))
-        items = [_of_memory(kind, value, label, f"memory:{row}") for row, (value, label) in pairs]
+        rows = enumerate(pairs(things))
+        items = [_of_memory(kind, value, label, f"memory:{row}") for row, (value, label) in rows]
     if not items:
         raise DataError(f"{things}: expected labeled examples, found none")
     return items
@@ -91,17 +94,19 @@ def asked(kind: str, things: Sequence[object]) -> list[Item]:
     """Examples without labels: files of pictures, texts and SMILES or tables of them, arrays of vectors or files.
 
     Raises:
-        DataError, StorageError: as `taught`.
+        DataError, StorageError: as `taught`; one thing that is not in a list.
     """
+    if isinstance(things, str | bytes | Path | Mapping):
+        raise DataError(f"expected a list of things, got {str(things)[:50]!r}; put it in a list")
     found: list[Item] = []
-    for number, thing in enumerate(things):
+    for number, thing in enumerate(plain(things)):
         path = Path(thing) if isinstance(thing, str | Path) and len(str(thing)) < 4000 else None
         if kind == "pictures":
             if path is None:
                 raise DataError(f"picture {number}: expected a file, got {str(thing)[:50]!r}")
             _refuse_other(path, (*TABLES, ".npz"), "pictures, or folders of them")
-            found += [_picture(one, "") for one in (_inside(path) if path.is_dir() else [path])]
-        elif kind != "vectors" and path is not None and path.suffix.lower() in TABLES and path.is_file():
+            found += [_picture(one, "") for one in (_inside(path) if os.path.isdir(path) else [path])]
+        elif kind != "vectors" and path is not None and path.suffix.lower() in TABLES and os.path.isfile(path):
             found += _table(path, kind, labeled=False)
         elif kind == "vectors" and path is not None:
             if path.suffix.lower() != ".npz":
@@ -147,9 +152,15 @@ def _inside(folder: Path) -> list[Path]:
     from ..pictures import SUFFIXES
 
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = [path for path in found if not _hidden(path.relative_to(folder))]
     if not found:
         raise DataError(f"{folder}: no pictures found; expected {', '.join(sorted(SUFFIXES))}")
     return found
+
+
+def _hidden(path: Path) -> bool:
+    """Whether it is passed over, as where folders are taught: what macOS leaves beside pictures."""
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
 def _picture(path: Path, label: str) -> Item:
@@ -194,7 +205,7 @@ def _table(path: Path, kind: str, *, labeled: bool = True) -> list[Item]:
         if len(row) <= max(columns):
             raise DataError(f"{path}, row {number}: expected {len(names)} columns, got {len(row)}")
         label = row[columns[1]].strip() if labeled else ""
-        items.append(_of_memory(kind, row[columns[0]], label, f"{path}:{number}"))
+        items.append(_of_memory(kind, row[columns[0]], label, f"{_printable(path)}:{number}"))
     return items
 
 
@@ -218,36 +229,9 @@ def _arrays(path: Path, *, labeled: bool = True) -> list[Item]:
         raise
     except Exception as error:  # NumPy and zipfile raise whatever they please for a broken file
         raise DataError(f"{path}: not an .npz of plain arrays, or broken ({error}); numpy.savez writes one") from None
-    pairs = enumerate(_zipped(x, y, str(path)))
-    return [_of_memory("vectors", value, label, f"{path}:{row}") for row, (value, label) in pairs]
-
-
-def _pairs(things: object) -> list[tuple[Any, str]]:
-    """Examples and labels in memory."""
-    if isinstance(things, Mapping):
-        for label, group in things.items():
-            if isinstance(group, str | bytes) or not hasattr(group, "__iter__"):
-                raise DataError(f"teach, class {label!r}: expected a list of examples, got {group!r:.50}")
-        return [(value, _label(label, "teach")) for label, group in things.items() for value in group]
-    if not isinstance(things, tuple | list) or len(things) != 2 or not all(hasattr(one, "__len__") for one in things):
-        raise DataError(
-            "teach: expected a path, {label: examples}, or (examples, labels); "
-            f"got {type(things).__name__}" + (f" of {len(things)}" if isinstance(things, tuple | list) else "")
-        )
-    x, y = things
-    return _zipped(x, y, "teach")
-
-
-def _zipped(x: Any, y: Any, place: str) -> list[tuple[Any, str]]:
-    if len(x) != len(y):
-        raise ShapeError(f"{place}: expected one label for each of the {len(x)} examples, got {len(y)}")
-    return list(zip(x, [_label(label, f"{place}, example {row}") for row, label in enumerate(y)], strict=True))
-
-
-def _label(label: Any, place: str) -> str:
-    if label is None or label != label:
-        raise DataError(f"{place}: expected a label, got {label}; leave out examples whose class is not known")
-    return str(label)
+    source = _printable(path)
+    rows = enumerate(zipped(x, y, source))
+    return [_of_memory("vectors", value, label, f"{source}:{row}") for row, (value, label) in rows]
 
 
 def _refuse_other(path: Path, suffixes: tuple[str, ...], expected: str) -> None:
@@ -268,6 +252,7 @@ def _of_memory(kind: str, value: Any, label: str, source: str) -> Item:
             raise DataError(f"{source}: expected at most {LONGEST_TEXT} characters, got {len(value)}")
         value = value.encode("utf-8", "replace").decode()
         return Item(value, label, source, hashlib.sha256(value.encode()).hexdigest(), value[:300])
+    value = plain(value)
     try:
         given = np.asarray(value)
         with np.errstate(over="ignore"):
@@ -284,4 +269,6 @@ def _of_memory(kind: str, value: Any, label: str, source: str) -> Item:
         large = given.dtype.kind == "f" and bool(np.isfinite(given).all())
         what = "values too large for 32 bits" if large else "NaN or infinite values"
         raise DataError(f"{source}: holds {what}; expected finite numbers")
+    if np.square(vector, dtype=np.float64).sum() > LONGEST_SQUARE:
+        raise DataError(f"{source}: holds values too large to compare; scale them down")
     return Item(vector, label, source, hashlib.sha256(vector.tobytes()).hexdigest())

@@ -23,6 +23,7 @@ from .descriptions import NAMES, Descriptions, described, read_descriptions
 from .doctor import examine
 from .embedders import Embedder, embedded
 from .fitting import embedder_and_head, kept, missed, promised, refuse_ways, said
+from .in_memory import class_name, ids
 from .inputs import Item, asked, without_copies
 from .learned import Learned, learn, to_add_next
 from .pixels import readable
@@ -71,7 +72,7 @@ def teach(
         UnknownNameError, CheckpointError: no such encoder or head.
         StorageError: a collection is there already, or nothing can be written.
     """
-    checked_epsilon(epsilon)
+    epsilon = checked_epsilon(epsilon)
     embedder, chosen, rows = to_teach(source, encoder, head, learner, descriptions, skip_unreadable=skip_unreadable)
     settings = {"kind": embedder.kind, "encoder": embedder.identity.name, "head": chosen, "epsilon": epsilon}
     return Recognizer(create_collection(to, embedder.identity, settings, rows), embedder)
@@ -163,12 +164,13 @@ class Recognizer:
             )
         return answers
 
-    def add(self, label: str, things: Sequence[object]) -> int:
+    def add(self, label: str | int, things: Sequence[object]) -> int:
         """Examples of a class, known or new; at once, without training. The version made.
 
         Raises:
             DataError: something that cannot be read, or that is an example already.
         """
+        label = class_name(label, "add").strip()
         items = [item._replace(label=label) for item in asked(str(self.collection.settings["kind"]), things)]
         if self.collection.settings["kind"] != "vectors":
             for item in items:
@@ -201,7 +203,7 @@ class Recognizer:
 
     def remove(self, examples: Sequence[int] | int) -> int:
         """Take examples out, by their ids; as if they had never been there."""
-        return self.collection.remove([examples] if isinstance(examples, int) else examples)
+        return self.collection.remove(ids(examples))
 
     def rename(self, label: str, new: str) -> int:
         """Give a class another name."""

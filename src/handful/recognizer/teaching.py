@@ -11,6 +11,7 @@ from ..errors import DataError
 from .descriptions import NAMES, Descriptions, described, describer_for, read_descriptions
 from .embedders import Embedder, embedded, embedder_for
 from .fitting import embedder_and_head, refuse_ways
+from .in_memory import readable_twice
 from .inputs import Item, kind_of, taught, without_copies
 from .pixels import readable
 from .thumbnails import with_thumbnails
@@ -31,6 +32,7 @@ def to_teach(
     skip_unreadable: bool = False,
 ) -> tuple[Embedder, str, Sequence[NewExample]]:
     """Arguments and errors: those of `teach`."""
+    source = readable_twice(source)
     if descriptions is None:
         if source is None:
             raise DataError("teach: expected examples, or descriptions of classes; got neither")

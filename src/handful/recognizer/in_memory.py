@@ -1,0 +1,101 @@
+"""Examples, labels and ids in memory, of whichever library: lists, arrays, tensors, columns of a table."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import DataError, ShapeError
+
+__all__ = ["class_name", "column", "ids", "pairs", "plain", "readable_twice", "zipped"]
+
+
+def plain(values: Any) -> Any:
+    """A tensor, a frame or a series as an array of NumPy's; all else as it is."""
+    if hasattr(values, "detach"):
+        return values.detach().cpu().numpy()
+    return values.to_numpy() if hasattr(values, "to_numpy") else values
+
+
+def column(things: Any) -> Any:
+    """Texts or paths of one column, [n, 1], as [n]; what is no array stays as it is.
+
+    Raises:
+        ShapeError: several columns.
+    """
+    values = plain(things)
+    shape: tuple[int, ...] = getattr(values, "shape", (0,))
+    if len(shape) == 2 and shape[1] == 1:
+        return values[:, 0]
+    if len(shape) != 1:
+        raise ShapeError(f"expected a list, or one column, of texts or paths, got shape {list(shape)}")
+    return values
+
+
+def readable_twice(things: Any) -> Any:
+    """The same examples, with lists in place of what can be gone through only once."""
+    if not isinstance(things, Mapping):
+        return things
+    return {label: list(group) if hasattr(group, "__next__") else group for label, group in things.items()}
+
+
+def pairs(things: object) -> list[tuple[Any, str]]:
+    """Examples and labels of {label: examples}, or of (examples, labels).
+
+    Raises:
+        DataError, ShapeError: neither of these.
+    """
+    if isinstance(things, Mapping):
+        for label, group in things.items():
+            if isinstance(group, str | bytes) or not hasattr(group, "__iter__"):
+                raise DataError(f"teach, class {label!r}: expected a list of examples, got {group!r:.50}")
+        return [(value, class_name(label, "teach")) for label, group in things.items() for value in plain(group)]
+    if not isinstance(things, tuple | list) or len(things) != 2 or not all(hasattr(one, "__len__") for one in things):
+        raise DataError(
+            "teach: expected a path, {label: examples}, or (examples, labels); "
+            f"got {type(things).__name__}" + (f" of {len(things)}" if isinstance(things, tuple | list) else "")
+        )
+    x, y = things
+    return zipped(x, y, "teach")
+
+
+def zipped(x: Any, y: Any, place: str) -> list[tuple[Any, str]]:
+    """Each example with its label; `place` is for errors, which are those of `pairs`."""
+    x, y = plain(x), plain(y)
+    if getattr(y, "ndim", 1) != 1:
+        raise ShapeError(f"{place}: expected labels of shape [n], got {list(y.shape)}; one label for each example")
+    if len(x) != len(y):
+        raise ShapeError(f"{place}: expected one label for each of the {len(x)} examples, got {len(y)}")
+    return list(zip(x, [class_name(label, f"{place}, example {row}") for row, label in enumerate(y)], strict=True))
+
+
+def class_name(label: Any, place: str) -> str:
+    """A label as a text: a number is its digits.
+
+    Raises:
+        DataError: none, or several; names the place.
+    """
+    if isinstance(label, list | tuple | set | dict) or getattr(label, "ndim", False):
+        raise ShapeError(f"{place}: expected one label, got {label!r:.50}; labels have the shape [n]")
+    if label is None or str(label) == "<NA>" or label != label:
+        raise DataError(f"{place}: expected a label, got {label}; leave out examples whose class is not known")
+    if isinstance(label, bytes):
+        return label.decode("utf-8", "backslashreplace")
+    return str(label.item() if hasattr(label, "detach") else label)
+
+
+def ids(examples: Any) -> list[int]:
+    """One id, or several, as plain numbers.
+
+    Raises:
+        DataError: not whole numbers.
+    """
+    try:
+        return [operator.index(examples)]
+    except TypeError:
+        pass
+    try:
+        return [operator.index(one) for one in examples]
+    except TypeError:
+        raise DataError(f"expected ids of examples, which are whole numbers, got {examples!r:.50}") from None
