@@ -5,19 +5,22 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 from scipy.stats import binom
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
+from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from handful.errors import CheckpointError, DataError, UnknownNameError
+from handful.errors import CheckpointError, DataError, ShapeError, UnknownNameError
 from handful.estimator import FewShotClassifier, FewShotRegressor
 from handful.ops.heads import HEADS
 
@@ -190,3 +193,40 @@ def test_sparse_is_dense() -> None:
     x, y = load_digits(return_X_y=True)
     dense, sparse = FewShotClassifier().fit(x[:50], y[:50]), FewShotClassifier().fit(csr_matrix(x[:50]), y[:50])
     np.testing.assert_array_equal(dense.predict_proba(x[50:60]), sparse.predict_proba(csr_matrix(x[50:60])))
+
+
+def test_one_column_of_texts_is_texts() -> None:
+    frame, labels = pd.DataFrame({"text": TEXTS}), np.array(LABELS)
+    expected = FewShotClassifier(encoder="ngrams").fit(TEXTS, LABELS).predict(TEXTS).tolist()
+    with pytest.warns(DataConversionWarning):
+        column = FewShotClassifier(encoder="ngrams").fit(frame, labels[:, None])
+    for x in (frame, frame["text"], frame.to_numpy(), np.array(TEXTS), TEXTS):
+        assert column.predict(x).tolist() == expected
+    for wrong in (frame.assign(more="x"), np.array(TEXTS).reshape(3, 2), np.array(TEXTS).reshape(6, 1, 1)):
+        with pytest.raises(ShapeError, match="or one column, of texts"):
+            column.predict(wrong)
+    with pytest.raises(DataError, match="put it in a list"):
+        column.predict("light")
+
+
+def test_an_answer_for_each_row(tmp_path: Path) -> None:
+    model = FewShotClassifier(encoder="ngrams").fit(TEXTS, LABELS)
+    (tmp_path / "more.csv").write_text("text\nlight\nmusic\n")
+    with pytest.raises(DataError, match="in each of 1 rows, got 2 in files"):
+        model.predict([str(tmp_path / "more.csv")])
+
+
+@pytest.mark.parametrize(("encoder", "x"), [("ngrams", TEXTS), (None, np.eye(6))])
+def test_no_label(encoder: str | None, x: Any) -> None:
+    with pytest.raises(DataError, match="expected a label for each example, got None"):
+        FewShotClassifier(encoder=encoder).fit(x, [*LABELS[:5], None])
+
+
+@pytest.mark.parametrize("model", [FewShotClassifier(), FewShotRegressor()])
+@pytest.mark.parametrize(("dtype", "most"), [(np.float32, 1e20), (np.float64, 1e160)])
+def test_values_too_large_to_compare(model: Any, dtype: type, most: float) -> None:
+    x, y = np.array([[0, 1], [1, 0], [0.5, 1]], dtype), [0, 1, 0]
+    with pytest.raises(DataError, match="too large to compare"):
+        model.fit(x * dtype(most), y)
+    with pytest.raises(DataError, match="too large to compare"):
+        model.fit(x, y).predict(x * dtype(most))

@@ -12,8 +12,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .errors import CheckpointError, DataError, unknown_name
 from .files import new_folder, storage_errors
@@ -22,8 +23,10 @@ from .ops.head_choice import fit_best
 from .ops.heads import HEADS, fit_head, strangeness
 from .ops.jackknife import fit_ridge, jackknife_interval, ridge_values
 from .ops.temperature import probabilities
-from .recognizer.embedders import embedder_for
+from .recognizer.embedders import embedded, embedder_for
 from .recognizer.fitting import AUTO
+from .recognizer.in_memory import column
+from .recognizer.inputs import asked
 
 __all__ = ["FewShotClassifier", "FewShotRegressor"]
 
@@ -107,7 +110,7 @@ class FewShotClassifier(ClassifierMixin, _Saved):  # type: ignore[misc]
         """Learn from examples.
 
         Args:
-            X: [n, features], dense, sparse or a DataFrame; with an encoder, texts or paths.
+            X: [n, features], dense, sparse or a DataFrame; with an encoder, texts or paths, in a list or one column.
             y: n labels.
             sample_weight: n numbers, as if an example were there so often.
         """
@@ -126,8 +129,13 @@ class FewShotClassifier(ClassifierMixin, _Saved):  # type: ignore[misc]
             x = _dense(x)
         else:
             check_consistent_length(X, y)
-            x, y = self._embedded(X), np.asarray(y)
+            y = column_or_1d(y, warn=True)
+            x = self._embedded(X)
             self.n_features_in_ = x.shape[1]
+        if any(label is None for label in np.asarray(y, dtype=object)):
+            raise DataError(
+                "fit: expected a label for each example, got None; leave out those whose class is not known"
+            )
         check_classification_targets(y)
         weight = None
         if sample_weight is not None:
@@ -183,11 +191,12 @@ class FewShotClassifier(ClassifierMixin, _Saved):  # type: ignore[misc]
         return _dense(validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]))
 
     def _embedded(self, X: Any) -> Floats:  # noqa: N803
-        from .recognizer.embedders import embedded
-        from .recognizer.inputs import asked
-
         embedder = embedder_for(None, self.encoder, 0)
-        return np.stack([one.vector for one in embedded(embedder, asked(embedder.kind, list(X)), self.head)])
+        given = X if embedder.kind == "vectors" else column(X)
+        items = asked(embedder.kind, given)
+        if len(items) != len(given):
+            raise DataError(f"expected one of {embedder.kind} in each of {len(given)} rows, got {len(items)} in files")
+        return np.stack([one.vector for one in embedded(embedder, items, self.head)])
 
     def _more(self) -> dict[str, Any]:
         return super()._more() | {"classes": self.classes_.tolist(), "dtype": self.classes_.dtype.str}
@@ -276,7 +285,12 @@ def _are_texts(x: Any) -> bool:
 
 
 def _dense(x: Any) -> Floats:
+    """As a dense array. Raises DataError if distances between such examples were infinite."""
     found: Floats = x.toarray() if hasattr(x, "toarray") else x
+    with np.errstate(over="ignore"):
+        longest = np.einsum("nf,nf->n", found, found).max(initial=0)
+    if longest > np.finfo(found.dtype).max / 32:
+        raise DataError(f"expected smaller values: of {found.dtype} these are too large to compare; scale them down")
     return found
 
 
