@@ -58,8 +58,8 @@ def embedder_and_head(
         DataError: names that contradict each other, or an encoder of another kind.
     """
     alone = kind in ("texts", "molecules")  # of a checkpoint of these the encoder is taken, and not its learner
-    named = encoder is None or encoder in ("vectors", *encoder_names())
-    whole = not named and Path(str(encoder)).exists() and not alone
+    there = encoder is not None and Path(encoder).exists() and not alone
+    whole = there and encoder not in ("vectors", *encoder_names())
     if learner is not None and (encoder is not None or head not in (None, LEARNER)):
         raise DataError("teach: a learner has an encoder and a head of its own; leave out the others")
     if learner is None and (head not in (None, LEARNER) or not whole):

@@ -78,7 +78,7 @@ def class_name(label: Any, place: str) -> str:
     """
     if isinstance(label, list | tuple | set | dict) or getattr(label, "ndim", False):
         raise ShapeError(f"{place}: expected one label, got {label!r:.50}; labels have the shape [n]")
-    if label is None or str(label) == "<NA>" or label != label:
+    if label is None or type(label).__name__ == "NAType" or label != label:  # the last: NaN
         raise DataError(f"{place}: expected a label, got {label}; leave out examples whose class is not known")
     if isinstance(label, bytes):
         return label.decode("utf-8", "backslashreplace")
