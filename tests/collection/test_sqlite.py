@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -178,3 +179,57 @@ def test_fifty_kills(tmp_path: Path) -> None:
     assert rounds == 50
     assert writing > 10
     assert version > 50
+
+
+@pytest.mark.parametrize("place", ["shop", ":memory:"])
+def test_several_threads_are_one_after_the_other(tmp_path: Path, place: str) -> None:
+    name = place if place == ":memory:" else tmp_path / place
+    with create_collection(name, ENCODER, {}, [example("a", 1)]) as store:
+
+        def add(number: int) -> int:
+            store.add([example(f"b{number % 3}", float(number))])
+            return len(store.read().examples)
+
+        with ThreadPoolExecutor(4) as pool:
+            seen = list(pool.map(add, range(2, 34)))
+        assert max(seen) == len(store.read().examples) == 33
+        assert store.version == 33
+        assert {change.version for change in store.history()} == set(range(1, 34))
+
+
+def test_teaching_that_was_killed_leaves_nothing_that_opens(tmp_path: Path) -> None:
+    script = (
+        "import sys, numpy as np, handful.collection.sqlite as sqlite, os, signal\n"
+        "from handful.collection import EncoderIdentity, NewExample, create_collection\n"
+        "def kill(self, *_, **__): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sqlite.SQLiteCollection.add = kill\n"
+        "one = NewExample('a', np.ones(3, np.float32), 'memory', '')\n"
+        "create_collection(sys.argv[1], EncoderIdentity('tiny', 'ab' * 32, 3), {}, [one])\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path / "shop")], check=False)
+    assert ended.returncode < 0
+    with pytest.raises(CollectionError, match="no such collection"):
+        open_collection(tmp_path / "shop")
+    create_collection(tmp_path / "shop", ENCODER, {}, [example("a", 1)]).close()
+    assert [p.name for p in tmp_path.iterdir()] == ["shop.handful"]
+
+
+def test_a_file_that_was_never_taught_says_so(path: Path) -> None:
+    with sqlite3.connect(path) as raw:
+        raw.execute("DELETE FROM changes")
+    raw.close()
+    with pytest.raises(CollectionError, match="teaching was interrupted; remove the file"):
+        open_collection(path)
+
+
+def test_ids_are_whole_numbers_and_labels_a_list(path: Path) -> None:
+    with open_collection(path) as store:
+        for wrong in (2**63, 10**20, -1):
+            with pytest.raises(DataError, match=f"no example {wrong}"):
+                store.remove([wrong])
+        for text in ("3", ["3"], [1.5]):
+            with pytest.raises(DataError, match="expected the ids of examples"):
+                store.remove(text)  # type: ignore[arg-type]
+        with pytest.raises(DataError, match="expected a list of classes"):
+            store.merge("ab", "c")
+        assert store.remove([np.int64(1)]) == 2  # type: ignore[list-item]

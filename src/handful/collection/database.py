@@ -7,17 +7,21 @@ for that; whether a disk keeps its word when the power fails is not for a progra
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any, final
 
 from ..errors import CollectionError, StorageError
+from ..files import alone, storage_errors
 from .interface import EncoderIdentity
 
-__all__ = ["Database", "connect"]
+__all__ = ["Database", "connect", "in_memory", "put_in_place"]
 
 FORMAT = 1
 APPLICATION = 0x48414E44  # "HAND": tells the file from other SQLite files
@@ -48,9 +52,49 @@ def connect(path: Path) -> sqlite3.Connection:
         StorageError: it cannot be opened.
     """
     try:
-        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=WAIT)
+        return _connected(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=WAIT)
     except sqlite3.Error as error:
         raise StorageError(f"{path}: cannot be opened ({error}); it and its folder must be readable") from None
+
+
+def in_memory() -> sqlite3.Connection:
+    """A connection to a database that nobody else sees."""
+    return _connected(":memory:")
+
+
+def _connected(place: str, **options: Any) -> sqlite3.Connection:
+    """For any thread: a `Database` lets one in at a time. No transactions but those that are said."""
+    made: sqlite3.Connection = sqlite3.connect(place, isolation_level=None, check_same_thread=False, **options)
+    return made
+
+
+@contextmanager
+def put_in_place(path: Path) -> Iterator[Path]:
+    """Where to write a file that stands at `path` when the block is done, whole, and nowhere if it is not.
+
+    Raises:
+        StorageError: there is one already; nothing can be written there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with alone(path):
+            _discard(path.parent.glob(f".{escape(path.name)}.*.tmp*"))  # of processes that were killed
+            if path.exists():
+                raise StorageError(
+                    f"{path}: there is a collection already; add to it (handful add), remove the file, or name another"
+                )
+            try:
+                temporary.touch()
+                yield temporary
+                temporary.rename(path)
+            finally:
+                _discard(path.parent.glob(f"{escape(temporary.name)}*"))
+
+
+def _discard(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _let_go(connection: sqlite3.Connection) -> None:
@@ -74,13 +118,15 @@ class Database:
         place: str,
         new: tuple[EncoderIdentity, Mapping[str, Any]] | None = None,
     ) -> None:
-        self.place, self.sql = place, connection
+        self.place, self.sql, self._lock = place, connection, threading.RLock()
         weakref.finalize(self, _let_go, connection)  # who forgets to close it need not hear of it
         try:
             with self.errors():
                 if new is not None:
                     self._make(*new)
                 self.about = self._verified()
+                if new is None and connection.execute("SELECT 1 FROM changes LIMIT 1").fetchone() is None:
+                    raise CollectionError(f"{place}: teaching was interrupted; remove the file and teach again")
                 connection.execute("PRAGMA synchronous = FULL")
         except BaseException:
             connection.close()
@@ -92,10 +138,13 @@ class Database:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turns SQLite's errors into ours."""
+        """Turns SQLite's errors into ours. One thread at a time is in here."""
         try:
-            yield
-        except sqlite3.ProgrammingError:
+            with self._lock:
+                yield
+        except sqlite3.ProgrammingError as error:
+            if "closed" not in str(error):
+                raise
             raise CollectionError(f"{self.place}: the collection is closed; open it again") from None
         except sqlite3.DatabaseError as error:
             code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF

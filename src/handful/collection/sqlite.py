@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import getpass
 import json
-import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from operator import index
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 
-from ..errors import CollectionError, DataError, StorageError, unknown_name
+from ..errors import CollectionError, DataError, unknown_name
 from ..files import storage_errors
-from .database import Database, connect
+from .database import Database, connect, in_memory, put_in_place
 from .interface import Change, Collection, EncoderIdentity, Example, NewExample, Snapshot, checked_label
 
 __all__ = ["SQLiteCollection", "collection_path", "create_collection", "open_collection"]
@@ -42,25 +42,17 @@ def create_collection(
         DataError: as for `add`.
     """
     if str(name) == ":memory:":
-        memory = sqlite3.connect(":memory:", isolation_level=None)
-        made = SQLiteCollection(Database(memory, ":memory:", (encoder, settings)))
+        made = SQLiteCollection(Database(in_memory(), ":memory:", (encoder, settings)))
         made.add(examples, action="teach")
         return made
     path = collection_path(name)
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            raise StorageError(
-                f"{path}: there is a collection already; add to it (handful add), remove the file, or name another"
-            )
-        path.touch(exist_ok=False)
-    try:
-        made = SQLiteCollection(Database(connect(path), str(path), (encoder, settings)))
-        made.add(examples, action="teach")
-    except BaseException:
-        _discard(path)
-        raise
-    return made
+    with put_in_place(path) as temporary:
+        made = SQLiteCollection(Database(connect(temporary), str(path), (encoder, settings)))
+        try:
+            made.add(examples, action="teach")
+        finally:
+            made.close()
+    return open_collection(path)
 
 
 def open_collection(name: str | Path) -> SQLiteCollection:
@@ -181,9 +173,13 @@ class SQLiteCollection(Collection):
         """As `Collection.remove`."""
         if not examples:
             raise DataError(f"{self._place}: expected at least one example to remove, got none")
-        with self._change("remove", {"ids": list(dict.fromkeys(examples))}) as (version, _, _):
-            for example in dict.fromkeys(examples):
-                if not self._take_out(example, version):
+        try:
+            ids = list(dict.fromkeys(index(example) for example in examples))
+        except TypeError:
+            raise DataError(f"{self._place}: expected the ids of examples, got {examples!r}") from None
+        with self._change("remove", {"ids": ids}) as (version, _, _):
+            for example in ids:
+                if not 0 <= example < 2**63 or not self._take_out(example, version):
                     raise DataError(f"{self._place}: no example {example}; recognize --json gives ids of the nearest")
             if not self.labels:
                 raise DataError(f"{self._place}: these are all examples; expected one to stay. Remove the file instead")
@@ -201,6 +197,8 @@ class SQLiteCollection(Collection):
     def merge(self, labels: Sequence[str], into: str) -> int:
         """As `Collection.merge`."""
         name = checked_label(into)
+        if isinstance(labels, str):
+            raise DataError(f"{self._place}: expected a list of classes to merge, got {labels!r}; put it in a list")
         if not set(labels) - {name}:
             raise DataError(f"{self._place}: expected classes to merge into {name!r}, got {list(labels)}")
         with self._change("merge", {"labels": list(labels), "into": name}) as (version, _, _):
@@ -285,11 +283,6 @@ class SQLiteCollection(Collection):
             for (example,) in self._sql.execute(query, (label,)).fetchall():
                 self._take_out(example, version)
                 self._place_example(example, new, version)
-
-
-def _discard(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 def _who() -> str:
