@@ -13,6 +13,7 @@ import pytest
 
 from handful.collection import EncoderIdentity, NewExample, collection_path, create_collection, open_collection
 from handful.collection import database as database_module
+from handful.collection.sqlite import SQLiteCollection
 from handful.errors import CollectionError, DataError, StorageError
 
 ENCODER = EncoderIdentity("tiny", "ab" * 32, 3)
@@ -212,6 +213,16 @@ def test_teaching_that_was_killed_leaves_nothing_that_opens(tmp_path: Path) -> N
         open_collection(tmp_path / "shop")
     create_collection(tmp_path / "shop", ENCODER, {}, [example("a", 1)]).close()
     assert [p.name for p in tmp_path.iterdir()] == ["shop.handful"]
+
+
+def test_teaching_on_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: SQLiteCollection) -> None:
+        raise StorageError("database or disk is full; free some space")
+
+    monkeypatch.setattr(SQLiteCollection, "whole", full)
+    with pytest.raises(StorageError, match="free some space"):
+        create_collection(tmp_path / "shop", ENCODER, {}, [example("a", 1)])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_was_never_taught_says_so(path: Path) -> None:

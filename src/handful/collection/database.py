@@ -98,7 +98,7 @@ def _discard(paths: Iterable[Path]) -> None:
 
 
 def _let_go(connection: sqlite3.Connection) -> None:
-    with suppress(sqlite3.Error):  # of another thread, too
+    with suppress(sqlite3.Error):
         connection.close()
 
 

@@ -50,6 +50,7 @@ def create_collection(
         made = SQLiteCollection(Database(connect(temporary), str(path), (encoder, settings)))
         try:
             made.add(examples, action="teach")
+            made.whole()
         finally:
             made.close()
     return open_collection(path)
@@ -126,7 +127,7 @@ class SQLiteCollection(Collection):
             newest = self.version
             if version is not None and not 1 <= version <= newest:
                 raise DataError(f"{self._place}: expected a version from 1 to {newest}, got {version}")
-            at = newest if version is None else version
+            at = newest if version is None else int(version)
             standing = "FROM placements JOIN examples ON id = example WHERE since <= ? AND (until IS NULL OR until > ?)"
             (count,) = self._sql.execute(f"SELECT count(*) {standing}", (at, at)).fetchone()
             length, shared = 4 * self.encoder.features, dict[Any, Any]()  # names and times are kept once
@@ -148,7 +149,7 @@ class SQLiteCollection(Collection):
     def preview(self, example: int) -> str | bytes | None:
         """As `Collection.preview`."""
         with self._errors():
-            row = self._sql.execute("SELECT preview FROM examples WHERE id = ?", (example,)).fetchone()
+            row = self._sql.execute("SELECT preview FROM examples WHERE id = ?", (index(example),)).fetchone()
         return None if row is None else row[0]
 
     def add(self, examples: Sequence[NewExample], *, action: str = "add") -> int:
@@ -171,12 +172,12 @@ class SQLiteCollection(Collection):
 
     def remove(self, examples: Sequence[int]) -> int:
         """As `Collection.remove`."""
-        if not examples:
-            raise DataError(f"{self._place}: expected at least one example to remove, got none")
         try:
             ids = list(dict.fromkeys(index(example) for example in examples))
         except TypeError:
             raise DataError(f"{self._place}: expected the ids of examples, got {examples!r}") from None
+        if not ids:
+            raise DataError(f"{self._place}: expected at least one example to remove, got none")
         with self._change("remove", {"ids": ids}) as (version, _, _):
             for example in ids:
                 if not 0 <= example < 2**63 or not self._take_out(example, version):
@@ -229,6 +230,11 @@ class SQLiteCollection(Collection):
         with self._errors():
             rows = self._sql.execute("SELECT version, time, by, action, detail FROM changes ORDER BY version")
             return [Change(version, time, by, did, json.loads(detail)) for version, time, by, did, detail in rows]
+
+    def whole(self) -> None:
+        """Bring everything into the one file, which closing does too, but keeps silent where the disk is full."""
+        with self._errors():
+            self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """As `Collection.close`."""
