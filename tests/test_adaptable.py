@@ -65,6 +65,43 @@ def test_the_optimizers_numbers_are_learned_too() -> None:
     assert torch.autograd.gradcheck(loss, (rate,))
 
 
+def test_a_layer_in_two_places_stays_the_modules() -> None:
+    layer = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    model = nn.Sequential(layer, nn.Tanh(), layer)
+    before = {name: leaf.clone() for name, leaf in model.state_dict().items()}
+    parameters = list(model.parameters())
+    x, y, qx, qy = data(3)
+    own = Adaptable(model, SGD(lr=0.5))
+    for _ in range(2):
+        own = own.adapt(F.cross_entropy(own(x), y))
+    F.cross_entropy(own(qx), qy).backward()
+    assert all(torch.equal(before[name], leaf) for name, leaf in model.state_dict().items())
+    assert all(
+        leaf is mine and mine.grad is not None for leaf, mine in zip(model.parameters(), parameters, strict=True)
+    )
+    assert not torch.equal(own.parameters["0.0.weight"], layer[0].weight)
+
+
+def test_buffers_that_a_module_replaces_are_its_own_too() -> None:
+    class Mean(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(2, 3)
+            self.register_buffer("mean", torch.zeros(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.mean = 0.5 * self.mean + 0.5 * x.mean(0)
+            return super().forward(x - self.mean)
+
+    model = Mean()
+    x, y, *_ = data(2)
+    first = Adaptable(model)
+    second = first.adapt(F.cross_entropy(first(x), y))
+    second(x)
+    assert torch.equal(model.mean, torch.zeros(2))
+    assert torch.allclose(first.buffers["mean"], 0.5 * x.mean(0))
+    assert torch.allclose(second.buffers["mean"], 0.75 * x.mean(0))
+
+
 def test_some_parameters_only() -> None:
     model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3))
     x, y, *_ = data(2)

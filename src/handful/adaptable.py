@@ -13,12 +13,11 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from .encoders.normalization import adapting, policies_of
 from .errors import ShapeError, SpecError
 from .ops.optimizers import SGD, InnerOptimizer, Memory
-from .ops.tasks import check_embeddings, plain_attention
+from .ops.tasks import call_with, check_embeddings, plain_attention
 
 __all__ = ["Adaptable"]
 
@@ -76,8 +75,11 @@ class Adaptable:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the module gives with these tensors."""
+        state = {**self.parameters, **self.buffers}
         with adapting(self.steps), plain_attention():
-            return functional_call(self.module, {**self.parameters, **self.buffers}, args, kwargs)
+            result = call_with(self.module, state, args, kwargs)
+        self.buffers = {name: state[name] for name in self.buffers}
+        return result
 
     def adapt(self, loss: Tensor, *, first_order: bool = False) -> Adaptable:
         """This module after one step of the optimizer down a loss that was computed with it.

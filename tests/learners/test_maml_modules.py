@@ -80,6 +80,60 @@ def test_recurrent_networks(cell: type[nn.RNNBase]) -> None:
     exact(MAML(Recurrent(cell), outputs=WAYS, inner_rate=0.3, inner_steps=2).double(), series())
 
 
+class Cells(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(3, 4)
+        self.out_features = 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = None
+        for moment in x.unbind(1):
+            state = self.cell(moment, state)
+        assert state is not None
+        return state[0]
+
+
+class Averaged(nn.Sequential):
+    """Statistics averaged over all batches alike, which `vmap` cannot map."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(15, 4), nn.BatchNorm1d(4, momentum=None), nn.Tanh())
+        self.out_features = 4
+
+
+@pytest.mark.parametrize("encoder", [Cells, Averaged])
+def test_what_vmap_cannot_map_goes_one_task_after_the_other(encoder: type[nn.Module]) -> None:
+    exact(MAML(encoder(), outputs=WAYS, inner_rate=0.3, inner_steps=2).double(), series())
+
+
+@pytest.mark.parametrize("engine", [Engine(), Engine(tasks_at_once=1), Engine(tasks_at_once=1, workers=2)])
+def test_a_layer_in_two_places_is_one_layer(engine: Engine) -> None:
+    """And still the module's own afterward: `functional_call` leaves a task's tensors in its place."""
+
+    class Once(nn.Module):
+        def __init__(self, layer: nn.Module) -> None:
+            super().__init__()
+            self.layer, self.head = layer, nn.Linear(4, WAYS)
+
+        def forward(self, x: Tensor) -> Tensor:
+            z: Tensor = self.head(self.layer(self.layer(x).tanh()))
+            return z
+
+    torch.manual_seed(0)
+    once = Once(nn.Linear(4, 4)).double()
+    twice = nn.Sequential(once.layer, nn.Tanh(), once.layer, once.head)
+    y = torch.arange(6).remainder(WAYS).expand(3, 6)
+    episode = Episode(Support(torch.randn(3, 6, 4), y, WAYS), Query(torch.randn(3, 6, 4), y))
+    parameters = list(once.parameters())
+    for _ in range(2):
+        found = [MAML(model, inner_rate=0.3, inner_steps=2, engine=engine).loss(episode) for model in (once, twice)]
+        slopes_of = [torch.autograd.grad(loss, parameters) for loss in found]
+        assert torch.allclose(*found)
+        assert all(torch.allclose(mine, want) for mine, want in zip(*slopes_of, strict=True))
+        assert all(mine is want for mine, want in zip(twice.parameters(), parameters, strict=True))
+
+
 def test_what_vmap_cannot_map_says_what_to_do() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(spectral_norm(nn.Linear(4, 8)), nn.Tanh(), nn.Linear(8, WAYS)).double()

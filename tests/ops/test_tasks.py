@@ -5,7 +5,7 @@ from torch.backends import mha
 from torch.func import functional_call
 
 from handful.errors import ShapeError
-from handful.ops.tasks import call_each, chunks, map_tasks, pure_call
+from handful.ops.tasks import call_each, call_with, chunks, map_tasks, pure_call
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -38,6 +38,61 @@ def test_call_each_is_the_module_on_each_task_with_its_own_state(tasks: int) -> 
         assert torch.allclose(state[name], expected_state[name]), "each task's buffers are written, each its own"
         assert not torch.equal(state[name], before[name].expand_as(state[name]))
     assert all(torch.equal(leaf, before[name]) for name, leaf in module.state_dict().items())
+
+
+class Twice(nn.Module):
+    """A layer held in two places, and another one that has its weight too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 3)
+        self.body = nn.Sequential(self.first, nn.BatchNorm1d(3), nn.Tanh())
+        self.again = nn.ModuleDict({"body": self.body})
+        self.tied = nn.Linear(3, 3)
+        self.tied.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.tied(self.again["body"](self.body(self.first(x))))
+        return z
+
+
+def test_a_layer_in_two_places_keeps_its_tensors() -> None:
+    module = Twice()
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    before = {name: leaf.clone() for name, leaf in own.items()}
+    other = Twice()
+    state = {**dict(other.named_parameters()), **dict(other.named_buffers())}
+    x = torch.randn(6, 3)
+    for _ in range(2):
+        given = {name: leaf.clone() for name, leaf in state.items()}
+        other.load_state_dict(given, strict=False)
+        assert torch.equal(call_with(module, given, (x,)), other(x))
+        assert all(torch.equal(leaf, given[name]) for name, leaf in other.named_buffers())
+        after = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        assert all(leaf is own[name] and torch.equal(leaf, before[name]) for name, leaf in after.items())
+        assert module.first.weight is module.tied.weight
+    each = states(module, 3)
+    call_each(module, each, torch.randn(3, 6, 3))
+    assert all(leaf is own[name] for name, leaf in module.named_parameters())
+
+
+class Counting(nn.Module):
+    """Puts another buffer in the place of the one before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = self.seen + x.shape[0]
+        return x * self.scale
+
+
+def test_a_buffer_that_is_replaced_stands_in_the_state() -> None:
+    module, state = Counting(), {"seen": torch.tensor(3.0), "scale": torch.tensor(5.0)}
+    assert float(call_with(module, state, (torch.ones(4),))[0]) == 5
+    assert (float(state["seen"]), float(module.seen)) == (7, 0)
 
 
 class Named(nn.Module):

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.backends import mha
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ShapeError, SpecError
 from .workers import in_worker
 
-__all__ = ["Named", "call_each", "check_embeddings", "chunks", "map_tasks", "plain_attention", "pure_call"]
+__all__ = ["Named", "call_each", "call_with", "check_embeddings", "chunks", "map_tasks", "plain_attention", "pure_call"]
 
 Named = Mapping[str, Tensor]
 """Parameters or buffers by name."""
@@ -30,8 +31,8 @@ def call_each(module: nn.Module, state: Named, x: Any) -> Tensor:
     updated in place.
 
     `vmap` maps all tasks at once. One after the other go: a single task; modules that `vmap` cannot map (recurrent
-    networks) or maps wrongly (embeddings with a padding index); and everything in automatic mixed precision, which
-    convolutions inside `vmap` escape.
+    networks, batch norm that averages over all batches) or maps wrongly (embeddings with a padding index); and
+    everything in automatic mixed precision, which convolutions inside `vmap` escape.
 
     Raises:
         SpecError: `vmap` cannot map the module; one task at a time it works.
@@ -39,7 +40,7 @@ def call_each(module: nn.Module, state: Named, x: Any) -> Tensor:
     """
 
     def call(task: Named, examples: Any) -> Tensor:
-        result = functional_call(module, dict(task), (examples,))
+        result = call_with(module, dict(task), (examples,))
         if not isinstance(result, Tensor):
             raise ShapeError(
                 f"{type(module).__name__} gives a {type(result).__name__}; expected a tensor [examples, *out]: "
@@ -71,6 +72,32 @@ def call_each(module: nn.Module, state: Named, x: Any) -> Tensor:
     return mapped
 
 
+def call_with(
+    module: nn.Module, state: dict[str, Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
+) -> Any:
+    """The module with other tensors in the place of its own, which it has again afterward.
+
+    As `functional_call`, which never gives a layer its own tensors back if the module holds it in two places
+    (torch 2.13): here each layer is given them once, tied tensors under each name.
+
+    Args:
+        state: parameters and buffers by the names of `named_parameters` and `named_buffers`. A buffer for which the
+            module puts another one stands here afterward.
+    """
+    first: dict[int, str] = {}
+    given = dict(state)
+    for prefix, layer in module.named_modules():
+        for key, leaf in (*layer._parameters.items(), *layer._buffers.items()):
+            name = f"{prefix}.{key}" if prefix else key
+            origin = first.setdefault(id(leaf), name)
+            if leaf is not None and origin in state:
+                given[name] = state[origin]
+    before = dict(given)
+    result = functional_call(module, given, args, dict(kwargs or {}), tie_weights=False)
+    state.update({name: leaf for name, leaf in given.items() if name in state and leaf is not before[name]})
+    return result
+
+
 def check_embeddings(module: nn.Module, name: str) -> None:
     """Refuse embeddings whose weights cannot be tensors of a task's own.
 
@@ -94,8 +121,11 @@ def check_embeddings(module: nn.Module, name: str) -> None:
 
 
 def _unmappable(layer: nn.Module) -> bool:
-    padded = isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.padding_idx is not None
-    return padded or isinstance(layer, nn.RNNBase)
+    if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+        return layer.padding_idx is not None
+    if isinstance(layer, _BatchNorm):  # an average over all batches reads its counter
+        return layer.momentum is None and layer.track_running_stats
+    return isinstance(layer, nn.RNNBase | nn.LSTMCell)
 
 
 @contextmanager
@@ -120,7 +150,7 @@ def pure_call(module: nn.Module, x: Any) -> Any:
     """The module on x, leaving its buffers as they were even in training mode."""
     if not module.training:
         return module(x)
-    return functional_call(module, {name: buffer.clone() for name, buffer in module.named_buffers()}, (x,))
+    return call_with(module, {name: buffer.clone() for name, buffer in module.named_buffers()}, (x,))
 
 
 def map_tasks(function: Callable[..., Tensor], *states: Any) -> Any:

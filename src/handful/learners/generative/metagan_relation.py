@@ -20,7 +20,6 @@ from typing import NamedTuple, final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from ...encoders.generation import TaskGenerator
 from ...encoders.placing import placed
@@ -31,7 +30,7 @@ from ...learner import EmbeddingLearner, embedded, features_of, task_losses
 from ...ops.adversarial import called_fake, called_real
 from ...ops.classes import class_means
 from ...ops.noise import Noise
-from ...ops.tasks import call_each
+from ...ops.tasks import call_each, call_with
 
 __all__ = ["Classes", "MetaGANRelation"]
 
@@ -126,7 +125,7 @@ class MetaGANRelation(EmbeddingLearner):
         each = {name: leaf.detach().expand(len(fakes), *leaf.shape).clone() for name, leaf in own.items()}
         relation = {name: leaf.detach() for name, leaf in self.relation.named_parameters()}
         pairs = _pairs(call_each(self.encoder, each, fakes), state.c.detach())
-        return functional_call(self.relation, relation, (pairs,)).squeeze(-1)  # type: ignore[no-any-return]
+        return call_with(self.relation, relation, (pairs,)).squeeze(-1)  # type: ignore[no-any-return]
 
     def _generated(self, support: Support) -> Tensor | None:
         """G(z, h_T): [B, n, *shape], with h_T the (weighted) mean of E(x) over the support."""
