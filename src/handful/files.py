@@ -20,6 +20,7 @@ from .errors import StorageError
 __all__ = [
     "alone",
     "data_folder",
+    "flush",
     "kept_folder",
     "locked",
     "new_folder",
@@ -79,7 +80,7 @@ def write_file(path: str | Path, content: str | bytes) -> None:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync(path.parent)
+        flush(path.parent)
 
 
 @contextmanager
@@ -102,12 +103,12 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         try:
             yield temporary
             for file in sorted(temporary.rglob("*")):
-                _sync(file)
-            _sync(temporary)
+                flush(file)
+            flush(temporary)
             if path.exists():
                 os.rename(path, old)  # a kill between these two lines is mended by recover_folder
             os.rename(temporary, path)
-            _sync(path.parent)
+            flush(path.parent)
             shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -219,7 +220,8 @@ def kept_folder(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
 
 
-def _sync(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have a file's content, or a folder's list of names, on the disk when this returns. Raises OSError."""
     if os.name == "nt" and path.is_dir():  # Windows flushes no folders
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -178,8 +179,8 @@ def test_fifty_kills(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rounds, writing, version = map(int, done.stdout.split())
     assert rounds == 50
-    assert writing > 10
-    assert version > 50
+    assert writing > 30
+    assert version > 30
 
 
 @pytest.mark.parametrize("place", ["shop", ":memory:"])
@@ -215,6 +216,15 @@ def test_teaching_that_was_killed_leaves_nothing_that_opens(tmp_path: Path) -> N
     assert [p.name for p in tmp_path.iterdir()] == ["shop.handful"]
 
 
+def test_a_new_name_is_flushed_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[tuple[Path, bool]]()
+    monkeypatch.setattr(
+        database_module, "flush", lambda folder: seen.append((folder, (folder / "shop.handful").exists()))
+    )
+    create_collection(tmp_path / "shop", ENCODER, {}, [example("a", 1)]).close()
+    assert seen == [(tmp_path, True)]
+
+
 def test_teaching_on_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: SQLiteCollection) -> None:
         raise StorageError("database or disk is full; free some space")
@@ -244,3 +254,23 @@ def test_ids_are_whole_numbers_and_labels_a_list(path: Path) -> None:
         with pytest.raises(DataError, match="expected a list of classes"):
             store.merge("ab", "c")
         assert store.remove([np.int64(1)]) == 2  # type: ignore[list-item]
+
+
+def test_of_two_that_add_one_content_at_the_same_time_one_is_told(path: Path) -> None:
+    with open_collection(path) as one, open_collection(path) as two:
+        start = threading.Barrier(2)
+
+        def add(store: SQLiteCollection, label: str, content: str) -> bool:
+            assert store.find(content) is None
+            start.wait()
+            try:
+                store.add([example(label, 3)._replace(sha256=content)], new={content})
+            except DataError:  # "is example 3 of a already"
+                return False
+            return True
+
+        with ThreadPoolExecutor(2) as pool:
+            for number in range(20):
+                both = pool.map(add, (one, two), ("a", "b"), 2 * (f"content {number}",))
+                assert sorted(both) == [False, True]
+        assert len(one.read().examples) == 2 + 20

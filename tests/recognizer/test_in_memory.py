@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 
 from handful.errors import DataError, HandfulError, ShapeError, StorageError
@@ -37,8 +38,25 @@ def test_what_can_be_read_once_is_taught() -> None:
         (list(torch.tensor(X, requires_grad=True)), [0, 0, 1, 1]),
         (pd.DataFrame(X, columns=["a", "b"]), pd.Series([0, 0, 1, 1], index=[9, 8, 7, 6])),
         (X, np.array([b"0", b"0", b"1", b"1"])),
+        (scipy.sparse.csr_matrix(X), [0, 0, 1, 1]),
+        (scipy.sparse.coo_array(X), [0, 0, 1, 1]),
+        (torch.tensor(X).to_sparse(), [0, 0, 1, 1]),
+        (torch.tensor(X).bfloat16(), torch.tensor([0, 0, 1, 1])),
+        (list(torch.tensor(X).bfloat16()), [0, 0, 1, 1]),
     ],
-    ids=["labels", "list of labels", "tensor", "list of tensors", "frame", "bytes"],
+    ids=[
+        "labels",
+        "list of labels",
+        "tensor",
+        "list of tensors",
+        "frame",
+        "bytes",
+        "sparse matrix",
+        "sparse array",
+        "sparse tensor",
+        "bfloat16",
+        "list of bfloat16",
+    ],
 )
 def test_arrays_of_other_libraries(x: Any, y: Any) -> None:
     made = teach((x, y))
@@ -143,3 +161,33 @@ def test_paths_of_any_bytes(tmp_path: Path) -> None:
     with arrays.open("wb") as file:
         np.savez(file, x=X, y=[0, 0, 1, 1])
     assert teach(arrays).collection.read().examples[0].source.endswith(r"caf\udce9.npz:0")
+
+
+def test_what_is_sparse_is_added_and_asked_too() -> None:
+    made, sparse = teach({"a": X[:2], "b": X[2:]}), scipy.sparse.csr_array(X)
+    made.add("a", sparse[:2])
+    made.add("b", torch.tensor(X[2:]).bfloat16())
+    assert made.report().classes == {"a": 4, "b": 4}
+    assert made.recognize(sparse[[0]].toarray()[0]).label == made.recognize(torch.tensor(X[0]).bfloat16()).label == "a"
+
+
+def test_what_is_sparse_must_have_room() -> None:
+    huge = scipy.sparse.coo_array(([1.0, 1.0], ([0, 1], [0, 1])), shape=(2, 2**60))
+    with pytest.raises(ShapeError, match=r"sparse array of shape .*: expected one that memory holds"):
+        teach((huge, [0, 1]))
+
+
+@pytest.mark.parametrize("y", [[-1] * 8, [0, 1, 2, -1, 0, 1, 2, -1], torch.tensor([0, 5, -1, 7, 0, 5, -1, 7])])
+def test_minus_one_is_no_label(y: Any) -> None:
+    x = np.concatenate([X, X])
+    with pytest.raises(DataError, match=r"example [0-9]: expected a label, got -1 \([28] of these\); leave out"):
+        teach((x, y))
+    assert "-1" in teach((x, [str(int(label)) for label in y])).report().classes  # said to be a class
+
+
+def test_minus_one_may_be_one_of_two_or_three_classes() -> None:
+    assert teach((X, np.array([-1, -1, 1, 1]))).report().classes == {"-1": 2, "1": 2}
+    assert teach((X, [-1, -1, -2, -2])).report().classes == {"-1": 2, "-2": 2}
+    with pytest.warns(UserWarning, match="-1 is taken as a class; leave out"):
+        made = teach((X, [-1, 0, 1, 1]))
+    assert made.report().classes == {"-1": 1, "0": 1, "1": 2}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, final
 
 from ..errors import CollectionError, StorageError
-from ..files import alone, storage_errors
+from ..files import alone, flush, storage_errors
 from .interface import EncoderIdentity
 
 __all__ = ["Database", "connect", "in_memory", "put_in_place"]
@@ -88,6 +88,7 @@ def put_in_place(path: Path) -> Iterator[Path]:
                 temporary.touch()
                 yield temporary
                 temporary.rename(path)
+                flush(path.parent)
             finally:
                 _discard(path.parent.glob(f"{escape(temporary.name)}*"))
 

@@ -8,7 +8,7 @@ it stands. So any version can be read again, and undoing is one more change.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -152,11 +152,16 @@ class Collection(ABC):
         """What to show of an example."""
 
     @abstractmethod
-    def add(self, examples: Sequence[NewExample], *, action: str = "add") -> int:
+    def add(self, examples: Sequence[NewExample], *, action: str = "add", new: Container[str] = ()) -> int:
         """Keep examples.
 
+        Args:
+            examples: one or more.
+            action: what the history calls it.
+            new: contents (sha256) that no example may have yet; also if another process adds them at the same time.
+
         Raises:
-            DataError: none, not finite, of another length; a label that cannot be used.
+            DataError: none, not finite, of another length; a label that cannot be used; a content that is not new.
         """
 
     @abstractmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 import getpass
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from operator import index
@@ -69,8 +69,7 @@ def open_collection(name: str | Path) -> SQLiteCollection:
             near = sorted(p.name for p in path.parent.glob("*.handful")) if path.parent.is_dir() else []
             hint = f" There: {', '.join(near[:8])}." if near else ""
             raise CollectionError(f"{path}: no such collection; handful teach SOURCE --to {path.stem} makes one.{hint}")
-        with open(path, "rb"):
-            pass
+        path.open("rb").close()
     return SQLiteCollection(Database(connect(path), str(path)))
 
 
@@ -152,7 +151,7 @@ class SQLiteCollection(Collection):
             row = self._sql.execute("SELECT preview FROM examples WHERE id = ?", (index(example),)).fetchone()
         return None if row is None else row[0]
 
-    def add(self, examples: Sequence[NewExample], *, action: str = "add") -> int:
+    def add(self, examples: Sequence[NewExample], *, action: str = "add", new: Container[str] = ()) -> int:
         """As `Collection.add`."""
         if not examples:
             raise DataError(f"{self._place}: expected at least one example to add, got none")
@@ -160,6 +159,8 @@ class SQLiteCollection(Collection):
         classes = sorted(set(labels))
         with self._change(action, {"examples": len(examples), "labels": classes}) as (version, time, by):
             for example, label in zip(examples, labels, strict=True):
+                if example.sha256 in new and (one := self.find(example.sha256)) is not None:
+                    raise DataError(f"{example.source}: is example {one.id} of {one.label} already; nothing was added")
                 vector = self._checked_vector(example)
                 row = (vector, zlib.crc32(vector), example.source, example.sha256, time, by, example.preview)
                 made = self._sql.execute(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import DataError, ShapeError
@@ -12,10 +13,30 @@ __all__ = ["class_name", "column", "ids", "pairs", "plain", "readable_twice", "z
 
 
 def plain(values: Any) -> Any:
-    """A tensor, a frame or a series as an array of NumPy's; all else as it is."""
+    """A tensor, a sparse matrix, a frame or a series as an array of NumPy's; all else as it is.
+
+    Raises:
+        ShapeError: a sparse one that memory cannot hold with its zeros.
+    """
     if hasattr(values, "detach"):
-        return values.detach().cpu().numpy()
+        tensor = _with_zeros(values.detach().cpu())
+        try:
+            return tensor.numpy()
+        except TypeError:  # bfloat16, which NumPy does not have
+            return tensor.float().numpy()
+    if hasattr(values, "toarray"):  # of SciPy's
+        return _with_zeros(values)
     return values.to_numpy() if hasattr(values, "to_numpy") else values
+
+
+def _with_zeros(values: Any) -> Any:
+    try:
+        return values.toarray() if hasattr(values, "toarray") else values.to_dense()
+    except (MemoryError, RuntimeError, ValueError):
+        raise ShapeError(
+            f"sparse array of shape {list(values.shape)}: expected one that memory holds with its zeros; take fewer "
+            "rows or columns, or reduce it first (such as by TruncatedSVD)"
+        ) from None
 
 
 def column(things: Any) -> Any:
@@ -61,13 +82,31 @@ def pairs(things: object) -> list[tuple[Any, str]]:
 
 
 def zipped(x: Any, y: Any, place: str) -> list[tuple[Any, str]]:
-    """Each example with its label; `place` is for errors, which are those of `pairs`."""
+    """Each example with its label; `place` is for errors, which are those of `pairs`, and for a warning about -1."""
     x, y = plain(x), plain(y)
     if getattr(y, "ndim", 1) != 1:
         raise ShapeError(f"{place}: expected labels of shape [n], got {list(y.shape)}; one label for each example")
     if len(x) != len(y):
         raise ShapeError(f"{place}: expected one label for each of the {len(x)} examples, got {len(y)}")
-    return list(zip(x, [class_name(label, f"{place}, example {row}") for row, label in enumerate(y)], strict=True))
+    labels = [class_name(label, f"{place}, example {row}") for row, label in enumerate(y)]
+    if "-1" in labels and not isinstance(y[labels.index("-1")], str | bytes):
+        _doubt_minus_one(labels, place)
+    return list(zip(x, labels, strict=True))
+
+
+def _doubt_minus_one(labels: Sequence[str], place: str) -> None:
+    """Where classes are numbered from 0, -1 says that none is known: in data sets of Hugging Face, in scikit-learn.
+
+    Beside two classes it may be a third (-1, 0, 1), beside 1 alone the other one.
+    """
+    others = set(labels) - {"-1"}
+    if others == {"1"} or not all(label.isdecimal() for label in others):
+        return
+    remedy = "leave out examples whose class is not known; if -1 is a class, give labels as texts"
+    if len(others) not in (1, 2):
+        count = labels.count("-1")
+        raise DataError(f"{place}, example {labels.index('-1')}: expected a label, got -1 ({count} of these); {remedy}")
+    warnings.warn(f"{place}: -1 is taken as a class; {remedy}", stacklevel=2)
 
 
 def class_name(label: Any, place: str) -> str:

@@ -172,18 +172,14 @@ class Recognizer:
         """
         label = class_name(label, "add").strip()
         items = [item._replace(label=label) for item in asked(str(self.collection.settings["kind"]), things)]
-        if self.collection.settings["kind"] != "vectors":
-            for item in items:
-                one = self.collection.find(item.sha256)
-                if one is not None:
-                    raise DataError(f"{item.source}: is example {one.id} of {one.label} already; nothing was added")
         refuse_ways(self._embedder, len({label, *self.collection.labels}))
         head = str(self.collection.settings["head"])
         items = without_copies(items)
         rows = with_thumbnails(embedded(self._embedder, items, head), items)
         if head == NAMES and label not in self.collection.labels:
             rows = [*described(self._embedder, read_descriptions([label])), *rows]
-        return self.collection.add(rows)
+        new = set() if self.collection.settings["kind"] == "vectors" else {item.sha256 for item in items}
+        return self.collection.add(rows, new=new)
 
     def suggest(self, things: Sequence[object], *, count: int = 20) -> list[Suggestion]:
         """What to label next: of things without labels those that would teach the most, first the most useful.

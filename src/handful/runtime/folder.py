@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, final
 
@@ -120,7 +120,7 @@ class ExportedCollection(Collection):
         found: str | None = self._texts.get(example)
         return found
 
-    def add(self, examples: Sequence[NewExample], *, action: str = "add") -> int:
+    def add(self, examples: Sequence[NewExample], *, action: str = "add", new: Container[str] = ()) -> int:
         """Refused, as every change is."""
         self._refuse()
 
