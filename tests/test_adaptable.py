@@ -9,6 +9,7 @@ from handful.encoders.normalization import Policy
 from handful.episode import Episode, Query, Support
 from handful.errors import ShapeError, SpecError
 from handful.learners import MAML
+from handful.ops.from_torch import like
 from handful.ops.optimizers import SGD, Adam
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -102,6 +103,56 @@ def test_buffers_that_a_module_replaces_are_its_own_too() -> None:
     assert torch.allclose(second.buffers["mean"], 0.75 * x.mean(0))
 
 
+def test_a_rate_of_its_own_for_each_step() -> None:
+    """As `override` in higher and schedules in TorchOpt."""
+    model = nn.Linear(2, 3)
+    x, y, qx, qy = data(2)
+    rates = torch.tensor([0.3, 0.1], requires_grad=True)
+
+    def loss(rates: Tensor) -> Tensor:
+        own = Adaptable(model, SGD(lr=9.0, momentum=0.5))
+        for rate in rates:
+            own = own.adapt(F.cross_entropy(own(x), y), lr=rate)
+        return F.cross_entropy(own(qx), qy)
+
+    theirs = nn.Linear(2, 3)
+    theirs.load_state_dict(model.state_dict())
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.3, momentum=0.5)
+    for rate in (0.3, 0.1):
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        F.cross_entropy(theirs(x), y).backward()
+        optimizer.step()
+    assert torch.allclose(loss(rates), F.cross_entropy(theirs(qx), qy))
+    assert torch.autograd.gradcheck(loss, (rates,))
+    own = Adaptable(model)
+    with pytest.raises(SpecError, match="no rate for 'bias'"):
+        own.adapt(F.cross_entropy(own(x), y), lr={"weight": 0.1})
+
+
+def test_groups_of_a_torch_optimizer_are_rates_by_name() -> None:
+    model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3))
+    theirs = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3))
+    theirs.load_state_dict(model.state_dict())
+
+    def optimizer(module: nn.Sequential) -> torch.optim.Optimizer:
+        groups = [{"params": [module[0].weight], "lr": 0.3}, {"params": module[2].parameters()}]
+        return torch.optim.Adam(groups, lr=0.1)
+
+    rule, stepped = like(optimizer(model), model), optimizer(theirs)
+    assert isinstance(rule.lr, dict)
+    own = Adaptable(model, rule, adapted=list(rule.lr))
+    x, y, *_ = data(2)
+    for _ in range(3):
+        own = own.adapt(F.cross_entropy(own(x), y))
+        theirs.zero_grad()
+        F.cross_entropy(theirs(x), y).backward()
+        stepped.step()
+    assert all(torch.allclose(own.parameters[name], leaf) for name, leaf in theirs.named_parameters())
+    with pytest.raises(SpecError, match=r"no rate for '0\.bias'"):
+        Adaptable(model, rule)
+
+
 def test_some_parameters_only() -> None:
     model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3))
     x, y, *_ = data(2)
@@ -152,7 +203,12 @@ def test_mistakes_are_told() -> None:
     with pytest.raises(ShapeError, match="by an earlier one"):
         after.adapt(F.cross_entropy(own(x), y))
     with pytest.raises(ShapeError, match="no parameter 'head'"):
-        Adaptable(model, adapted=["head"])
+        Adaptable(model, adapted="head")
+    assert Adaptable(model, adapted=(name for name in ["bias"])).adapted == ["bias"]  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match=r"got SGD; .* makes one of torch's"):
+        Adaptable(model, torch.optim.SGD(model.parameters(), lr=0.1))  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="got float"):
+        Adaptable(model, 0.0)  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="no rate for 'bias'"):
         Adaptable(model, SGD(lr={"weight": 0.1}))
     with pytest.raises(ShapeError, match="unfreeze"):

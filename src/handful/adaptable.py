@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .encoders.normalization import adapting, policies_of
 from .errors import ShapeError, SpecError
-from .ops.optimizers import SGD, InnerOptimizer, Memory
+from .ops.optimizers import SGD, InnerOptimizer, Memory, Rate
 from .ops.tasks import call_with, check_embeddings, plain_attention
 
 __all__ = ["Adaptable"]
@@ -37,13 +37,19 @@ class Adaptable:
 
     Raises:
         ShapeError: there is no parameter to adapt, a name that no parameter has, or normalization by a support.
-        SpecError: rates by name that leave out a parameter to adapt; an embedding with max_norm or sparse gradients.
+        SpecError: rates by name that leave out a parameter to adapt; no optimizer of `ops.optimizers`; an embedding
+            with max_norm or sparse gradients.
     """
 
     def __init__(
         self, module: nn.Module, optimizer: InnerOptimizer | None = None, *, adapted: Sequence[str] | None = None
     ) -> None:
-        self.module, self.optimizer = module, optimizer or SGD(lr=0.01)
+        self.module, self.optimizer = module, SGD(lr=0.01) if optimizer is None else optimizer
+        if not isinstance(self.optimizer, InnerOptimizer):
+            raise SpecError(
+                f"Adaptable: expected an optimizer of handful.ops.optimizers, got {type(optimizer).__name__}; "
+                "handful.ops.from_torch.like makes one of torch's"
+            )
         check_embeddings(module, "Adaptable")
         told = policies_of(module) & {"support", "episode"}
         if told:
@@ -55,18 +61,16 @@ class Adaptable:
         self.buffers = {name: leaf.clone() for name, leaf in module.named_buffers()}
         self.adapted = [name for name, leaf in self.parameters.items() if leaf.requires_grad]
         if adapted is not None:
+            adapted = [adapted] if isinstance(adapted, str) else list(adapted)
             unknown = sorted(set(adapted) - set(self.parameters))
             if unknown:
                 raise ShapeError(
                     f"Adaptable: no parameter {unknown[0]!r}; expected some of {', '.join(self.parameters)}"
                 )
-            self.adapted = list(adapted)
+            self.adapted = adapted
         if not self.adapted:
             raise ShapeError("Adaptable: no parameter requires a gradient, so there is nothing to adapt; unfreeze some")
-        rates = self.optimizer.lr
-        missing = [name for name in self.adapted if isinstance(rates, Mapping) and name not in rates]
-        if missing:
-            raise SpecError(f"Adaptable: lr has no rate for {missing[0]!r}; expected one by each name in `adapted`")
+        self._check_rates(self.optimizer.lr)
         for name in self.adapted:
             if not self.parameters[name].requires_grad:
                 self.parameters[name] = self.parameters[name].detach().requires_grad_()
@@ -81,16 +85,19 @@ class Adaptable:
         self.buffers = {name: state[name] for name in self.buffers}
         return result
 
-    def adapt(self, loss: Tensor, *, first_order: bool = False) -> Adaptable:
+    def adapt(self, loss: Tensor, *, lr: Rate | None = None, first_order: bool = False) -> Adaptable:
         """This module after one step of the optimizer down a loss that was computed with it.
 
         Args:
             loss: a scalar.
+            lr: another rate for this step, as the optimizer takes it: a schedule, or rates learned for each step.
             first_order: leave out second derivatives.
 
         Raises:
             ShapeError: the loss is no scalar, has no gradient, or was computed without this module's tensors.
+            SpecError: rates by name that leave out an adapted parameter.
         """
+        self._check_rates(lr)
         if loss.ndim:
             raise ShapeError(f"Adaptable: expected a scalar loss, got shape {tuple(loss.shape)}; take its mean or sum")
         if not loss.requires_grad:
@@ -104,7 +111,12 @@ class Adaptable:
             raise ShapeError("Adaptable: the loss depends on no adapted tensor; was it computed by an earlier one?")
         after = object.__new__(Adaptable)
         after.__dict__.update(self.__dict__)
-        after.parameters, after.memory = self.optimizer.step(self.parameters, gradients, self.memory)
+        after.parameters, after.memory = self.optimizer.step(self.parameters, gradients, self.memory, lr=lr)
         after.buffers = {name: leaf.clone() for name, leaf in self.buffers.items()}
         after.steps = self.steps + 1
         return after
+
+    def _check_rates(self, rates: Rate | None) -> None:
+        missing = [name for name in self.adapted if isinstance(rates, Mapping) and name not in rates]
+        if missing:
+            raise SpecError(f"Adaptable: lr has no rate for {missing[0]!r}; expected one by each name in `adapted`")

@@ -199,11 +199,49 @@ def test_what_only_torch_can_do_is_refused() -> None:
     for optimizer, message in (
         (torch.optim.Adam([p], foreach=True), "foreach"),
         (torch.optim.Adamax([p]), "no pure form of Adamax"),
-        (torch.optim.SGD([{"params": [p]}, {"params": [q]}], lr=0.1), "one group"),
+        (torch.optim.SGD([{"params": [p]}, {"params": [q]}], lr=0.1), "several groups"),
+        (torch.optim.SGD([{"params": [p]}, {"params": [q], "momentum": 0.9}], lr=0.1), "differ in momentum"),
     ):
         with pytest.raises(SpecError, match=message):
             like(optimizer)
     assert like(torch.optim.Adam([p], decoupled_weight_decay=True, weight_decay=0.1)) == AdamW(weight_decay=0.1)
+
+
+def test_what_others_write_into_groups_is_no_option() -> None:
+    module = nn.Linear(2, 2)
+    named = torch.optim.SGD(module.named_parameters(), lr=0.1)  # type: ignore[arg-type]
+    assert like(named) == SGD(lr=0.1)
+    assert like(torch.optim.SGD([{"params": [module.weight], "name": "head"}], lr=0.1)) == SGD(lr=0.1)
+    scheduled = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.5)
+    torch.optim.lr_scheduler.OneCycleLR(scheduled, max_lr=0.1, total_steps=5, div_factor=1.0, cycle_momentum=False)
+    assert like(scheduled) == SGD(lr=0.1, momentum=0.5)
+
+
+def test_with_a_module_rates_are_by_name() -> None:
+    module = nn.Linear(2, 2)
+    groups = [{"params": [module.weight], "lr": 0.3}, {"params": [module.bias]}]
+    assert like(torch.optim.Adam(groups, lr=0.1), module) == Adam(lr={"weight": 0.3, "bias": 0.1})
+    assert like(torch.optim.Adam([module.bias], lr=0.1), module) == Adam(lr={"bias": 0.1})
+    module.bias.requires_grad_(False)
+    assert like(torch.optim.Adam(groups, lr=0.1), module) == Adam(lr={"weight": 0.3})
+    with pytest.raises(SpecError, match=r"shape \(2, 2\) that is none of Linear's"):
+        like(torch.optim.SGD(module.parameters(), lr=0.1), nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("name", INNER_OPTIMIZERS)
+def test_no_gradient_is_none_or_is_left_out(name: str) -> None:
+    theta = {"a": torch.randn(2), "b": torch.randn(3)}
+    ours = InnerOptimizer.of({"name": name, "clip_norm": 0.1, "weight_decay": 0.1}, lr=0.1)
+    memory = ours.init(theta)
+    after, kept = ours.step(theta, {"a": torch.ones(2), "b": None}, memory)
+    wanted, wanted_memory = ours.step(theta, {"a": torch.ones(2)}, memory)
+    assert torch.equal(after["a"], wanted["a"])
+    assert after["b"] is theta["b"]
+    assert all(torch.equal(leaf, wanted_memory["b"][slot]) for slot, leaf in kept["b"].items())
+
+
+def test_betas_may_be_a_list() -> None:
+    assert Adam(betas=[0.5, 0.9]) == Adam(betas=(0.5, 0.9))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("rule", [Adam, AdamW])

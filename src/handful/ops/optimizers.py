@@ -57,6 +57,8 @@ class InnerOptimizer(ABC):
     def __post_init__(self) -> None:
         for field in fields(self):
             value, flag, optional = getattr(self, field.name), isinstance(field.default, bool), field.default is None
+            if isinstance(value, list):
+                object.__setattr__(self, field.name, value := tuple(value))
             parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else [value]
             for part in parts:
                 if flag != isinstance(part, bool):
@@ -92,10 +94,7 @@ class InnerOptimizer(ABC):
         for option in options:
             if option not in known:
                 raise unknown_name(f"option of optimizer {name}", option, known)
-        made: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in options.items()
-        }
-        return cls(lr=lr, **made)
+        return cls(lr=lr, **options)
 
     @final
     def init(self, theta: Named) -> dict[str, dict[str, Tensor]]:
@@ -104,20 +103,27 @@ class InnerOptimizer(ABC):
 
     @final
     def step(
-        self, theta: Named, gradients: Named, memory: Memory, *, lr: Rate | None = None, task_axes: int = 0
+        self,
+        theta: Named,
+        gradients: Mapping[str, Tensor | None],
+        memory: Memory,
+        *,
+        lr: Rate | None = None,
+        task_axes: int = 0,
     ) -> tuple[dict[str, Tensor], dict[str, Slots]]:
         """Parameters and memory after a step.
 
         Args:
             theta: parameters by name.
-            gradients: by name; a parameter without one stays as it is.
+            gradients: by name; a parameter without one, or with None, stays as it is.
             memory: from `init` or the step before.
             lr: another rate for this step.
             task_axes: how many leading axes are tasks; norms are taken within a task.
         """
         rate = self.lr if lr is None else lr
         after, kept = dict(theta), dict(memory)
-        for name, g in self._clipped(gradients, task_axes).items():
+        there = {name: g for name, g in gradients.items() if g is not None}
+        for name, g in self._clipped(there, task_axes).items():
             own = rate[name] if isinstance(rate, Mapping) else rate
             after[name], kept[name] = self._update(after[name], -g if self.maximize else g, memory[name], own)
         return after, kept
