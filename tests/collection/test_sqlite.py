@@ -274,3 +274,19 @@ def test_of_two_that_add_one_content_at_the_same_time_one_is_told(path: Path) ->
                 both = pool.map(add, (one, two), ("a", "b"), 2 * (f"content {number}",))
                 assert sorted(both) == [False, True]
         assert len(one.read().examples) == 2 + 20
+
+
+def test_where_nothing_may_be_written_one_reads_all_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module.os, "access", lambda *_: False)  # a folder of others, a read-only disk
+    with open_collection(path) as store:
+        assert [one.label for one in store.read().examples] == ["a", "b"]
+        assert [one.name for one in path.parent.iterdir()] == ["shop.handful"]
+        with pytest.raises(StorageError, match="must be writable"):
+            store.add([example("a", 3)])
+        assert len(store.read().examples) == 2
+    monkeypatch.undo()
+    with open_collection(path) as store:
+        store.add([example("a", 3)])
+        monkeypatch.setattr(database_module.os, "access", lambda *_: False)
+        with open_collection(path) as other:  # while somebody has it open for writing
+            assert len(other.read().examples) == 3

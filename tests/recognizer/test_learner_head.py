@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -224,3 +225,16 @@ def test_one_of_the_catalog_with_a_closed_form_is_that_form() -> None:
     assert head == "learner"
     fitted, _ = fit_learner(embedder.learner, np.eye(4, dtype=np.float32), np.arange(4), 4, (4,))  # type: ignore[attr-defined]
     assert isinstance(fitted, NearestMean)
+
+
+def test_threads_that_ask_leave_the_stream_of_random_numbers_alone() -> None:
+    shop = teach(vectors(), head="simpleshot")
+    asked = [one for group in vectors(seed=1).values() for one in group]
+    expected = shop.recognize_many(asked)
+    torch.manual_seed(5)
+    number = torch.rand(3)
+    torch.manual_seed(5)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(shop.recognize, 4 * asked))
+    torch.testing.assert_close(torch.rand(3), number, rtol=0, atol=0)
+    assert [one.candidates for one in found] == 4 * [one.candidates for one in expected]

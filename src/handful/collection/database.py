@@ -46,15 +46,29 @@ CREATE TABLE changes (
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection to a file that is there.
+    """A connection to a file that is there; where its folder may not be written, to a copy in memory.
+
+    SQLite needs a file beside it for its readers to know of writers. So a copy stays what it was when it was opened.
 
     Raises:
         StorageError: it cannot be opened.
     """
+    beside = (path.with_name(f"{path.name}{end}").exists() for end in ("-wal", "-shm"))
     try:
+        if not os.access(path.parent, os.W_OK) and not any(beside):
+            return _copied(path)
         return _connected(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=WAIT)
     except sqlite3.Error as error:
         raise StorageError(f"{path}: cannot be opened ({error}); it and its folder must be readable") from None
+
+
+def _copied(path: Path) -> sqlite3.Connection:
+    content = bytearray(path.read_bytes())
+    content[18:20] = b"\x01\x01"  # no write-ahead log, which memory has none of
+    copy = in_memory()
+    copy.deserialize(bytes(content))
+    copy.execute("PRAGMA query_only = ON")
+    return copy
 
 
 def in_memory() -> sqlite3.Connection:

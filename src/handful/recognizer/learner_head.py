@@ -7,6 +7,7 @@ they are given in an order that depends on nothing but what they are.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
@@ -36,6 +37,7 @@ MEMORY = 1 << 28
 """Numbers that the adapted learners of all folds may hold together, unless that leaves fewer than ten folds."""
 QUERIES = 1 << 24
 """Numbers of queries that are given to adapted learners at once."""
+_STREAM = threading.RLock()
 
 
 def fit_learner(
@@ -177,7 +179,7 @@ def _leaves(state: Any) -> Iterator[Tensor]:
 
 @contextmanager
 def _repeatable() -> Iterator[None]:
-    """Learners that draw random numbers draw the same ones each time."""
-    with torch.random.fork_rng([]), torch.no_grad():
+    """Learners that draw random numbers draw the same ones each time; one thread at a time, for all have one stream."""
+    with _STREAM, torch.random.fork_rng([]), torch.no_grad():
         torch.manual_seed(0)
         yield
