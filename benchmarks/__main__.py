@@ -3,7 +3,7 @@
     python -m benchmarks
     python -m benchmarks maml prototypical --threads 2 --seconds 60
     python -m benchmarks maml --works mini-imagenet --allocators tuned --peers learn2learn
-    python -m benchmarks gpu --device cuda --precision bfloat16
+    python -m benchmarks gpu --precision bfloat16
 
 Each work is first checked: everybody must compute the same, in float64. Then ours and the peers take turns. Rows are
 written as soon as they are known, in the place of older ones of the same work, peer and setting; docs/benchmarks.md and
@@ -21,6 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from handful.files import write_file
 
 from . import common, report
@@ -28,6 +30,8 @@ from .common import OURS, PEERS, PLAIN, Place, UnmeasuredError, Work
 
 ROOT = Path(__file__).parents[1]
 QUESTIONS = ("maml", "modules", "prototypical", "sampling", "evaluation", "growth", "gpu")
+ANYWHERE = ("maml", "modules", "prototypical", "gpu")
+"""Questions that can be asked of a GPU; the others are about the processor."""
 
 
 def main() -> None:
@@ -43,18 +47,18 @@ def main() -> None:
         minutes = (time.perf_counter() - began) / 60
         print(f"[{number}/{len(chosen)}, {minutes:.0f} min] {question}: {work.title}", flush=True)
         try:
-            measure(question, work, options, limits)
+            measure(question, work, device_of(question, options), options, limits)
         except UnmeasuredError as why:
             print(f"    {OURS}: {why}; on to the next", flush=True)
     report.write(options.results, options.docs)
     print(f"{options.docs / 'benchmarks.md'}: made from {options.results}")
 
 
-def measure(question: str, work: Work, options: argparse.Namespace, limits: dict[Place, float]) -> None:
+def measure(question: str, work: Work, device: str, options: argparse.Namespace, limits: dict[Place, float]) -> None:
     """Check one work, measure it everywhere, and write its rows."""
     module = importlib.import_module(f"benchmarks.{question}")
     threads = options.threads or getattr(module, "THREADS", (1, 2))
-    errors, lines = common.agreeing(question, work, list(work.peers), options.device, max(threads))
+    errors, lines = common.agreeing(question, work, list(work.peers), device, max(threads))
     for line in lines:
         print(f"    {line}", flush=True)
     if not errors:
@@ -63,7 +67,7 @@ def measure(question: str, work: Work, options: argparse.Namespace, limits: dict
     allocators = options.allocators or getattr(module, "ALLOCATORS", ("default", "tuned"))
     seconds = options.seconds * getattr(module, "SHARE", 1.0)
     for count, allocator in itertools.product(threads, allocators):
-        place = Place(count, allocator, options.device, options.precision, options.compile)
+        place = Place(count, allocator, device, options.precision, options.compile)
         where = place._replace(allocator="tuned", compiled=False)
         if where not in limits:
             limits[where] = common.limit_of(where)
@@ -73,6 +77,11 @@ def measure(question: str, work: Work, options: argparse.Namespace, limits: dict
         keep(options.results / f"{question}.json", found)
         for line in [*lines, *(f"{count} threads, {allocator}: {report.line(row)}" for row in found)]:
             print(f"    {line}", flush=True)
+
+
+def device_of(question: str, options: argparse.Namespace) -> str:
+    """Where a question is asked."""
+    return options.device or getattr(importlib.import_module(f"benchmarks.{question}"), "DEVICE", "cpu")
 
 
 def keep(path: Path, found: list[dict[str, Any]]) -> None:
@@ -109,7 +118,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", nargs="+", type=int, help="default: what the question asks for, mostly 1 and 2")
     parser.add_argument("--allocators", nargs="+", choices=["default", "tuned"], help="default: as the question asks")
     parser.add_argument("--seconds", type=float, default=20.0, help="for each work and setting, at least seven rounds")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--device", help="cpu or cuda; default: cuda for the question gpu, cpu for the others")
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--compile", action="store_true", help="compile encoders, where that is possible")
     parser.add_argument("--tiny", action="store_true", help="tiny sizes, to see that everything runs; means nothing")
@@ -121,7 +130,17 @@ def arguments() -> argparse.Namespace:
     if unknown:
         parser.error(f"no question {unknown[0]!r}; expected some of {', '.join(QUESTIONS)}")
     if not options.questions:
-        options.questions = [name for name in QUESTIONS if name != "gpu"]
+        some = QUESTIONS if options.device in (None, "cpu") else ANYWHERE
+        options.questions = [name for name in some if name != "gpu"]
+    devices = {name: device_of(name, options) for name in options.questions}
+    wrong = [name for name, device in devices.items() if device != "cpu" and name not in ANYWHERE]
+    if wrong:
+        parser.error(f"{', '.join(wrong)}: measured on the CPU alone; expected some of {', '.join(ANYWHERE)}")
+    if {*devices.values()} != {"cpu"} and not torch.cuda.is_available() and not options.list:
+        parser.error(
+            f"torch {torch.__version__} finds no GPU here; a measurement needs one, and a build of torch for CUDA "
+            "(--device cpu runs the same on the CPU)"
+        )
     elsewhere = options.results != parser.get_default("results")
     if options.tiny and not elsewhere:
         parser.error("--tiny: figures of tiny sizes mean nothing; give a --results folder of their own")

@@ -21,6 +21,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +38,7 @@ OURS, PLAIN = "handful", "plain"
 PEERS = ("learn2learn", "higher", "torchopt", "easyfsl")
 TOLERANCE = 1e-8  # relative, in float64
 SHORT, LONG, FEW, MANY = 0.05, 5.0, 3, 7  # seconds of a turn, at least; of a step that is long; rounds, at least
+PATIENCE = 900.0  # seconds of a call, at most: nobody may be watching
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,11 @@ class Process:
 
     def __call__(self, function: Callable[..., Any], *given: Any) -> Any:
         try:
-            return self.pool.submit(function, *given).result()
+            return self.pool.submit(function, *given).result(PATIENCE)
+        except TimeoutError:
+            for own in list(self.pool._processes.values()):
+                own.kill()
+            raise UnmeasuredError(f"did not answer for {PATIENCE:.0f} seconds") from None
         except ModuleNotFoundError as error:
             installed = error.name not in PEERS
             raise UnmeasuredError(f"cannot be imported ({error})" if installed else "not installed") from None
@@ -144,14 +150,15 @@ _before = 0
 
 
 def _settle(place: Place, tuned: bool) -> None:
+    global _device
+    _device = place.device
     torch.set_num_threads(place.threads)
     if tuned and not tune_allocator():
         print("this system's allocator cannot be tuned; measured as it is", flush=True)
 
 
 def _get_ready(question: str, work: Work, who: str, place: Place) -> None:
-    global _running, _device, _before
-    _device = place.device
+    global _running, _before
     _running = importlib.import_module(f"benchmarks.{question}").contender(work, who, place)
     gc.collect()
     _before = _reset_peak()
@@ -171,7 +178,7 @@ def _turn(calls: int) -> tuple[float, float]:
 
 def _peak_above() -> int:
     if _device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated() - _before
+        return torch.cuda.max_memory_allocated(_device) - _before
     return max(0, _peak() - _before)
 
 
@@ -213,15 +220,15 @@ def _fastest(run: Callable[[], Any]) -> float:
 
 
 def _synchronize() -> None:
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
+    if _device.startswith("cuda"):
+        torch.cuda.synchronize(_device)
 
 
 def _reset_peak() -> int:
     """Bytes in use now; the peak counts from here on, where the system can reset it."""
     if _device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats(_device)
+        return torch.cuda.memory_allocated(_device)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return _peak()
@@ -291,6 +298,17 @@ def limit_of(place: Place) -> float:
     return rate
 
 
+def warm(turn: Callable[[], tuple[float, float] | None], place: Place) -> float | None:
+    """The seconds that a call takes once everything is ready; None where it fails.
+
+    A step that takes long is called once only, except where a first call loads libraries or compiles.
+    """
+    first = turn()
+    slow_start = place.compiled or place.device != "cpu"
+    found = first if first is None or (first[1] >= LONG and not slow_start) else turn()
+    return None if found is None else found[1]
+
+
 def taking_turns(
     question: str, work: Work, contenders: list[str], place: Place, seconds: float
 ) -> tuple[dict[str, Turns], list[str]]:
@@ -316,12 +334,10 @@ def taking_turns(
             attempt(who, _get_ready, question, work, who, place)
         calls, longest = {}, 0.0
         for who in list(running):
-            first, second = attempt(who, _turn, 1), None
-            if first is not None:
-                second = first if first[1] >= LONG else attempt(who, _turn, 1)
-            if second is not None:
-                calls[who] = max(1, round(SHORT / max(second[1], 1e-9)))
-                longest = max(longest, second[1])
+            took = warm(partial(attempt, who, _turn, 1), place)
+            if took is not None:
+                calls[who] = max(1, round(SHORT / max(took, 1e-9)))
+                longest = max(longest, took)
                 seconds_of[who] = []
         least, end, rounds = (FEW if longest >= LONG else MANY), time.perf_counter() + seconds, 0
         while (rounds < least or time.perf_counter() < end) and len(running) > 1:
@@ -331,7 +347,8 @@ def taking_turns(
                 if turn is not None:
                     seconds_of[who].append(turn[0])
             rounds += 1
-        return {who: Turns(seconds_of[who], attempt(who, _peak_above)) for who in list(running)}, lines
+        peaks = {who: attempt(who, _peak_above) for who in list(running)}
+        return {who: Turns(seconds_of[who], peak) for who, peak in peaks.items() if peak is not None}, lines
     finally:
         for one in running.values():
             one.close()

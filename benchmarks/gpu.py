@@ -1,10 +1,12 @@
 """The same on a GPU: a second-order MAML step and a prototypical training step.
 
-    python -m benchmarks gpu --device cuda --precision bfloat16 --compile
+    python -m benchmarks gpu --precision bfloat16
+    python -m benchmarks gpu --works prototypical --compile
 
-Every turn waits for the device before and after, and memory is what torch's allocator had in use at most.
-`--precision bfloat16` runs everybody in automatic mixed precision; `--compile` compiles the encoder of the prototypical
-step, everybody's (a MAML step is not compiled). It runs on `--device cpu` too.
+Every turn waits for the device before and after, and memory is what torch's allocator had in use at most. float32 is
+torch's own: convolutions in TF32 where the GPU has it, everybody's. `--precision bfloat16` runs everybody in automatic
+mixed precision; `--compile` compiles the encoder of the prototypical step, everybody's (a MAML step is not compiled).
+A loop in plain torch stands beside the peers. `--device cpu` runs the same on a CPU.
 """
 
 from __future__ import annotations
@@ -13,15 +15,15 @@ from dataclasses import replace
 from typing import Any
 
 from . import maml, prototypical
-from .common import Contender, Place, Work
+from .common import PLAIN, Contender, Place, Work
 
 ALLOCATORS = ("default",)
 THREADS = (1,)
 DEVICE = "cuda"
 SETTINGS = ("omniglot-5w1s", "mini-imagenet-5w1s")
 WORKS: tuple[Work, ...] = (
-    *(maml.training(name, "second", peers=("learn2learn", "higher")) for name in SETTINGS),
-    *(replace(work, peers=("learn2learn",)) for work in prototypical.WORKS),
+    *(maml.training(name, "second", peers=("learn2learn", "higher", PLAIN)) for name in SETTINGS),
+    *(replace(work, peers=("learn2learn", PLAIN)) for work in prototypical.WORKS),
 )
 
 

@@ -123,7 +123,9 @@ def _plain(work: Metric, reference: nn.Module, task: peers.Tasks, place: Place) 
     def loss() -> Tensor:
         z = network(torch.cat([task.support_x, task.query_x]))
         support, query = z.split([len(task.support_x), len(task.query_x)])
-        prototypes = torch.stack([support[task.support_y == label].mean(0) for label in range(work.ways)])
+        prototypes = support.view(work.shots, work.ways, -1).mean(
+            0
+        )  # in `made_up`'s order; a mask would wait for a GPU
         return F.cross_entropy(-(query.unsqueeze(1) - prototypes).square().sum(2), task.query_y)
 
     return network, loss

@@ -70,9 +70,7 @@ def page(results: dict[str, list[Row]]) -> str:
     """The page."""
     parts = [(Path(__file__).parent / "page.md").read_text().rstrip("\n")]
     if not any(row["device"] != "cpu" for found in results.values() for row in found):
-        parts.append(
-            "No GPU was at hand: every figure is of a CPU. `python -m benchmarks gpu --device cuda` measures one."
-        )
+        parts.append("No GPU was at hand: every figure is of a CPU. `python -m benchmarks gpu` measures one.")
     if not any(results.values()):
         parts.append("Nothing is measured yet.")
     for question, found in results.items():

@@ -63,8 +63,13 @@ def contender(work: Sampling, who: str, place: Place) -> Contender:
         pool = ClassPool.grouped(x, [work.count] * work.classes, [str(index) for index in range(work.classes)])
         episodes = Episodes(pool, ways=work.ways, shots=1, queries=work.queries, batch=work.batch)
         numbers = itertools.count()
+
+        def step() -> tuple[Any, Any]:
+            episode = episodes[next(numbers)]
+            return episode.support.x, episode.query.x  # bytes until somebody reads them
+
         return Contender(
-            lambda: episodes[next(numbers)],
+            step,
             lambda: _sizes(
                 [torch.cat([(e := episodes[0]).support.x[0], e.query.x[0]])], [e.support.y[0], e.query.y[0]]
             ),
