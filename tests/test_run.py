@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from handful import run
-from handful.checkpoint import load_checkpoint
-from handful.errors import DataError, HandfulError, MissingExtraError, SpecError, StorageError
+from handful.checkpoint import load_checkpoint, save_checkpoint
+from handful.errors import CheckpointError, DataError, HandfulError, MissingExtraError, SpecError, StorageError
 from handful.evaluation import evaluate
 from handful.run import Event, fit, interruptible
-from handful.spec import Spec, load_data
+from handful.spec import Spec, build, load_data, make_optimizer
 from handful.training import train
 
 Table = dict[str, Any]
@@ -174,6 +174,25 @@ def test_a_log_cut_short_is_mended(spec: Spec, tmp_path: Path) -> None:
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_a_log_with_bytes_that_are_no_text_is_mended(spec: Spec, tmp_path: Path) -> None:
+    last_of(spec, tmp_path / "whole", log_every=1)
+    left = iter(range(6))
+    last_of(spec, tmp_path / "cut", log_every=1, stop=lambda: next(left) == 5)
+    with open(tmp_path / "cut" / "log.jsonl", "ab") as file:
+        file.write(b"\x00\xff\xfe\n")  # what a power cut may leave
+    last_of(spec, tmp_path / "cut", log_every=1, resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("notes", [{}, {"progress": {"seconds": 1.0, "momentum": 2}}, {"progress": 3}])
+def test_a_checkpoint_without_a_runs_progress_is_not_continued(spec: Spec, tmp_path: Path, notes: Table) -> None:
+    learner = build(spec)
+    save_checkpoint(tmp_path / "last", learner, spec, step=3, notes=notes, optimizer=make_optimizer(spec, learner))
+    with pytest.raises(CheckpointError, match="expected a run's progress in its notes"):
+        last_of(spec, tmp_path, resume=True)
+    assert load_checkpoint(tmp_path / "last").step == 3
+
+
 def test_what_a_kill_left_is_removed_when_the_run_goes_on(spec: Spec, tmp_path: Path) -> None:
     last_of(spec, tmp_path, stop=lambda: True)
     (tmp_path / ".last.4711.tmp").mkdir()
@@ -234,8 +253,9 @@ def test_a_folder_with_a_run_is_not_overwritten(spec: Spec, tmp_path: Path) -> N
 
 def test_a_run_of_another_spec_is_not_continued(spec: Spec, digits_table: Make, tmp_path: Path) -> None:
     last_of(spec, tmp_path, stop=lambda: True)
-    other = Spec.of(digits_table(steps=13, validation={}))
-    assert "holds a run of another spec" in refused(SpecError, other, tmp_path, resume=True)
+    other = Spec.of(digits_table(steps=13, validation={}, rate=0.5))
+    said = refused(SpecError, other, tmp_path, resume=True)
+    assert "holds a run of another spec (train.steps is 12, not 13, train.rate is 0.01, not 0.5)" in said
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -38,7 +38,7 @@ class Log:
             return
         kept = []
         if self.path.exists():
-            for line in self.path.read_text().splitlines():
+            for line in self.path.read_text(errors="replace").splitlines():
                 try:
                     if json.loads(line)["step"] <= start:
                         kept.append(line + "\n")

@@ -28,12 +28,12 @@ import torch
 
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .distributed import ALONE, Ranks
-from .errors import DataError, RankError, SpecError, StorageError
+from .errors import CheckpointError, DataError, RankError, SpecError, StorageError
 from .evaluation import evaluate
 from .files import locked, recover_folder, storage_errors
 from .log import Log, tensorboard_writer
 from .machine import commit
-from .spec import Spec, build, load_data, make_optimizer, make_schedule, make_selection
+from .spec import Spec, build, differences, load_data, make_optimizer, make_schedule, make_selection
 from .training import PARTS, REMEDY, train
 
 __all__ = ["Event", "Progress", "commits", "fit", "interruptible"]
@@ -125,7 +125,7 @@ def fit(
             begun.resume_optimizer(optimizer)
             if selection is not None:
                 selection.restore(begun.selection or {})
-            start, progress = begun.step, Progress(**begun.notes["progress"])
+            start, progress = begun.step, _progress(begun, folder)
 
         def spent() -> bool:
             return budget is not None and progress.seconds >= budget
@@ -241,8 +241,17 @@ def _begin(folder: Path, spec: Spec, resume: bool, ranks: Ranks) -> Checkpoint |
         return None
     checkpoint = load_checkpoint(folder / "last", ranks=ranks)
     if checkpoint.spec != spec:
-        raise SpecError(f"{folder}: holds a run of another spec; go on with that one, or choose another folder")
+        found = ", ".join(differences(checkpoint.spec.table(), spec.table()))
+        raise SpecError(f"{folder}: holds a run of another spec ({found}); go on with that, or choose another folder")
     return checkpoint
+
+
+def _progress(checkpoint: Checkpoint, folder: Path) -> Progress:
+    try:
+        return Progress(**checkpoint.notes["progress"])
+    except (KeyError, TypeError):
+        said = f"{folder / 'last'}: expected a run's progress in its notes, as this version keeps it"
+        raise CheckpointError(f"{said}; train in another folder") from None
 
 
 def _sweep(folder: Path) -> None:
