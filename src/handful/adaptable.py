@@ -31,7 +31,7 @@ class Adaptable:
 
     Args:
         module: what to start from. Its normalization knows no support, so it is by another policy than "support" and
-            "episode".
+            "episode". Without `torch.utils.checkpoint`, which computes again with the module's own tensors.
         optimizer: the update rule; its numbers may be tensors that get gradients. None: SGD at rate 0.01.
         adapted: names of the parameters to move, frozen ones too; None for all that require gradients now.
 
