@@ -44,6 +44,12 @@ def test_a_learner_without_parameters_answers_too(plane: DescribedPool) -> None:
     assert generalized(learner, plane, []) == (0.0, 0.875)
 
 
+def test_an_answer_that_is_not_finite_is_wrong(plane: DescribedPool) -> None:
+    learner = DeViSE(Identity(shape=(2,)))
+    torch.nn.init.constant_(learner.projection.weight, torch.nan)
+    assert generalized(learner, plane, ["north", "east"]) == (0.0, 0.0)
+
+
 def test_seen_classes_must_be_there(plane: DescribedPool) -> None:
     with pytest.raises(UnknownNameError, match="seen class 'west'"):
         generalized(DeViSE(Identity(shape=(2,))), plane, ["west"])

@@ -441,6 +441,8 @@ def test_a_ledger_that_cannot_be_written_is_known_before_the_training(recipe_of:
         ("[evaluation]", "[validation]", "recipe small: missing key 'evaluation'"),
         ("tasks = 20", "taks = 20", "recipe small: unknown key 'evaluation.taks'; did you mean 'evaluation.tasks'?"),
         ("value = 0.5", "", "recipe small: missing key 'published.value'"),
+        ("value = 0.5", "value = nan", "recipe small: published.value: input should be a finite number"),
+        ("value = 0.5", "value = true", "recipe small: published.value: input should not be true or false"),
         ("[learner]", "[learner", "small.toml: expected TOML"),
         ('"prototypical"', '"prototypic"', "unknown learner 'prototypic'; did you mean 'prototypical'?"),
     ],

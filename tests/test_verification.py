@@ -1,9 +1,11 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from handful.errors import DataError, ShapeError
-from handful.verification import equal_error_rate, mean_average_precision, pairs_within_folds, verify
+from handful.verification import Pairs, equal_error_rate, mean_average_precision, pairs_within_folds, verify
 
 
 def features(noise: float, classes: int = 20, each: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
@@ -68,3 +70,25 @@ def test_what_cannot_be_asked() -> None:
         verify(pairs_within_folds(z, y, folds=2), far=0)
     with pytest.raises(DataError, match="there is none"):
         mean_average_precision(z[::2], torch.arange(4))
+    for ask in (mean_average_precision, lambda z, y: pairs_within_folds(z, y, folds=2)):
+        with pytest.raises(ShapeError, match=r"features \[M, F\]"):
+            ask(z[1:], y)
+        with pytest.raises(DataError, match="features of example 3 are not finite"):
+            ask(z.index_fill(0, torch.tensor([3]), math.nan), y)
+
+
+@pytest.mark.parametrize("same", [[1, 1, 1], [0, 0], [1]])
+def test_pairs_of_one_kind_have_no_equal_error_rate(same: list[int]) -> None:
+    with pytest.raises(DataError, match="of one class and of different classes"):
+        equal_error_rate(same, np.arange(len(same)))
+    with pytest.raises(DataError, match="all with a similarity"):
+        equal_error_rate([0, 1], [0.5, math.nan])
+
+
+@pytest.mark.parametrize(
+    ("same", "fold"), [([1, 0], [0, 0]), ([1, 0, 0, 0], [0, 0, 1, 1]), ([1, 0, 1, 1], [0, 0, 1, 1]), ([], [])]
+)
+def test_a_threshold_needs_another_fold_with_both_kinds_of_pairs(same: list[int], fold: list[int]) -> None:
+    pairs = Pairs(np.arange(float(len(same))), np.array(same, dtype=bool), np.array(fold, dtype=np.int64))
+    with pytest.raises(DataError, match="expected two folds or more, each with pairs of one class and of different"):
+        verify(pairs)

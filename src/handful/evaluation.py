@@ -144,7 +144,8 @@ def compare(a: Evaluation, b: Evaluation) -> Mean:
             f"comparison: expected evaluations on the same tasks, got two sets of {len(a.values)} different tasks; "
             "draw both from the same classes with the same arguments and seed, `batch` among them"
         )
-    return a.interval_of(a.values - b.values)
+    with np.errstate(invalid="ignore"):  # both infinite: no number says by how much
+        return a.interval_of(a.values - b.values)
 
 
 def _by_class(scored: list[Scored], episodes: Episodes) -> dict[str, float]:

@@ -59,7 +59,8 @@ def generalized(
         state = learner.adapt(support)
         parts = torch.split(pool.rows(), at_once)
         logits = [learner.predict(state, pool.gather(part)[None].to(device))[0] for part in parts]
-    answers = calibrated_stacking(torch.cat(logits), known, penalty).argmax(-1).cpu()
+    scores = calibrated_stacking(torch.cat(logits), known, penalty)
+    answers = torch.where(scores.amax(-1).isfinite(), scores.argmax(-1), -1).cpu()  # the argmax of NaN is a class too
     hits = torch.zeros(pool.classes).index_add(0, y, (answers == y).float()) / pool.counts  # [N]
     known = known.cpu()
     return Generalized(*(float(hits[kind].mean()) if bool(kind.any()) else 0.0 for kind in (known, ~known)))

@@ -31,7 +31,7 @@ from .ops.intervals import mean_interval
 from .recipes import base_path, recipe_path
 from .run import Event, commits, fit
 from .spec import Count, Spec, Tasks, build, load_data
-from .tables import checked, plain_numbers, read_table
+from .tables import Table, checked, plain_numbers, read_table
 
 __all__ = ["Outcome", "Published", "Recipe", "load_recipe", "reproduce", "retuned", "training_runs", "weights_digest"]
 
@@ -47,10 +47,9 @@ class Trials(Tasks):
     encoder: Mapping[str, Any] = Field(default_factory=dict)
 
 
-class Published(BaseModel):
+class Published(Table):
     """What the paper says, in the unit of the metric (accuracy as a fraction)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     value: float
     ci95: float | None = None
     source: str

@@ -58,19 +58,15 @@ def pairs_within_folds(z: Tensor, y: Tensor, *, folds: int = 10, seed: int = 0) 
 
     Raises:
         ShapeError: sizes differ.
-        DataError: fewer than two classes a fold, or a fold without a pair of one class.
+        DataError: fewer than two classes a fold, or a fold without a pair of one class; features that are not finite.
     """
-    if z.ndim != 2 or y.shape != z.shape[:1]:
-        raise ShapeError(
-            f"verification: expected features [M, F] and labels [M], got {tuple(z.shape)}, {tuple(y.shape)}"
-        )
+    unit = _unit(z, y, "verification")
     names, number = np.unique(y.cpu().numpy(), return_inverse=True)
     if folds < 2 or len(names) < 2 * folds:
         raise DataError(
             f"verification: {folds} folds need {2 * folds} classes, there are {len(names)}: ask for fewer, from 2 on"
         )
     fold_of = generator("folds", seed).permutation(np.arange(len(names)) % folds)[number]  # [M]
-    unit = _unit(z)
     similarity, same, fold = [], [], []
     for index in range(folds):
         rows = np.flatnonzero(fold_of == index)
@@ -92,11 +88,17 @@ def verify(pairs: Pairs, *, far: float = 0.01) -> Verification:
         far: share of pairs of different classes that may be accepted.
 
     Raises:
-        DataError: a share outside (0, 1).
+        DataError: a share outside (0, 1); fewer than two folds, or one that lacks pairs of either kind.
     """
     if not 0 < far < 1:
         raise DataError(f"verification: expected a rate of false acceptance in (0, 1), got {far}")
     similarity, same, fold = pairs
+    found = {int(one): len(np.unique(same[fold == one])) for one in np.unique(fold)}
+    if len(found) < 2 or min(found.values()) < 2:
+        raise DataError(
+            "verification: a threshold is chosen on other folds than it is judged on, so expected two folds or more, "
+            f"each with pairs of one class and of different classes; kinds of pairs by fold: {found}"
+        )
     rates = []
     for index in np.unique(fold):
         own, other = fold == index, fold != index
@@ -114,7 +116,14 @@ def verify(pairs: Pairs, *, far: float = 0.01) -> Verification:
 
 
 def equal_error_rate(same: ArrayLike, similarity: ArrayLike) -> float:
-    """Where the ROC curve, straight between its points, meets the line of equal errors."""
+    """Where the ROC curve, straight between its points, meets the line of equal errors.
+
+    Raises:
+        DataError: all pairs are of one kind, or a similarity is not a number.
+    """
+    kinds = np.unique(np.asarray(same, dtype=bool))
+    if len(kinds) < 2 or np.isnan(np.asarray(similarity, dtype=np.float64)).any():
+        raise DataError("equal error rate: expected pairs of one class and of different classes, all with a similarity")
     fpr, tpr, _ = roc_curve(same, similarity, drop_intermediate=False)
     gap = fpr - (1 - tpr)  # rises from −1 to 1
     after = int(np.argmax(gap >= 0))
@@ -130,9 +139,10 @@ def mean_average_precision(z: Tensor, y: Tensor) -> Mean:
         y: [M] integers. An example that is alone in its class does not ask.
 
     Raises:
-        DataError: no class has two examples.
+        ShapeError: sizes differ.
+        DataError: no class has two examples, or features are not finite.
     """
-    unit = _unit(z)
+    unit = _unit(z, y, "retrieval")
     labels, scores = y.cpu().numpy(), []
     for row in range(len(labels)):
         others = np.arange(len(labels)) != row
@@ -144,6 +154,12 @@ def mean_average_precision(z: Tensor, y: Tensor) -> Mean:
     return mean_interval(scores)
 
 
-def _unit(z: Tensor) -> Tensor:
+def _unit(z: Tensor, y: Tensor, what: str) -> Tensor:
     """Rows of length one, in double precision on the CPU."""
-    return F.normalize(z.detach().cpu().double(), dim=1)
+    if z.ndim != 2 or y.shape != z.shape[:1]:
+        raise ShapeError(f"{what}: expected features [M, F] and labels [M], got {tuple(z.shape)}, {tuple(y.shape)}")
+    z = z.detach().cpu().double()
+    if not z.isfinite().all():
+        row = int((~z.isfinite()).any(1).nonzero()[0])
+        raise DataError(f"{what}: the features of example {row} are not finite; leave it out, or mend the encoder")
+    return F.normalize(z, dim=1)

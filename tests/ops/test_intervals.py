@@ -43,6 +43,15 @@ def test_few_values() -> None:
         mean_interval([])
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_is_not_finite_has_no_interval_and_warns_nobody() -> None:
+    bad = [1.0, math.inf]
+    for found in (mean_interval(bad), grouped_interval([*bad, 2, 3], [0, 0, 1, 1], fixed=True)):
+        assert found.value == math.inf
+        assert math.isnan(found.ci95)
+    assert math.isnan(paired_difference(bad, bad).value)
+
+
 def test_shown_with_its_interval() -> None:
     assert str(Mean(0.98765, 0.0123)) == "0.9877 ± 0.012"
 

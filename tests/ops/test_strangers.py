@@ -13,6 +13,11 @@ def test_the_area_is_scikit_learns() -> None:
     assert area_under_curve(known, strange).tolist() == pytest.approx(expected)
 
 
+def test_infinite_scores_tie_like_others() -> None:
+    known, strange = torch.tensor([[torch.inf, torch.inf, 1.0]]), torch.tensor([[torch.inf, 2.0]])
+    assert area_under_curve(known, strange).item() == pytest.approx((2 / 2 + 2) / 6)
+
+
 def test_false_acceptance_keeps_the_share_of_known() -> None:
     known = torch.arange(40.0)[None]  # 95% of 40 are 38: the threshold is 2
     strange = torch.tensor([[1.0, 1.5, 2.0, 50.0]])

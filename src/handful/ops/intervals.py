@@ -13,7 +13,7 @@ __all__ = ["Mean", "Median", "grouped_interval", "mean_interval", "median_interv
 
 
 class Mean(NamedTuple):
-    """A mean and the half width of its 95% interval (NaN for a single value)."""
+    """A mean and the half width of its 95% interval (NaN for a single value, or where one is not finite)."""
 
     value: float
     ci95: float
@@ -41,7 +41,8 @@ def mean_interval(values: ArrayLike | Sequence[float]) -> Mean:
         raise ValueError("mean: expected at least one value")
     if x.size == 1:
         return Mean(float(x.mean()), float("nan"))
-    return Mean(float(x.mean()), float(stdtrit(x.size - 1, 0.975) * x.std(ddof=1) / np.sqrt(x.size)))
+    with np.errstate(invalid="ignore"):  # of values that are not finite, the half width is NaN
+        return Mean(float(x.mean()), float(stdtrit(x.size - 1, 0.975) * x.std(ddof=1) / np.sqrt(x.size)))
 
 
 def grouped_interval(values: ArrayLike, group: ArrayLike, *, fixed: bool) -> Mean:
@@ -60,7 +61,8 @@ def grouped_interval(values: ArrayLike, group: ArrayLike, *, fixed: bool) -> Mea
         return mean_interval(means)
     if min(len(part) for part in parts) < 2:
         return Mean(float(means.mean()), float("nan"))
-    squares = np.array([part.var(ddof=1) / len(part) for part in parts])  # of the standard error of each mean
+    with np.errstate(invalid="ignore"):
+        squares = np.array([part.var(ddof=1) / len(part) for part in parts])  # of the standard error of each mean
     total = squares.sum()
     if not total:
         return Mean(float(means.mean()), 0.0)
@@ -91,4 +93,5 @@ def paired_difference(a: ArrayLike, b: ArrayLike) -> Mean:
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if x.shape != y.shape:
         raise ValueError(f"paired difference: expected records of the same tasks, got {x.shape} and {y.shape}")
-    return mean_interval(x - y)
+    with np.errstate(invalid="ignore"):
+        return mean_interval(x - y)

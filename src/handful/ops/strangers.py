@@ -32,8 +32,8 @@ def area_under_curve(known: Tensor, strange: Tensor) -> Tensor:
 
     It is the area under the ROC curve (Hanley & McNeil 1982, doi:10.1148/radiology.143.1.7063747).
     """
-    difference = known.unsqueeze(2) - strange.unsqueeze(1)  # [B, Q, T]
-    return ((difference > 0).double() + (difference == 0).double() / 2).mean((1, 2))
+    known, strange = known.unsqueeze(2), strange.unsqueeze(1)  # not by their difference, which infinite ones lack
+    return ((known > strange).double() + (known == strange).double() / 2).mean((1, 2))  # of [B, Q, T]
 
 
 def false_acceptance(known: Tensor, strange: Tensor, accepted: float = 0.95) -> Tensor:
