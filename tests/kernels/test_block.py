@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handful import MAML, Conv4, Episode, PrototypicalNetwork, Query, Support
-from handful.encoders.normalization import BatchNorm, Policy, adapting
+from handful.encoders.normalization import Policy
 from handful.kernels import available, framed, passes, plain, pooled_block, reason, unframed
 
 pytestmark = pytest.mark.skipif(not available(), reason=f"no compiled kernels here: {reason()}")
@@ -233,32 +233,6 @@ def test_prototypical_in_single_precision() -> None:
         expected = gradients(native, episode(torch.float32, (1, 28, 28), tasks=1))
     for a, b in itertools.chain(zip(got, expected, strict=True), zip(fused.buffers(), native.buffers(), strict=True)):
         assert (a - b).norm() <= 1e-2 * b.norm() + 1e-6  # equal values in a window may be told apart by rounding
-
-
-def test_only_where_it_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fused(encoder: Conv4, x: Tensor) -> bool:
-        return encoder._fusable(list(encoder._layers()), x)
-
-    x = torch.rand(4, 1, 28, 28)
-    assert fused(Conv4(), x)
-    assert not fused(Conv4().eval(), x), "running estimates are no batch statistics"
-    assert not fused(Conv4(filters=48), x)
-    assert not fused(Conv4(downsample="stride"), x)
-    assert not fused(Conv4(halvings=2), x)
-    assert not fused(Conv4(normalization="group"), x)
-    assert not fused(Conv4(), x.clone().requires_grad_())
-    assert not fused(Conv4(), x.double())
-    assert not fused(Conv4().half(), x.half())
-    assert not fused(Conv4(), x[:0])
-    support = Conv4(normalization="support")
-    assert fused(support, x)
-    with adapting(1, 2):
-        assert fused(support, x)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert not fused(Conv4(), x)
-    with plain():
-        assert not fused(Conv4(), x)
-    assert isinstance(Conv4().blocks[0][1], BatchNorm)
 
 
 def test_any_strides() -> None:

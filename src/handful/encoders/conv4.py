@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ShapeError, unknown_name
-from ..kernels import framed, fusable, unframed
+from ..kernels import framed, fusable, traced, unframed
 from .normalization import BatchNorm, Policy
 from .normalization import normalization as make_normalization
 
 __all__ = ["Conv4"]
 
+KINDS = (nn.Conv2d, BatchNorm, nn.MaxPool2d, nn.ReLU)
+"""The layers of a block that pools."""
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 AT_ONCE = 1 << 18
 """Numbers of pictures that are embedded together: what lies between two blocks then stays in the processor's cache."""
 
@@ -86,29 +89,51 @@ class Conv4(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[examples, channels, height, width] -> [examples, out_features]."""
-        layers = list(self._layers())
-        z = _fused(layers, x) if self._fusable(layers, x) else self.blocks(x)
+        z = _fused(self._layers(), x) if self._fusable(x) else self.blocks(x)
         return z.mean((-2, -1)) if self.average else z.flatten(1)
 
-    def _layers(self) -> Iterator[tuple[Any, Any]]:
+    def _layers(self) -> list[tuple[Any, Any]]:
         """The convolution and the normalization of each block."""
-        for block in self.blocks:
-            convolution, layer, *_ = block.children()
-            yield convolution, layer
+        return [(block[0], block[1]) for block in self.blocks]  # type: ignore[index]
 
-    def _fusable(self, layers: Sequence[tuple[Any, Any]], x: Tensor) -> bool:
+    def _fusable(self, x: Tensor) -> bool:
         """Whether compiled kernels do the same as the blocks: pooling on a CPU, by batch statistics or without them
-        where nobody asks for a derivative."""
-        if not self.pools or x.requires_grad or x.shape[0] == 0:
+        where nobody asks for a derivative, in blocks that nobody has changed or watches."""
+        if not self.pools or traced() or x.requires_grad or x.ndim != 4 or x.shape[0] == 0 or min(x.shape[2:]) < 16:
             return False
+        if not _as_made(self.blocks, x.shape[1]):
+            return False
+        layers = self._layers()
         return (
-            all(isinstance(layer, BatchNorm) for _, layer in layers)
-            and (
-                all(layer.by_batch() for _, layer in layers)
-                or (not torch.is_grad_enabled() and all(layer.by_estimates() for _, layer in layers))
-            )
-            and all(fusable(x, convolution.weight) for convolution, _ in layers)
-        )
+            all(layer.by_batch() for _, layer in layers)
+            or (not torch.is_grad_enabled() and all(layer.by_estimates() for _, layer in layers))
+        ) and all(fusable(x, convolution.weight) for convolution, _ in layers)
+
+
+def _as_made(blocks: nn.Module, channels: int) -> bool:
+    """Whether four blocks that pool pictures of so many channels are those of `Conv4` still, and nobody watches."""
+    parts = [blocks, *blocks.children()]
+    for block in parts[1:]:
+        layers: list[Any] = list(block.children())
+        parts += layers
+        if tuple(map(type, layers)) != KINDS or not _same(channels, *layers):
+            return False
+        channels = len(layers[0].weight)
+    everywhere = vars(torch.nn.modules.module)
+    return len(parts) == 21 and not any(
+        everywhere[f"_global{kind}"] or any(vars(part)[kind] for part in parts) for kind in HOOKS
+    )
+
+
+def _same(channels: int, convolution: Any, layer: Any, pool: Any, _: Any) -> bool:
+    """Whether the layers of a block have the options of `Conv4`."""
+    return (
+        convolution.bias is None
+        and convolution.weight.shape == (layer.weight.shape[1], channels, 3, 3)
+        and convolution.stride == convolution.padding == convolution.dilation == (1, 1)
+        and convolution.padding_mode == "zeros"
+        and (pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode) == (2, 2, 0, 1, False)
+    )
 
 
 def _fused(layers: Sequence[tuple[Any, Any]], x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Fused kernels for a CPU: what a convolutional block does in one pass, with its first and second derivatives."""
 
 from .block import Pooled, embedded_block, framed, pooled_block, unframed
-from .library import available, fusable, plain, reason, variant
+from .library import available, fusable, plain, reason, traced, variant
 
 __all__ = [
     "Pooled",
@@ -12,6 +12,7 @@ __all__ = [
     "plain",
     "pooled_block",
     "reason",
+    "traced",
     "unframed",
     "variant",
 ]

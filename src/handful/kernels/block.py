@@ -110,12 +110,11 @@ class _Block(torch.autograd.Function):
         kept = Kept(*saved)
         if gz is None:
             gz = F.pad(torch.zeros_like(kept.xs), (0, 0, 1, 1, 1, 1))
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active():
             of_x = ctx.needs_input_grad[0]
             return *passes.block_gradient(gz, more, x, w, gamma, kept, ctx.support, of_x=of_x), None, None
         if not passes.is_kept(kept.y):
-            anew = passes.convolve(x.detach(), w.detach(), border=0)
-            kept = kept._replace(y=_Stand.apply(anew, kept.y))  # type: ignore[no-untyped-call]
+            kept = kept._replace(y=_Anew.apply(x.detach(), w.detach(), kept.y))  # type: ignore[no-untyped-call]
         gy, ggamma, gbeta = _Unpool.apply(gz, gamma, ctx.support, *kept)  # type: ignore[no-untyped-call]
         if more is not None:
             gy = gy + F.pad(more, (0, 0, 1, 1, 1, 1))
@@ -127,12 +126,12 @@ class _Block(torch.autograd.Function):
         return _mapped(_Block.apply, info, in_dims, inputs)
 
 
-class _Stand(torch.autograd.Function):
+class _Anew(torch.autograd.Function):
     """y made anew, whose gradient goes where its stand-in came from."""
 
     @staticmethod
-    def forward(y: Tensor, stand_in: Tensor) -> Tensor:
-        return y.view_as(y)
+    def forward(x: Tensor, w: Tensor, stand_in: Tensor) -> Tensor:
+        return passes.convolve(x, w, border=0)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -140,40 +139,12 @@ class _Stand(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return None, upstream[0]
-
-
-class _Last(torch.autograd.Function):
-    """Results that must not be differentiated by the values behind them."""
+        return None, None, upstream[0]
 
     @staticmethod
-    def forward(ctx: Any, count: int, *values: Tensor) -> tuple[Tensor, ...]:
-        return tuple(value.view_as(value) for value in values[:count])
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        raise NotImplementedError(
-            "third derivatives of a fused block are not there; compute inside `with handful.kernels.plain():`"
-        )
-
-
-def _last(backward: Callable[..., tuple[Tensor | None, ...]]) -> Callable[..., tuple[Tensor | None, ...]]:
-    """A backward pass without a derivative of its own.
-
-    torch's `once_differentiable` is not heard where `autograd.grad` asks for the derivative in some tensors only.
-    """
-
-    def guarded(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
-        with torch.no_grad():
-            results = backward(ctx, *upstream)
-        if not torch.is_grad_enabled():
-            return results
-        found = [result for result in results if result is not None]
-        behind = [value for value in (*upstream, *ctx.saved_tensors) if value is not None and value.requires_grad]
-        kept = iter(_Last.apply(len(found), *found, *behind))  # type: ignore[no-untyped-call]
-        return tuple(None if result is None else next(kept) for result in results)
-
-    return guarded
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
+        (y,), (dim,) = _mapped(lambda *values: (_Anew.apply(*values),), info, in_dims, inputs)  # type: ignore[no-untyped-call]
+        return y, dim
 
 
 class _Unpool(torch.autograd.Function):
@@ -187,11 +158,9 @@ class _Unpool(torch.autograd.Function):
         ctx.save_for_backward(gz, gamma, *kept, *output[1:])
 
     @staticmethod
-    @_last
-    def backward(ctx: Any, *directions: Any) -> tuple[Tensor | None, ...]:
-        gz, gamma, *kept, ggamma, gbeta = ctx.saved_tensors
-        zd, gy, gd = passes.along(directions, gz, gamma, Kept(*kept), ggamma, gbeta, ctx.support)
-        return zd, gd, None, gy, *(None for _ in kept[1:])
+    def backward(ctx: Any, *directions: Tensor) -> tuple[Tensor | None, ...]:
+        zd, gy, gd = _Along.apply(*directions, *ctx.saved_tensors, ctx.support)  # type: ignore[no-untyped-call]
+        return zd, gd, None, gy, *(None for _ in Kept._fields[1:])
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
@@ -209,20 +178,62 @@ class _Unconvolve(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    @_last
     def backward(ctx: Any, xd: Tensor | None, wd: Tensor | None) -> tuple[Tensor | None, ...]:
-        """The gradient of <xd, gx> + <wd, gw>."""
-        gy, x, w = ctx.saved_tensors
-        if wd is None:
-            wd = torch.zeros_like(w)
-        yd = passes.convolve(x, wd) if xd is None else passes.convolve(x, wd, xd, w)
-        gx = passes.convolve(gy, wd, turned=True) if ctx.needs_input_grad[1] else None
-        gw = None if xd is None else passes.weight_gradient(xd, gy, w)
-        return yd, gx, gw, None
+        return *_Reconvolve.apply(*ctx.saved_tensors, xd, wd, ctx.needs_input_grad[1]), None  # type: ignore[no-untyped-call]
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
         return _mapped(_Unconvolve.apply, info, in_dims, inputs)
+
+
+class _Last(torch.autograd.Function):
+    """A second derivative, which has none of its own.
+
+    torch's `once_differentiable` is not heard where `autograd.grad` asks for the derivative in some tensors only.
+    """
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor | None, ...]) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        raise NotImplementedError(
+            "third derivatives of a fused block are not there; compute inside `with handful.kernels.plain():`"
+        )
+
+
+class _Along(_Last):
+    """Of `_Unpool`: the gradient of <yd, gy> + <γd, gγ> + <βd, gβ>."""
+
+    @staticmethod
+    def forward(
+        yd: Tensor, gamma_d: Tensor, beta_d: Tensor, gz: Tensor, gamma: Tensor, *saved: Any
+    ) -> tuple[Tensor, ...]:
+        *kept, ggamma, gbeta, support = saved
+        return passes.along((yd, gamma_d, beta_d), gz, gamma, Kept(*kept), ggamma, gbeta, support)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
+        return _mapped(_Along.apply, info, in_dims, inputs)
+
+
+class _Reconvolve(_Last):
+    """Of `_Unconvolve`: the gradient of <xd, gx> + <wd, gw>."""
+
+    @staticmethod
+    def forward(
+        gy: Tensor, x: Tensor, w: Tensor, xd: Tensor | None, wd: Tensor | None, of_x: bool
+    ) -> tuple[Tensor | None, ...]:
+        if wd is None:
+            wd = torch.zeros_like(w)
+        yd = passes.convolve(x, wd) if xd is None else passes.convolve(x, wd, xd, w)
+        gx = passes.convolve(gy, wd, turned=True) if of_x else None
+        return yd, gx, None if xd is None else passes.weight_gradient(xd, gy, w)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
+        return _mapped(_Reconvolve.apply, info, in_dims, inputs)
 
 
 def _mapped(function: Callable[..., Any], info: Any, in_dims: Any, inputs: tuple[Any, ...]) -> Any:
@@ -261,6 +272,6 @@ class _Positional(inspect.Signature):
         return bound
 
 
-for _function in (_Block, _Embed, _Stand, _Unpool, _Unconvolve):
+for _function in (_Block, _Embed, _Anew, _Unpool, _Unconvolve, _Along, _Reconvolve):
     parameters = inspect.signature(_function.forward).parameters.values()
     setattr(_function.forward, "__signature__", _Positional(list(parameters)))  # noqa: B010

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.autograd.forward_ad as forward_mode
+from torch import Tensor, nn
 
-__all__ = ["available", "call", "fusable", "plain", "reason", "spread", "variant"]
+__all__ = ["available", "call", "fusable", "plain", "reason", "spread", "traced", "variant"]
 
 DTYPES = {torch.float32: "f", torch.float64: "d"}
+ORDINARY = (Tensor, nn.Parameter)
+"""Kinds of tensors that lie in memory as they say; subclasses may not."""
 MOST = 32
 """Arguments of a kernel that runs on several threads, as in block.c."""
 
@@ -37,19 +40,26 @@ def available() -> bool:
 def fusable(x: Tensor, w: Tensor) -> bool:
     """Whether a block of w's filters on x can be one: kinds of numbers and of processor, and nobody looking in.
 
-    Not in mixed precision, while a graph is traced, or for filters that do not fill vectors.
+    Not in mixed precision, in forward mode, under a dispatch mode, or for filters that do not fill vectors.
     """
     return (
-        x.device.type == "cpu" == w.device.type
+        type(x) in ORDINARY
+        and type(w) in ORDINARY
+        and x.device.type == "cpu" == w.device.type
         and x.dtype == w.dtype
         and x.dtype in DTYPES
         and x.numel() > 0
         and w.shape[0] % 32 == 0
         and available()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+        and torch._C._len_torch_dispatch_stack() == 0
+        and forward_mode._current_level < 0
     )
+
+
+def traced() -> bool:
+    """Whether a graph of what is called is made."""
+    return torch.compiler.is_compiling() or bool(torch.jit.is_tracing())  # type: ignore[attr-defined,no-untyped-call]
 
 
 @contextmanager
@@ -127,7 +137,13 @@ def spread(
 
 
 def _words(values: Sequence[Tensor | float | None]) -> list[Any]:
-    return [value.data_ptr() if isinstance(value, Tensor) else value or 0 for value in values]
+    try:
+        return [value.data_ptr() if isinstance(value, Tensor) else value or 0 for value in values]
+    except RuntimeError as error:  # a batch that `is_grads_batched` made
+        raise NotImplementedError(
+            f"compiled kernels need tensors that lie in memory ({error}): use torch.func, or compute inside "
+            "`with handful.kernels.plain():`"
+        ) from error
 
 
 @cache

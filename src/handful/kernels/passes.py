@@ -48,6 +48,10 @@ class Kept(NamedTuple):
     xs: Tensor  # [B, n, H/2, W/2, O] x̂ of the pooled values
     chosen: Tensor  # [B, n, H/2, W/2, O] which of the four was pooled; 4: ReLU cut it
 
+    def contiguous(self) -> Kept:
+        """As the kernels read them: what tasks share is given to each."""
+        return Kept(self.y.contiguous() if is_kept(self.y) else self.y, *(value.contiguous() for value in self[1:]))
+
 
 class _Shape(NamedTuple):
     tasks: int  # B
@@ -79,7 +83,7 @@ class _Shape(NamedTuple):
 
     def sums(self, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
         """Room for the sums of each thread and task."""
-        return torch.zeros(torch.get_num_threads(), self.tasks, *shape, dtype=dtype)
+        return torch.zeros(torch.get_num_threads(), self.tasks, *shape, dtype=dtype, device="cpu")
 
 
 def _shape(x: Tensor, w: Tensor, support: int | None = None) -> _Shape:
@@ -115,7 +119,7 @@ def block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, support
 
     spread("conv", dtype, s.examples, convolve)
     mean, variance, rstd = (torch.empty_like(middle) for _ in range(3))
-    call("statistics", dtype, sums, len(sums), middle, eps, s.values, s.tasks, s.outputs, mean, variance, rstd)
+    call("statistics", dtype, sums, len(sums), middle, float(eps), s.values, s.tasks, s.outputs, mean, variance, rstd)
     half = (s.tasks, s.each, s.height // 2, s.width // 2, s.outputs)
     z = x.new_empty(s.tasks, s.each, s.height // 2 + 2, s.width // 2 + 2, s.outputs)
     xs, index = x.new_empty(half), x.new_empty(half, dtype=torch.uint8)
@@ -154,7 +158,7 @@ def block_gradient(
         gx, gw, ggamma, gbeta = block_gradient(gz, more, x, w, gamma, kept, support, of_x=True)
         assert gx is not None
         return gx[..., :-spare], gw[:, :, :-spare], ggamma, gbeta
-    s, dtype = _shape(x, w, support), x.dtype
+    s, dtype, kept = _shape(x, w, support), x.dtype, kept.contiguous()
     x, gz, more = x.contiguous(), gz.contiguous(), None if more is None else more.contiguous()
     scale, step = _channels(gamma)
     total = _pooled_sums(gz, kept, s)
@@ -177,7 +181,7 @@ def block_gradient(
 
 def unpool(gz: Tensor, gamma: Tensor, kept: Kept, support: int) -> tuple[Tensor, Tensor, Tensor]:
     """gy (framed), gγ, gβ."""
-    s, dtype = _shape_of(kept.y, support), gz.dtype
+    s, dtype, kept = _shape_of(kept.y, support), gz.dtype, kept.contiguous()
     gz, (scale, step) = gz.contiguous(), _channels(gamma)
     total = _pooled_sums(gz, kept, s)
     gy = gz.new_empty(s.tasks, s.each, s.height + 2, s.width + 2, s.outputs)
@@ -202,7 +206,7 @@ def along(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradient of <yd, gy> + <γd, gγ> + <βd, gβ> in gz, y and γ."""
     yd, gamma_d, beta_d = (direction.contiguous() for direction in directions)
-    y, mean, _, rstd, xs, index = kept
+    y, mean, _, rstd, xs, index = kept.contiguous()
     s, dtype = _shape_of(y, support), y.dtype
     gz, (scale, step) = gz.contiguous(), _channels(gamma)
     sums = s.sums(2, s.outputs)
@@ -221,11 +225,11 @@ def along(
         return yd, gz, m1, m2, *scales, xs, index, zd, crossed[part], *sizes
 
     spread("direction_pool", dtype, s.examples, pool)
-    gd, out = _total(crossed).to(dtype), torch.empty_like(y)
+    gd, gradients, out = _total(crossed).to(dtype), (ggamma.contiguous(), gbeta.contiguous()), torch.empty_like(y)
 
     def unpool(part: int, start: int, stop: int) -> Arguments:
         sizes = (s.each, start, stop, s.height, s.width, s.outputs)
-        statistics = (mean, rstd, scale, gamma_d, step, m1, m2, ggamma, gbeta, gd)
+        statistics = (mean, rstd, scale, gamma_d, step, m1, m2, *gradients, gd)
         return y, yd, gz, index, *statistics, out, s.support, *sizes
 
     spread("direction_unpool", dtype, s.examples, unpool)
