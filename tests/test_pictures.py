@@ -79,7 +79,8 @@ def test_giants_are_refused_before_they_are_decoded() -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "not a picture of a known kind"),
+        (b"", "an empty file"),
+        (b"hello", "not a picture of a known kind"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not a picture"),
         (file(Image.fromarray(RAMP), "JPEG")[:-30], "cut short or damaged"),
         (png_header(4, 2), "cut short or damaged"),

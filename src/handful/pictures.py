@@ -121,6 +121,8 @@ def opened(content: bytes, place: str) -> Iterator[Image.Image]:
     Raises:
         DataError: not a picture, damaged (then or while it is used inside), or too large; names `place`.
     """
+    if not content:
+        raise DataError(f"{place}: an empty file; get it again or remove it")
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             width, height = image.size

@@ -119,10 +119,10 @@ def test_texts_that_nobody_called_so(tmp_path: Path) -> None:
 def test_molecules(tmp_path: Path) -> None:
     pytest.importorskip("rdkit")
     path = tmp_path / "m.csv"
-    path.write_text("smiles,label\nCCO,a\nOCC,b\nno((,b\n")
+    path.write_text("SMILES,label\nCCO,a\nOCC,b\nno((,b\n")
     report = check_data(path)
     assert (report.kind, report.examples) == ("molecules", 2)
-    assert report.unreadable[0].startswith("row 3: smiles: expected a molecule")
+    assert report.unreadable[0].startswith("row 3: SMILES: expected a molecule")
     assert report.contradictions == [["row 1", "row 2"]]
 
 
@@ -172,7 +172,7 @@ def test_splits_of_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert report.contradictions == []
     said = "\n".join(report.advice)
     assert "classes a are in several of the splits" in said
-    assert "1 groups of the same or nearly the same are in several splits" in said
+    assert "1 group of the same or nearly the same in several splits" in said
     with pytest.raises(HandfulError, match="classes a are in several"):
         folder(path=str(tmp_path / "own"))
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from handful.data.tables import arrays, columns_pool, table
+from handful.data.tables import LABELS, TEXTS, arrays, columns_pool, table
 from handful.errors import DataError, MissingExtraError, StorageError, UnknownNameError
+from handful.recognizer import inputs
 
 ROWS = [("a, b", "first", 1.0), ("naïve", "second", 2.5), ('say "no"', "first", -3.0)]
 
@@ -63,6 +64,30 @@ def test_an_encoding_is_said(tmp_path: Path) -> None:
     assert table(path=path, reading="words", encoding="cp1252").digest == right.digest
     with pytest.raises(DataError, match="unknown encoding"):
         table(path=path, encoding="morse")
+
+
+@pytest.mark.parametrize(("sign", "encoding"), [(";", "utf-8"), (";", "utf-8-sig"), ("\t", "utf-16"), (",", "utf-16")])
+def test_tables_as_spreadsheets_write_them(tmp_path: Path, sign: str, encoding: str) -> None:
+    rows = [("Text", " label"), ('"Zürich, today"', "a"), ("Bern", "b"), ("", "")]
+    content = "\r\n".join(sign.join(row) for row in rows)
+    made = table(path=written(tmp_path / "a.csv", content, encoding), reading="words", length=4)
+    wanted = columns_pool({"text": ["Zürich, today", "Bern"], "label": ["a", "b"]}, reading="words", length=4)
+    assert made.digest == wanted.digest
+
+
+@pytest.mark.parametrize("names", [("utterance", "intent"), ("Sentence", "CLASS"), (" content ", "Category")])
+def test_columns_are_found_by_their_usual_names(names: tuple[str, str]) -> None:
+    values = ["one", "two"], ["a", "b"]
+    made = columns_pool(dict(zip(names, values, strict=True)), reading="words", length=4)
+    wanted = columns_pool({"text": values[0], "label": values[1]}, reading="words", length=4)
+    assert made.digest == wanted.digest
+    assert (TEXTS, LABELS) == (inputs.TEXTS, inputs.LABELS)
+
+
+def test_a_column_of_numbers_is_none_of_texts() -> None:
+    assert columns_pool({"content": ["1", "2"], "x": [3, 4], "label": ["a", "b"]}).examples.tolist() == [[1, 3], [2, 4]]
+    with pytest.raises(UnknownNameError, match="'label'"):  # two of them: nobody knows which
+        columns_pool({"Label": ["a"], "LABEL": ["b"], "x": [1]})
 
 
 def test_columns_of_lists_are_vectors(tmp_path: Path) -> None:
@@ -122,8 +147,8 @@ def test_what_is_wrong_is_named(tmp_path: Path, name: str, content: str, said: s
 
 
 def test_columns_that_are_not_there(files: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match=r"column of .*'class'.*label, n, text"):
-        table(path=files["csv"], label="class")
+    with pytest.raises(UnknownNameError, match=r"column of .*'kind'.*label, n, text"):
+        table(path=files["csv"], label="kind")
     with pytest.raises(StorageError, match="nowhere"):
         table(path=str(tmp_path / "nowhere.csv"))
 
@@ -133,7 +158,7 @@ def test_parquet_that_is_none_or_cannot_be_read(tmp_path: Path, monkeypatch: pyt
     if find_spec("pyarrow"):
         with pytest.raises(DataError, match="not a readable Parquet"):
             table(path=path)
-    monkeypatch.setattr("handful.data.tables.find_spec", lambda name: None)
+    monkeypatch.setattr("handful.data.rows.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"handful\[tables\]"):
         table(path=path)
 
@@ -149,7 +174,7 @@ def test_arrays(tmp_path: Path) -> None:
     np.savez(path, x=np.array([{}]), y=[1])
     with pytest.raises(DataError, match=r"expected an \.npz file of plain arrays"):
         arrays(path=str(path))
-    with pytest.raises(DataError, match="plain arrays"):
+    with pytest.raises(DataError, match=r"plain arrays \(numpy\.savez\), got another file; numpy\.savez\(path"):
         arrays(path=written(tmp_path / "b.npz", "no"))
     with pytest.raises(StorageError, match="nowhere"):
         arrays(path=str(tmp_path / "nowhere.npz"))

@@ -52,6 +52,22 @@ def test_integers_that_are_not_pictures_become_floats_of_the_same_value() -> Non
     assert made.gather(torch.tensor([0, 1])).tolist() == [[300.0], [1.0]]
 
 
+@pytest.mark.parametrize("kind", [">f4", ">i4", "<f2", "longdouble", "object", "bool"])
+def test_arrays_of_any_kind_of_number(kind: str) -> None:
+    x = np.array([[0, 1], [1, 0]])
+    assert ClassPool.from_labels(x.astype(kind), [0, 1]).examples.tolist() == x.tolist()
+
+
+def test_labels_as_bytes_are_texts() -> None:
+    made = ClassPool.from_labels(np.eye(2), np.array(["ä".encode(), b"b"]), splits={"train": [b"b"]})
+    assert (made.names, made.split("train").names) == (("b", "ä"), ("b",))
+
+
+def test_a_pool_is_shown_by_what_is_in_it() -> None:
+    made = ClassPool.from_labels(np.zeros((3, 2)), ["a", "a", "b"], splits={"train": ["a"]})
+    assert repr(made) == "<ClassPool: 2 classes (train 1), 3 examples [2] of float32>"
+
+
 def test_arrays_of_any_layout() -> None:
     x = np.arange(12.0).reshape(4, 3)
     for turned in (x[::-1], x[:, ::-1], np.asfortranarray(x)):
@@ -121,7 +137,8 @@ def test_no_class_and_no_family_is_in_two_splits(data: st.DataObject) -> None:
         (torch.full((9, 1), float("nan")), [0] * 9, DataError, r"examples \[0, 1, 2, 3, 4\] ... hold NaN"),
         (np.array([1.0, np.nan]), [0, 1], DataError, r"examples \[1\] hold NaN"),
         (np.array(["a", "b"]), [0, 1], DataError, "one array of numbers"),
-        (np.array([[1], [None]]), [0, 1], DataError, "one array of numbers"),
+        (np.array([[1], [None]]), [0, 1], DataError, r"examples \[1\] hold NaN"),
+        (np.array([[1], ["a"]], object), [0, 1], DataError, "one array of numbers"),
         ([[1.0], [1.0, 2.0]], [0, 1], DataError, "one array of numbers"),
         (np.array([1j, 2]), [0, 1], DataError, "expected real numbers"),
         (torch.eye(3), ["a", None, "b"], DataError, r"examples \[1\] have no label"),

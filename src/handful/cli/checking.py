@@ -36,7 +36,8 @@ def run_check(
 
 
 def _lines(report: Report) -> list[str]:
-    lines = [f"{report.path}: {report.examples} {report.kind}, {len(report.classes)} classes"]
+    kind = report.kind[:-1] if report.examples == 1 else report.kind
+    lines = [f"{report.path}: {report.examples} {kind}, {len(report.classes)} class{'es' * (len(report.classes) != 1)}"]
     if report.classes:
         lines.append(f"examples a class: {_counts(report.classes)}")
     if report.passed_over:

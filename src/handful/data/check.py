@@ -13,7 +13,8 @@ from ..errors import DataError, StorageError
 from ..pictures import in_parallel
 from .folder import SPLITS, PictureFile, passed_over, picture_files
 from .looks import Look, alike, picture_look, row_looks, same_groups
-from .tables import KINDS, cells_of, chosen_columns, read_columns
+from .rows import KINDS, read_columns
+from .tables import TEXTS, cells_of, chosen_columns
 
 __all__ = ["Report", "check_data"]
 
@@ -143,8 +144,9 @@ def _advice_on_folders(root: Path, files: Sequence[PictureFile]) -> list[str]:
 
 def _check_table(path: Path, label: str, text: str | None, features: Sequence[str] | None, encoding: str) -> Report:
     columns = read_columns(path, encoding=encoding)
-    molecules = text is None and features is None and "text" not in columns and "smiles" in columns
-    text, chosen = chosen_columns(columns, label, "smiles" if molecules else text, features, str(path))
+    plain = {name.strip().lower() for name in columns}
+    molecules = text is None and features is None and "smiles" in plain and not plain & {*TEXTS}
+    label, text, chosen = chosen_columns(columns, label, "smiles" if molecules else text, features, str(path))
     if not columns[label]:
         raise DataError(f"{path}: expected rows, there are none")
     kind = "numbers" if text is None else "molecules" if molecules else "texts"
@@ -205,20 +207,17 @@ def _advice(
             ", or leave them out (skip_unreadable = true)" if kind == "pictures" else ""
         ))  # fmt: skip
     if against:
-        said.append(
-            f"{len(against)} groups of the same or nearly the same are in different classes: decide which is right"
-        )
+        said.append(f"{_groups(against)} of the same or nearly the same in different classes: decide which is right")
     if duplicates:
-        said.append(f"{len(duplicates)} groups of duplicates: keep one of each, or a test may ask for what was taught")
+        said.append(f"{_groups(duplicates)} of duplicates: keep one of each, or a test may ask for what was taught")
     if leaks:
-        said.append(
-            f"{len(leaks)} groups of the same or nearly the same are in several splits, a leak: keep each in one"
-        )
+        said.append(f"{_groups(leaks)} of the same or nearly the same in several splits, a leak: keep each in one")
     if not counts:
         return [*said, "nothing to learn from"]
     singles = sum(count == 1 for count in counts)
     if singles:
-        said.append(f"{singles} classes have a single example: it can be taught, but nothing is left to test it by")
+        have = "1 class has" if singles == 1 else f"{singles} classes have"
+        said.append(f"{have} a single example: it can be taught, but nothing is left to test it by")
     if counts[-1] > 10 * counts[0]:
         said.append(f"the largest class has {counts[-1]} examples, the smallest {counts[0]}: episodes draw them evenly")
     if len(counts) < 2:
@@ -241,6 +240,10 @@ def _advice(
             + ("splits by class" if usable >= 3 * ways else "few classes: divide the examples of each (within = true)")
         )
     return said
+
+
+def _groups(found: Sequence[object]) -> str:
+    return "1 group" if len(found) == 1 else f"{len(found)} groups"
 
 
 def _episodes(counts: Sequence[int]) -> tuple[int, int, int, int] | None:

@@ -31,7 +31,6 @@ SPLITS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """Names, in small letters, of folders that hold the classes of a split, and the split."""
-"""Of files that are read: those two are JPEG by other names."""
 
 
 class PictureFile(NamedTuple):

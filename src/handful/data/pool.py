@@ -50,7 +50,7 @@ class ClassPool:
         Args:
             x: [M, *shape]. uint8 are pictures and read as value / 255; all other numbers, integers too, become
                 floats of the same value.
-            y: M labels: strings or integers. Class names are their `str`.
+            y: M labels: strings or integers. Class names are their `str`; bytes, as in HDF5 files, are read as UTF-8.
             splits: class names (or the labels themselves) by split name; classes not named belong to no split.
 
         Raises:
@@ -71,7 +71,7 @@ class ClassPool:
                 )
         values, inverse, counts = _classes(labels, y)
         order = torch.from_numpy(np.argsort(inverse, kind="stable"))
-        names = tuple(str(value) for value in values)
+        names = tuple(map(_name, values))
         return ClassPool.grouped(x[order], counts.tolist(), names, splits=splits)
 
     @staticmethod
@@ -96,7 +96,7 @@ class ClassPool:
         by_split: dict[str, tuple[int, ...]] = {}
         owner: dict[str, str] = {}
         for split, labels in (splits or {}).items():
-            members = [str(label) for label in labels]
+            members = list(map(_name, labels))
             for name in members:
                 if name not in number:
                     raise unknown_name(f"class of split {split!r}", name, number)
@@ -121,6 +121,11 @@ class ClassPool:
             torch.arange(len(names)) if families is None else torch.tensor(list(families)),
             by_split,
         )
+
+    def __repr__(self) -> str:
+        splits = "".join(f", {name} {len(members)}" for name, members in self.splits.items())
+        about = f"{self.classes} classes{splits and f' ({splits[2:]})'}, {int(self.counts.sum())} examples"
+        return f"<ClassPool: {about} {list(self.shape)} of {str(self.examples.dtype).removeprefix('torch.')}>"
 
     @property
     def classes(self) -> int:
@@ -185,12 +190,22 @@ class ClassPool:
 
 def _numbers(x: Tensor | np.ndarray) -> Tensor:
     try:
-        x = torch.as_tensor(x if isinstance(x, Tensor) else np.asarray(x, order="C"))  # torch has no negative strides
+        if not isinstance(x, Tensor):
+            x = np.asarray(x, order="C")  # torch has no negative strides
+            if x.dtype.kind in "Of" and x.dtype.str not in ("<f2", "<f4", "<f8"):  # numbers as objects, long ones
+                x = x.astype(np.float64)
+            elif not x.dtype.isnative:
+                x = x.astype(x.dtype.newbyteorder("="))
+        x = torch.as_tensor(x)
     except (TypeError, ValueError) as error:
         raise DataError(f"pool: expected examples as one array of numbers [M, *shape]; {error}") from error
     if x.is_complex():
         raise DataError("pool: expected real numbers, got complex ones; stack their parts, or take the absolute value")
     return x
+
+
+def _name(label: object) -> str:
+    return label.decode("utf-8", "backslashreplace") if isinstance(label, bytes) else str(label)
 
 
 def _classes(labels: np.ndarray, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
-import json
 import re
 import tokenize
+import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import DataError, MissingExtraError, unknown_name
+from ..errors import DataError, unknown_name
 from ..files import storage_errors
 from .archives import DAMAGE
 from .pool import ClassPool
+from .rows import read_columns
 from .splitting import Split, split_pool
 from .texts import Reading, text_pool
 
-__all__ = ["arrays", "cells_of", "chosen_columns", "columns_pool", "label_of", "read_columns", "table"]
+__all__ = ["arrays", "cells_of", "chosen_columns", "columns_pool", "label_of", "table"]
 
 Columns = Mapping[str, Sequence[Any]]
-KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+TEXTS, LABELS = ("text", "sentence", "utterance", "content"), ("label", "class", "category", "intent")
+"""Names of columns that are found unless others are said, as `handful teach` finds them."""
 INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 """The names of columns that pandas writes, and reads again, for the numbers of rows."""
 
@@ -103,7 +101,7 @@ def arrays(
     with storage_errors(file, "read"):
         opened = file.open("rb")
     try:
-        with opened, np.load(opened, allow_pickle=False) as content:
+        with opened, _archive(opened) as content:
             for name in (x, y):
                 if name not in content:
                     raise unknown_name(f"array in {file}", name, content.files)
@@ -111,6 +109,13 @@ def arrays(
     except (*DAMAGE, AttributeError, TypeError, SyntaxError, MemoryError, tokenize.TokenError) as error:
         raise DataError(f"{file}: expected an .npz file of plain arrays (numpy.savez), {error}") from error
     return split_pool(ClassPool.from_labels(*found), split, within=within, seed=split_seed)
+
+
+def _archive(opened: BinaryIO) -> Any:
+    if not zipfile.is_zipfile(opened):
+        raise ValueError("got another file; numpy.savez(path, x=..., y=...) writes one")
+    opened.seek(0)
+    return np.load(opened, allow_pickle=False)
 
 
 def columns_pool(
@@ -128,8 +133,9 @@ def columns_pool(
 
     Args:
         columns: a pandas DataFrame, a pyarrow Table, or a mapping from column names to sequences.
-        label: the column of classes.
-        text: the column of texts; by default 'text' if there is one and no `features` are named.
+        label: the column of classes; where none is called 'label', 'class', 'category' or 'intent' is.
+        text: the column of texts; by default 'text' if there is one and no `features` are named, or else 'sentence',
+            'utterance' or 'content' that holds texts. Names are found in small letters and capitals.
         features: columns of numbers, or one column of lists of numbers; by default all but the label and an index
             (a column without a name, or `__index_level_0__`).
         reading, model, length: what becomes of texts, see `text_pool`.
@@ -141,7 +147,7 @@ def columns_pool(
             of one name, or columns of different lengths.
     """
     named = _named(columns)
-    text, chosen = chosen_columns(named, label, text, features, what)
+    label, text, chosen = chosen_columns(named, label, text, features, what)
     labels = [label_of(value) for value in named[label]]
     lengths = {name: len(named[name]) for name in [label, *chosen]}
     if len({*lengths.values()}) > 1:
@@ -159,19 +165,38 @@ def columns_pool(
 
 def chosen_columns(
     named: Columns, label: str, text: str | None, features: Sequence[str] | None, what: str
-) -> tuple[str | None, list[str]]:
-    """The column of texts, if examples are texts, and all columns that examples are made of; as `columns_pool`."""
-    if text is None and features is None and "text" in named:
-        text = "text"
+) -> tuple[str, str | None, list[str]]:
+    """The columns of labels, of texts, if examples are texts, and all that examples are made of; as `columns_pool`."""
+    found = _called(named, LABELS if label == "label" else (label,))
+    if found is None:
+        raise unknown_name(f"column of {what}", label, named)
+    if text is not None:
+        text = _called(named, (text,)) or text
+    elif features is None:
+        others = {name: column for name, column in named.items() if name != found}
+        text = _called(others, ("text",)) or _called({n: others[n] for n in others if _holds_texts(others[n])}, TEXTS)
     chosen = [text] if text is not None else features
-    for name in [label, *(chosen or [])]:
+    for name in chosen or []:
         if name not in named:
             raise unknown_name(f"column of {what}", name, named)
     if chosen is None:
-        chosen = [name for name in named if name != label and not INDEX.fullmatch(name)]
+        chosen = [name for name in named if name != found and not INDEX.fullmatch(name)]
     if not chosen:
-        raise DataError(f"{what}: expected a column of texts, or of numbers, beside {label!r}; there is none")
-    return text, list(chosen)
+        raise DataError(f"{what}: expected a column of texts, or of numbers, beside {found!r}; there is none")
+    return found, text, list(chosen)
+
+
+def _called(named: Columns, names: Sequence[str]) -> str | None:
+    """The first of these names that a column has, or one column alone has in other letters or between spaces."""
+    for name in names:
+        alike = [one for one in named if one.strip().lower() == name.strip().lower()]
+        if name in named or len(alike) == 1:
+            return name if name in named else alike[0]
+    return None
+
+
+def _holds_texts(column: Sequence[Any]) -> bool:
+    return any(isinstance(value, str) and cells_of(value) is None for value in column)
 
 
 def label_of(value: Any) -> str | None:
@@ -224,77 +249,3 @@ def _numbers(column: Sequence[Any], name: str, what: str) -> Tensor:
             )
         rows.append(cells)
     return torch.tensor(rows, dtype=torch.float64)
-
-
-def read_columns(path: Path, *, encoding: str = "utf-8") -> dict[str, list[Any]]:
-    """The columns of a .csv, .tsv, .jsonl or .parquet file, by name; raises as `table`."""
-    kind = path.suffix.lower()
-    if kind not in KINDS:
-        raise DataError(f"{path}: expected a file {', '.join(KINDS)}, got {kind or 'no ending'!r}")
-    with storage_errors(path, "read"):
-        content = path.read_bytes()
-    if kind == ".parquet":
-        return _parquet(path)
-    try:
-        lines = content.decode("utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding)
-    except UnicodeDecodeError as error:
-        place = content[: error.start].count(b"\n") + 1
-        raise DataError(
-            f'{path}: line {place} is not {encoding}; say its encoding (encoding = "cp1252" is usual for older '
-            "spreadsheets), or save it as UTF-8"
-        ) from error
-    except LookupError as error:
-        raise DataError(f"{path}: {error}; expected an encoding that Python knows, such as utf-8 or cp1252") from error
-    return _json_lines(path, lines) if kind in (".jsonl", ".ndjson") else _separated(path, lines, kind)
-
-
-def _separated(path: Path, content: str, kind: str) -> dict[str, list[Any]]:
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter="\t" if kind == ".tsv" else ",", strict=True)
-    columns: dict[str, list[Any]] = {}
-    try:
-        names = next(reader, [])
-        if not names or len(set(names)) < len(names):
-            raise DataError(f"{path}: expected a first line of different column names, got {names}")
-        columns = {name: [] for name in names}
-        for cells in reader:
-            if not cells:
-                continue
-            if len(cells) != len(names):
-                raise DataError(
-                    f"{path}: line {reader.line_num}: expected {len(names)} cells ({', '.join(names)}), got "
-                    f"{len(cells)}; put quotes around cells that hold the separator"
-                )
-            for name, cell in zip(names, cells, strict=True):
-                columns[name].append(cell)
-    except csv.Error as error:
-        raise DataError(f"{path}: line {reader.line_num}: {error}") from error
-    return columns
-
-
-def _json_lines(path: Path, content: str) -> dict[str, list[Any]]:
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(content.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: line {number} is not JSON ({error}); expected an object a line") from error
-        if not isinstance(row, dict) or (rows and row.keys() != rows[0].keys()):
-            keys = f" of the keys {', '.join(rows[0])}" if rows else ""
-            raise DataError(f"{path}: line {number}: expected an object{keys}, got {line[:60]!r}")
-        rows.append(row)
-    return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
-
-
-def _parquet(path: Path) -> dict[str, list[Any]]:
-    if find_spec("pyarrow") is None:
-        raise MissingExtraError("reading Parquet needs pyarrow: pip install 'handful[tables]'")
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        found: dict[str, list[Any]] = pyarrow.parquet.read_table(path).to_pydict()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a readable Parquet file ({error}); get it again") from error
-    return found

@@ -1,0 +1,112 @@
+"""The rows of a table's file as columns: CSV, TSV, JSON lines, Parquet."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, MissingExtraError
+from ..files import storage_errors
+
+__all__ = ["KINDS", "read_columns"]
+
+KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+
+
+def read_columns(path: Path, *, encoding: str = "utf-8") -> dict[str, list[Any]]:
+    """The columns of a .csv, .tsv, .jsonl or .parquet file, by name.
+
+    A .csv may be separated by semicolons or tabs, as spreadsheets write it where commas are in numbers; what begins
+    with the mark of UTF-16 is read as that.
+
+    Raises:
+        DataError: not such a file, in another encoding, rows of other lengths than the first.
+        StorageError: no such file, no permission.
+        MissingExtraError: Parquet without the extra `tables`.
+    """
+    kind = path.suffix.lower()
+    if kind not in KINDS:
+        raise DataError(f"{path}: expected a file {', '.join(KINDS)}, got {kind or 'no ending'!r}")
+    with storage_errors(path, "read"):
+        content = path.read_bytes()
+    if kind == ".parquet":
+        return _parquet(path)
+    try:
+        codec = codecs.lookup(encoding).name
+        if codec == "utf-8":
+            codec = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        lines = content.decode(codec)
+    except UnicodeDecodeError as error:
+        place = content[: error.start].count(b"\n") + 1
+        raise DataError(
+            f'{path}: line {place} is not {encoding}; say its encoding (encoding = "cp1252" is usual for older '
+            "spreadsheets), or save it as UTF-8"
+        ) from error
+    except LookupError as error:
+        raise DataError(f"{path}: {error}; expected an encoding that Python knows, such as utf-8 or cp1252") from error
+    return _json_lines(path, lines) if kind in (".jsonl", ".ndjson") else _separated(path, lines, kind)
+
+
+def _separated(path: Path, content: str, kind: str) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=_separator(content, kind), strict=True)
+    try:
+        names = [name.strip() for name in next(reader, [])]
+        if not names or len(set(names)) < len(names):
+            raise DataError(f"{path}: expected a first line of different column names, got {names}")
+        columns = {name: [] for name in names}
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(names):
+                raise DataError(
+                    f"{path}: line {reader.line_num}: expected {len(names)} cells ({', '.join(names)}), got "
+                    f"{len(cells)}; put quotes around cells that hold the separator"
+                )
+            for name, cell in zip(names, cells, strict=True):
+                columns[name].append(cell)
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num}: {error}") from error
+    return columns
+
+
+def _separator(content: str, kind: str) -> str:
+    """What stands between cells: of a .csv a comma, unless the first line has none."""
+    if kind == ".tsv":
+        return "\t"
+    first = content.lstrip("\r\n").partition("\n")[0]
+    return next((sign for sign in ";\t" if sign in first and "," not in first), ",")
+
+
+def _json_lines(path: Path, content: str) -> dict[str, list[Any]]:
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(content.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}: line {number} is not JSON ({error}); expected an object a line") from error
+        if not isinstance(row, dict) or (rows and row.keys() != rows[0].keys()):
+            keys = f" of the keys {', '.join(rows[0])}" if rows else ""
+            raise DataError(f"{path}: line {number}: expected an object{keys}, got {line[:60]!r}")
+        rows.append(row)
+    return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+
+
+def _parquet(path: Path) -> dict[str, list[Any]]:
+    if find_spec("pyarrow") is None:
+        raise MissingExtraError("reading Parquet needs pyarrow: pip install 'handful[tables]'")
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        found: dict[str, list[Any]] = pyarrow.parquet.read_table(path).to_pydict()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a readable Parquet file ({error}); get it again") from error
+    return found
