@@ -24,7 +24,7 @@ from handful.kernels import available, plain
 from handful.learners import LEARNERS
 from handful.recipes import recipe_names
 from handful.recognizer.embedders import BUILT_IN
-from handful.spec import Tasks, load_data
+from handful.spec import Spec, Tasks, build, load_data
 
 Table = dict[str, Any]
 
@@ -346,9 +346,21 @@ def test_evaluate_against_another_on_the_same_tasks(call: Call, trained: Path) -
     difference = compare(*results)
     assert difference.value != 0
     assert table["value"] == results[0].mean.value
-    assert table["against"] == {"checkpoint": str(two), "value": results[1].mean.value, "ci95": results[1].mean.ci95}
+    value, ci95 = results[1].mean
+    about = {"not_finite": 0, "transductive": False}
+    assert table["against"] == {"checkpoint": str(two), "value": value, "ci95": ci95, **about}
     assert table["difference"] == {"value": difference.value, "ci95": difference.ci95}
     assert "paired difference: " in call("evaluate", one, "--against", two, "--tasks", 40).out
+
+
+def test_a_rival_whose_queries_share_information_is_marked(call: Call, trained: Path, tmp_path: Path) -> None:
+    kept = load_checkpoint(trained / "a" / "best")
+    spec = Spec.of(kept.spec.table() | {"learner": {"name": "tim"}})
+    save_checkpoint(tmp_path / "tim", build(spec), spec, step=0)
+    options = (trained / "a" / "best", "--against", tmp_path / "tim", "--tasks", 4)
+    line = next(line for line in call("evaluate", *options).out.splitlines() if line.startswith(str(tmp_path)))
+    assert line.endswith("(transductive: queries share information)")
+    assert json.loads(call("evaluate", *options, "--json").out)["against"]["transductive"] is True
 
 
 def test_record_has_the_score_of_every_task(call: Call, trained: Path, tmp_path: Path) -> None:

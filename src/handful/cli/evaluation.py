@@ -67,7 +67,13 @@ def run_evaluate(
         table = _table(path, checkpoint, foreign or checkpoint.spec.data.name, trials, result)
         if rival is not None and against is not None:
             difference = compare(result, rival)
-            table["against"] = {"checkpoint": str(against), "value": rival.mean.value, "ci95": rival.mean.ci95}
+            table["against"] = {
+                "checkpoint": str(against),
+                "value": rival.mean.value,
+                "ci95": rival.mean.ci95,
+                "not_finite": rival.not_finite,
+                "transductive": rival.transductive,
+            }
             table["difference"] = {"value": difference.value, "ci95": difference.ci95}
         if json:
             print(json_module.dumps(plain_numbers(table), indent=2, ensure_ascii=False))
@@ -111,14 +117,11 @@ def _table(path: Path, checkpoint: Checkpoint, data: str, trials: Tasks, result:
 def _show(table: dict[str, Any]) -> None:
     metric, trials = table["metric"], table["evaluation"]
     ways = "" if trials["ways"] is None else f"{trials['ways']}-way "
-    kind = "transductive: queries share information" if table["transductive"] else "each query by itself"
     print(f"{table['learner']}, {ways}{trials['shots']}-shot, split {trials['split']} of {table['data']}: ", end="")
-    print(f"{percent(metric, table['value'], table['ci95'])}  ({table['tasks']} tasks, {kind})")
-    if table["not_finite"]:
-        print(f"{table['not_finite']} queries without a finite answer count as wrong")
+    print(f"{percent(metric, table['value'], table['ci95'])}  ({table['tasks']} tasks, {_kind(table)})")
     if "difference" in table:
         other, difference = table["against"], table["difference"]
-        print(f"{other['checkpoint']}: {percent(metric, other['value'], other['ci95'])}")
+        print(f"{other['checkpoint']}: {percent(metric, other['value'], other['ci95'])}  ({_kind(other)})")
         print(f"paired difference: {percent(metric, difference['value'], difference['ci95'])}")
     for name, told in table["strangers"].items():
         figures = (
@@ -128,6 +131,13 @@ def _show(table: dict[str, Any]) -> None:
     if table["by_class"]:
         hardest = list(table["by_class"].items())[:5]
         print("hardest classes: " + ", ".join(f"{name} {100 * value:.0f} %" for name, value in hardest))
+
+
+def _kind(table: dict[str, Any]) -> str:
+    """What a reader must know of a figure."""
+    kind = "transductive: queries share information" if table["transductive"] else "each query by itself"
+    failed = f"; {table['not_finite']} queries without a finite answer count as wrong" if table["not_finite"] else ""
+    return kind + failed
 
 
 def _csv(result: Evaluation, rival: Evaluation | None) -> str:
