@@ -163,6 +163,24 @@ def test_paths_of_any_bytes(tmp_path: Path) -> None:
     assert teach(arrays).collection.read().examples[0].source.endswith(r"caf\udce9.npz:0")
 
 
+def test_equal_vectors_are_warned_of_if_many() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    y = np.arange(60) % 2
+    teach((np.concatenate([x, x[:2]]), np.concatenate([y, y[:2]])))
+    with pytest.warns(UserWarning, match="60 of 120 vectors are equal to others: .* no promise holds"):
+        made = teach((np.concatenate([x, x]), np.concatenate([y, y])))
+    assert made.report().classes == {"0": 60, "1": 60}
+
+
+def test_vectors_that_differ_by_length_alone() -> None:
+    """Of one positive feature all cosines are 1: nothing to choose that rule for."""
+    made = teach((np.arange(30.0)[:, None] + 1, np.arange(30) // 10))
+    answers = made.recognize_many([[2.5], [15.5], [28.5]])
+    assert [answer.label for answer in answers] == ["0", "1", "2"]
+    assert min(answer.probability for answer in answers) > 0.8
+    assert made.report().calibration.accuracy == 1
+
+
 def test_what_is_sparse_is_added_and_asked_too() -> None:
     made, sparse = teach({"a": X[:2], "b": X[2:]}), scipy.sparse.csr_array(X)
     made.add("a", sparse[:2])
@@ -179,7 +197,7 @@ def test_what_is_sparse_must_have_room() -> None:
 
 @pytest.mark.parametrize("y", [[-1] * 8, [0, 1, 2, -1, 0, 1, 2, -1], torch.tensor([0, 5, -1, 7, 0, 5, -1, 7])])
 def test_minus_one_is_no_label(y: Any) -> None:
-    x = np.concatenate([X, X])
+    x = np.concatenate([X, X + 0.3])
     with pytest.raises(DataError, match=r"example [0-9]: expected a label, got -1 \([28] of these\); leave out"):
         teach((x, y))
     assert "-1" in teach((x, [str(int(label)) for label in y])).report().classes  # said to be a class

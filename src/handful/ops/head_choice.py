@@ -59,7 +59,7 @@ def _chosen(rules: list[Rule], found: list[Calibration], weight: Floats | None =
     y = rules[0].y
     w = np.ones(len(y)) if weight is None else weight
     few = 2 * w[np.bincount(y, w)[y] > np.minimum(w, 1)].sum() < w.sum() or not found[0].examples
-    best = 0 if few else int(np.argmin([one.log_loss for one in found]))
+    best = 0 if few else int(np.argmin([one.log_loss if one.examples else np.inf for one in found]))
     return Chosen(tuple(rules), best), found[best]
 
 

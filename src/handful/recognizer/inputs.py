@@ -22,6 +22,8 @@ __all__ = ["Item", "asked", "kind_of", "taught", "without_copies"]
 
 LONGEST_TEXT = 100_000
 LONGEST_SQUARE = 1e37  # of a vector's length: distances then fit into 32 bits
+MANY = 0.05
+"""Share of vectors that are equal to others, beyond which a promise suffers visibly if they are of the same things."""
 TABLES = (".csv", ".tsv")
 TEXTS, LABELS = ("text", "sentence", "utterance", "content"), ("label", "class", "category", "intent")
 
@@ -118,7 +120,7 @@ def asked(kind: str, things: Sequence[object]) -> list[Item]:
 
 
 def without_copies(items: Sequence[Item]) -> list[Item]:
-    """One of each content. Vectors may be equal without being of one thing, so they stay.
+    """One of each content. Vectors may be equal without being of one thing, so they stay; of many there is a warning.
 
     Raises:
         DataError: one content in two classes.
@@ -134,6 +136,13 @@ def without_copies(items: Sequence[Item]) -> list[Item]:
                 f"{first.source} ({first.label}) and {item.source} ({item.label}) are the same: expected one thing in "
                 "one class; remove one of them"
             )
+    again = len(kept) - len(seen)
+    if again > MANY * len(kept):
+        warnings.warn(
+            f"{again} of {len(kept)} vectors are equal to others: if they are of the same things, these count twice, "
+            "and no promise holds; give each thing once",
+            stacklevel=2,
+        )
     return kept
 
 
