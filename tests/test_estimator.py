@@ -183,8 +183,9 @@ def test_mistakes() -> None:
     with pytest.raises(ValueError, match="could not convert") as caught:
         FewShotClassifier().fit([["1", "red"], ["2", "blue"]], [0, 1])  # a column of texts is not a text
     assert not isinstance(caught.value, DataError)
-    with pytest.raises(DataError, match="above 0"):
-        FewShotRegressor(strength=0).fit(x, y)
+    for strength in (0, float("nan"), float("inf"), "1", None):
+        with pytest.raises(DataError, match="strength: expected a number above 0"):
+            FewShotRegressor(strength=strength).fit(x, y)
     with pytest.raises(DataError, match="expected a text"):
         FewShotClassifier(encoder="ngrams").fit(["..."], ["a"])
 

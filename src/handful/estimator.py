@@ -226,8 +226,8 @@ class FewShotRegressor(RegressorMixin, _Saved):  # type: ignore[misc]
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:  # noqa: N803
         """Learn from examples: X [n, features], dense, sparse or a DataFrame; y [n] numbers; weights as copies."""
-        if not self.strength > 0:
-            raise DataError(f"strength: expected a number above 0, got {self.strength}")
+        if not isinstance(self.strength, float | int | np.number) or not 0 < self.strength < np.inf:
+            raise DataError(f"strength: expected a number above 0, got {self.strength!r}")
         x, y = validate_data(self, X, y, accept_sparse="csr", y_numeric=True, dtype=[np.float64, np.float32])
         x, weight = _dense(x), None
         if sample_weight is not None:

@@ -17,6 +17,7 @@ from PIL import Image
 from handful import __version__
 from handful.checkpoint import load_checkpoint, save_checkpoint
 from handful.cli import main
+from handful.cli.doctor import _extras
 from handful.data import DATASETS
 from handful.encoders import ENCODERS, PRETRAINED
 from handful.evaluation import compare, evaluate
@@ -579,9 +580,24 @@ def test_a_reader_that_goes_away(what: list[str]) -> None:
 def test_doctor(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     said = call("doctor", "--json")
     findings = {finding["name"]: finding for finding in json.loads(said.out)}
-    assert list(findings) == ["program", "processor", "kernels", "memory", "speed", "accelerator", "data", "embeddings"]
+    names = ["program", "processor", "kernels", "memory", "speed", "accelerator", "extras", "data", "embeddings"]
+    assert list(findings) == names
     assert findings["kernels"]["good"] == available()
     assert findings["speed"]["good"]
     assert "pictures" in call("doctor").out
     with plain():
         assert "PyTorch's own" in call("doctor").out
+
+
+def test_doctor_says_which_extras_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["numpy>=1", "pytest>=8; extra == 'here'", "no-such-package>=2; extra == 'gone'", "pytest; extra == 'gone'"]
+    monkeypatch.setattr("handful.cli.doctor.requires", lambda name: lines)
+    found = _extras()
+    assert (found.found, found.advice) == ("here", "pip install 'handful[gone]' adds one of gone")
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_warning_is_one_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANDFUL_CACHE_MB", "lots")
+    said = call("doctor")
+    assert said.error == "warning: HANDFUL_CACHE_MB: expected a number of megabytes, got 'lots'\n"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from io import TextIOWrapper
+from typing import Any
 
 __all__ = ["main"]
 
@@ -16,8 +18,15 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show "±" shows "?"
-    try:
-        app(args=arguments, prog_name="handful")
-    except (HandfulError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show
+        try:
+            app(args=arguments, prog_name="handful")
+        except (HandfulError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+
+
+def _show(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning in one line, as errors are said."""
+    print(f"warning: {message}", file=sys.stderr)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json as json_module
+import re
 import time
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import NamedTuple
 
 import torch
@@ -33,7 +35,8 @@ class Finding(NamedTuple):
 def run_doctor(json: bool) -> None:
     """Print what was found, as a table or as JSON."""
     findings = [
-        check() for check in (_program, _processor, _kernels, _memory, _speed, _accelerator, _data, _embeddings)
+        check()
+        for check in (_program, _processor, _kernels, _memory, _speed, _accelerator, _extras, _data, _embeddings)
     ]
     if json:
         print(json_module.dumps([finding._asdict() for finding in findings], indent=2, ensure_ascii=False))
@@ -100,6 +103,27 @@ def _accelerator() -> Finding:
     if torch.cuda.is_available():
         return Finding("accelerator", f"{torch.cuda.get_device_name()}: --device cuda", True)
     return Finding("accelerator", "none that CUDA knows", True)
+
+
+def _extras() -> Finding:
+    """Which of the extras that the package names have all they need."""
+    needed: dict[str, list[str]] = {}
+    for line in requires("handful") or ():
+        name, _, extra = line.partition("; extra == ")
+        if extra and "[" not in name:
+            needed.setdefault(extra.strip("'\""), []).append(re.split(r"[^\w.-]", name)[0])
+    needed.pop("dev", None)
+    missing = [extra for extra, names in sorted(needed.items()) if not all(map(_installed, names))]
+    here = ", ".join(extra for extra in sorted(needed) if extra not in missing)
+    advice = f"pip install 'handful[{missing[0]}]' adds one of {', '.join(missing)}" if missing else ""
+    return Finding("extras", here or "none installed", True, advice)
+
+
+def _installed(name: str) -> bool:
+    try:
+        return bool(version(name))
+    except PackageNotFoundError:
+        return False
 
 
 def _data() -> Finding:
