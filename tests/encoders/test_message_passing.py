@@ -40,6 +40,7 @@ def test_as_by_hand() -> None:
     assert torch.allclose(z, torch.stack([by_hand(encoder, one) for one in x]))
     assert torch.allclose(z[0], z[1]), "the order of atoms says nothing"
     assert torch.allclose(z, encoder(graphs(SMILES, atoms=40))), "nor does padding"
+    assert encoder(x[:0]).shape == (0, 12)
 
 
 def test_maml_adapts_it_exactly() -> None:

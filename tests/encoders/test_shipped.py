@@ -65,6 +65,8 @@ def test_pictures_of_another_size() -> None:
 
 
 def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown normalization of 'characters' 'none'\. Valid: batch, episode"):
+        shipped("characters", normalization="none")
     with pytest.raises(UnknownNameError, match="did you mean 'characters'"):
         shipped("character")
     for suffix in ("json", "safetensors"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -90,3 +91,22 @@ def test_without_torch_s_threads_one_does_everything(monkeypatch: pytest.MonkeyP
             torch.testing.assert_close(encoder(x), alone, rtol=0, atol=0)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not available(), reason=f"no compiled kernels here: {reason()}")
+def test_a_library_that_was_cut_short_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading it would end the process."""
+    folder = Path(library.__file__).parent
+    for path in (*folder.glob("block.?"), *folder.glob("*.so")):
+        content = path.read_bytes()
+        (tmp_path / path.name).write_bytes(content[: len(content) // 2] if path.suffix == ".so" else content)
+    monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
+    found, why = library._load.__wrapped__()
+    assert found is None
+    assert "is cut short; install handful again" in why
+
+
+@pytest.mark.skipif(not available(), reason=f"no compiled kernels here: {reason()}")
+def test_rows_longer_than_the_stack() -> None:
+    encoder = Conv4(shape=(1, 16, 17000), filters=64)
+    assert encoder(torch.rand(1, 1, 16, 17000)).isfinite().all()

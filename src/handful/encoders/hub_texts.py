@@ -67,7 +67,7 @@ class HubTexts(Pretrained):
     def prepared(self, x: Tensor) -> tuple[Tensor, ...]:
         """[examples, length] integers -> the numbers of tokens, and which are there."""
         there = x > 0
-        if called_plainly():
+        if called_plainly() and len(x):
             x = x[:, : max(1, int(there.sum(1).max()))]  # no work on what is empty in all of them
             there = x > 0
             if int(x.max()) > self.vocabulary:

@@ -54,7 +54,7 @@ class MessagePassing(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[examples, atoms, 18] whole numbers -> [examples, 2 · width]."""
-        if called_plainly():  # nothing but padding comes after the last atom of the largest molecule
+        if called_plainly() and len(x):  # nothing but padding comes after the last atom of the largest molecule
             x = x[:, : max(1, int((x[..., 0] > 0).sum(1).max()))]
         x = x.long()
         about, neighbor, bond = torch.split(x, [len(COLUMNS), NEIGHBORS, NEIGHBORS], 2)

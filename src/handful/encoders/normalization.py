@@ -34,6 +34,7 @@ from ..errors import ShapeError, unknown_name
 from ..kernels import embedded_block, pooled_block
 
 __all__ = [
+    "BATCH_POLICIES",
     "BatchNorm",
     "Policy",
     "adapting",
@@ -46,7 +47,7 @@ __all__ = [
 Policy = Literal["batch", "support", "running", "per_step", "episode", "frozen", "group", "layer", "instance", "none"]
 
 
-_BATCH_POLICIES = ("batch", "support", "running", "per_step", "episode", "frozen")
+BATCH_POLICIES: tuple[Policy, ...] = ("batch", "support", "running", "per_step", "episode", "frozen")
 
 
 class _Moment(NamedTuple):
@@ -97,8 +98,8 @@ class BatchNorm(nn.Module):
         self, features: int, *, policy: Policy = "running", steps: int = 1, momentum: float = 0.1, eps: float = 1e-5
     ) -> None:
         super().__init__()
-        if policy not in _BATCH_POLICIES:
-            raise unknown_name("batch normalization", policy, _BATCH_POLICIES)
+        if policy not in BATCH_POLICIES:
+            raise unknown_name("batch normalization", policy, BATCH_POLICIES)
         if steps < 1:
             raise ShapeError(f"batch normalization: expected at least one step, got {steps}")
         self.policy, self.momentum, self.eps = policy, momentum, eps

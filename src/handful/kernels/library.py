@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -90,10 +91,22 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     path = folder / f"block-{name}-{digest.hexdigest()[:12]}.so"
     if not path.exists():
         return None, "they were not built when handful was installed; install it again where there is a C compiler"
+    if not _whole(path):
+        return None, f"{path.name} is cut short; install handful again"
     try:
         return ctypes.CDLL(str(path)), ""
     except OSError as error:
         return None, f"they cannot be loaded: {error}"
+
+
+def _whole(path: Path) -> bool:
+    """Whether an ELF file reaches as far as its header says: to load one that was cut short ends the process."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if len(head) < 64 or head[:4] != b"\x7fELF":
+        return True  # the loader says what is wrong with it
+    (sections,), (size, number) = struct.unpack_from("<Q", head, 40), struct.unpack_from("<HH", head, 58)
+    return bool(sections + size * number <= path.stat().st_size)
 
 
 @cache

@@ -107,7 +107,8 @@ def block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, support
     x, (packed, apart) = x.contiguous(), pack("pack", w, s.taps)
     scale, offset, step = _channels(gamma, beta)
     whole = (s.tasks, s.each, s.height, s.width, s.outputs)
-    remade = s.inputs < 32 and s.examples * s.height * s.width * s.outputs * x.element_size() > LEAST_REMADE
+    row = s.width * s.outputs * x.element_size()  # two of them lie on the stack where y is made anew
+    remade = s.inputs < 32 and s.examples * s.height * row > LEAST_REMADE and row <= 1 << 18
     y = None if remade else x.new_empty(whole)
     middle = x.new_empty(s.tasks, s.outputs)
     call("middle", dtype, x, packed, apart, middle, s.taps, s.tasks, s.each, s.height, s.width, s.inputs, s.outputs)
@@ -129,8 +130,7 @@ def block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, support
         return y, x, packed, apart, mean, rstd, scale, offset, step, z, xs, index, *sizes
 
     spread("pool", dtype, s.examples, pool)
-    stand_in = x.new_zeros(1).expand(whole) if y is None else y
-    return z, Kept(stand_in, mean, variance, rstd, xs, index)
+    return z, Kept(x.new_zeros(1).expand(whole) if y is None else y, mean, variance, rstd, xs, index)
 
 
 def embed(x: Tensor, w: Tensor, scale: Tensor, offset: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import nn
 from ...errors import ShapeError, StorageError, unknown_name
 from ...files import storage_errors
 from ..conv4 import Conv4
-from ..normalization import Policy
+from ..normalization import BATCH_POLICIES, Policy
 
 __all__ = ["FOLDER", "characters", "photos", "shipped", "shipped_about", "shipped_names"]
 
@@ -53,11 +53,11 @@ def shipped(
     Args:
         name: one of `shipped_names`.
         shape: of a picture; the weights fit any size of as many channels. By default that of training.
-        normalization: as `Conv4`; estimates are the trained ones where the policy keeps any.
+        normalization: a batch policy, as `Conv4`; estimates are the trained ones where it keeps any.
         frozen: neither weights nor estimates change in training.
 
     Raises:
-        UnknownNameError: no such encoder here.
+        UnknownNameError: no such encoder here, or a normalization that the weights are not for.
         ShapeError: another number of channels, or pictures that are too small.
         StorageError: the installation is damaged.
     """
@@ -67,6 +67,8 @@ def shipped(
     size = list(trained if shape is None else shape)
     if len(size) != 3 or size[0] != trained[0]:
         raise ShapeError(f"encoder {name!r}: expected pictures of shape [{trained[0]}, height, width], got {size}")
+    if normalization not in BATCH_POLICIES:
+        raise unknown_name(f"normalization of {name!r}", normalization, BATCH_POLICIES)
     path = FOLDER / f"{name}.safetensors"
     with storage_errors(path, "read"):
         content = path.read_bytes()
