@@ -76,6 +76,14 @@ def test_the_example_spec_is_valid_and_builds():
     assert sum(p.numel() for p in build(spec).parameters()) > 0
 
 
+def test_the_specs_of_your_own_data_have_something_to_learn():
+    whole, *parts = [
+        tomllib.loads(text) for language, text in blocks(DOCUMENTS / "data" / "own.md") if language == "toml"
+    ]
+    for table in (whole, *({**whole, **part} for part in parts)):
+        assert any(p.requires_grad for p in build(Spec.of(table)).parameters())
+
+
 @pytest.mark.parametrize("model", [Spec, Tasks, Training, Validation, Trials, Published, Recipe])
 def test_every_key_is_in_the_reference(model):
     page = (DOCUMENTS / "specs.md").read_text(encoding="utf-8")
