@@ -95,6 +95,9 @@ def test_a_class_is_named_as_it_was_taught() -> None:
     made.add(np.int64(1), [[1.1, 0.0]])
     made.add(" 1 ", [[1.2, 0.0]])
     assert made.report().classes == {"0": 3, "1": 4}
+    made.rename(0, 2)
+    made.merge([1, np.int64(2)], 3)  # type: ignore[list-item]
+    assert made.report().classes == {"3": 7}
 
 
 def test_spaces_around_a_name_describe_nothing_anew() -> None:
@@ -103,13 +106,21 @@ def test_spaces_around_a_name_describe_nothing_anew() -> None:
     assert [one.label for one in made.collection.read().examples].count("tax") == 2  # its name, and the example
 
 
-@pytest.mark.parametrize("thing", ["hello", b"hello", Path("hello"), {"hello": 1}])
+@pytest.mark.parametrize("thing", ["hello", b"hello", Path("hello"), {"hello": 1}, np.array("hello")])
 def test_one_thing_is_no_list(thing: Any) -> None:
     made = texts()
     for ask in (made.recognize_many, made.suggest, lambda one: made.add("light", one)):
         with pytest.raises(DataError, match=r"expected a list of things, got .*hello.*; put it in a list"):
             ask(thing)
     assert made.report().classes == {"light": 2, "music": 2}
+
+
+@pytest.mark.parametrize("thing", [None, 5, np.array(5.0)])
+def test_what_is_no_list_either(thing: Any) -> None:
+    made = teach((X, [0, 0, 1, 1]))
+    for ask in (made.recognize_many, made.suggest, lambda one: made.add(0, one)):
+        with pytest.raises(DataError, match=f"expected a list of things, got '{thing}'; put it in a list"):
+            ask(thing)
 
 
 def test_ids_are_whole_numbers_of_any_kind() -> None:

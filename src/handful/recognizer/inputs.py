@@ -98,10 +98,11 @@ def asked(kind: str, things: Sequence[object]) -> list[Item]:
     Raises:
         DataError, StorageError: as `taught`; one thing that is not in a list.
     """
-    if isinstance(things, str | bytes | Path | Mapping):
+    things, one = plain(things), isinstance(things, str | bytes | Path | Mapping)
+    if one or not hasattr(things, "__iter__") or getattr(things, "ndim", 1) == 0:
         raise DataError(f"expected a list of things, got {str(things)[:50]!r}; put it in a list")
     found: list[Item] = []
-    for number, thing in enumerate(plain(things)):
+    for number, thing in enumerate(things):
         path = Path(thing) if isinstance(thing, str | Path) and len(str(thing)) < 4000 else None
         if kind == "pictures":
             if path is None:

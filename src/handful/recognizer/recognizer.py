@@ -201,13 +201,14 @@ class Recognizer:
         """Take examples out, by their ids; as if they had never been there."""
         return self.collection.remove(ids(examples))
 
-    def rename(self, label: str, new: str) -> int:
+    def rename(self, label: str | int, new: str | int) -> int:
         """Give a class another name."""
-        return self.collection.rename(label, new)
+        return self.collection.rename(class_name(label, "rename"), class_name(new, "rename"))
 
-    def merge(self, labels: Sequence[str], into: str) -> int:
+    def merge(self, labels: Sequence[str | int], into: str | int) -> int:
         """Make one class of several."""
-        return self.collection.merge(labels, into)
+        known = labels if isinstance(labels, str) else [class_name(label, "merge") for label in labels]
+        return self.collection.merge(known, class_name(into, "merge"))
 
     def undo(self) -> int:
         """Take back the newest change."""
