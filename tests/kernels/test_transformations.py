@@ -75,6 +75,18 @@ def test_as_without_kernels(name: str, made_anew: bool, recording: bool, monkeyp
             torch.testing.assert_close(found, TRIED[name](setting), atol=1e-9, rtol=1e-9)
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_saved_tensors_may_be_copied(again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "LEAST_REMADE", 0)
+    setting, found = Setting(), []
+    leaf = setting.encoder.blocks[0][1].weight  # type: ignore[index]
+    for pack in (lambda t: t, lambda t: t.clone(memory_format=torch.contiguous_format)):
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            loss = setting.encoder(setting.x[0]).square().sum()
+            found += torch.autograd.grad(loss, leaf, create_graph=again)
+    torch.testing.assert_close(found[1], found[0])
+
+
 def test_a_batch_of_gradients_outside_torch_func_is_refused() -> None:
     setting = Setting()
     z = setting.encoder(setting.x[0])[0, :3]

@@ -100,7 +100,7 @@ class _Block(torch.autograd.Function):
         _, y, *statistics = output
         ctx.mark_non_differentiable(*statistics)
         ctx.save_for_backward(*inputs[:3], y, *statistics)
-        ctx.support = inputs[-1]
+        ctx.support, ctx.remade = inputs[-1], not passes.is_kept(y)
         ctx.set_materialize_grads(False)
 
     @staticmethod
@@ -112,8 +112,10 @@ class _Block(torch.autograd.Function):
             gz = F.pad(torch.zeros_like(kept.xs), (0, 0, 1, 1, 1, 1))
         if not torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active():
             of_x = ctx.needs_input_grad[0]
+            if ctx.remade:  # hooks on saved tensors may have given the stand-in room
+                kept = kept._replace(y=kept.y[..., :1].expand(kept.y.shape))
             return *passes.block_gradient(gz, more, x, w, gamma, kept, ctx.support, of_x=of_x), None, None
-        if not passes.is_kept(kept.y):
+        if ctx.remade:
             kept = kept._replace(y=_Anew.apply(x.detach(), w.detach(), kept.y))  # type: ignore[no-untyped-call]
         gy, ggamma, gbeta = _Unpool.apply(gz, gamma, ctx.support, *kept)  # type: ignore[no-untyped-call]
         if more is not None:
