@@ -15,13 +15,12 @@ from typing import Any, ClassVar, final
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from .encoders.normalization import policies_of, shares_statistics
 from .episode import Data, Episode, Support, as_floats, join_data, leading, map_data
 from .errors import ShapeError
 from .ops.buffers import settle_
-from .ops.tasks import pure_call
+from .ops.tasks import call_with, pure_call
 
 __all__ = [
     "EmbeddingLearner",
@@ -155,13 +154,13 @@ def embedded(encoder: nn.Module, x: Data, *, keep: bool) -> Tensor:
     call: Callable[[Data], Tensor] = encoder if keep else partial(pure_call, encoder)
     if not shares_statistics(encoder, training=encoder.training):
         z = _flat(encoder, call(map_data(lambda leaf: leaf.flatten(0, 1), x)))
-        return z.view(tasks, examples, -1)
+        return z.unflatten(0, (tasks, examples))
     parts = [map_data(itemgetter(task), x) for task in range(tasks)]
     if not keep or tasks == 1 or not encoder.training:
         return torch.stack([_flat(encoder, call(part)) for part in parts])
     own = dict(encoder.named_buffers())
     left = [{name: buffer.clone() for name, buffer in own.items()} for _ in parts]
-    features = [_flat(encoder, functional_call(encoder, *pair)) for pair in zip(left, parts, strict=True)]
+    features = [_flat(encoder, call_with(encoder, buffers, (part,))) for buffers, part in zip(left, parts, strict=True)]
     for name, buffer in own.items():
         settle_(buffer, torch.stack([buffers[name] for buffers in left]))
     return torch.stack(features)

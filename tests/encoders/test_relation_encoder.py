@@ -48,3 +48,27 @@ def test_a_vector_is_a_map_of_one_place() -> None:
 def test_pictures_that_are_too_small_are_refused() -> None:
     with pytest.raises(ShapeError, match="at least 10×10"):
         RelationEncoder(shape=(1, 9, 28))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_lie_side_by_side_where_that_is_faster_and_change_nothing(channels: int) -> None:
+    encoder = RelationEncoder(shape=(channels, 12, 12), filters=4).float()
+    x = torch.rand(5, channels, 12, 12, dtype=torch.float32, requires_grad=True)
+    seen: list[Tensor] = []
+    encoder.blocks[0][0].register_forward_hook(lambda layer, given, result: seen.append(result))  # type: ignore[index]
+    z = encoder(x)
+    z.sum().backward()
+    slope = x.grad
+    assert seen[-1].is_contiguous(memory_format=torch.channels_last)
+    x.grad = None
+    plain = encoder.blocks(x).flatten(1)
+    plain.sum().backward()
+    assert not seen[-1].is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(z, plain, atol=1e-5)
+    assert slope is not None
+    assert x.grad is not None
+    assert torch.allclose(slope, x.grad, atol=1e-5)
+    encoder.eval()
+    assert encoder(x[:0]).shape == (0, 4)
+    alone = torch.func.vmap(encoder)(x[None].detach())  # plain inside a transformation
+    assert torch.allclose(alone.squeeze(0), encoder(x), atol=1e-5)

@@ -182,6 +182,15 @@ def test_other_numbers_of_ways(variant: Variant) -> None:
 
 
 @EVERY
+def test_no_queries_get_no_answers(variant: Variant) -> None:
+    learner, episode = variant.make().eval(), tasks()
+    state = learner.adapt(episode.support)
+    if learner.transductive:
+        pytest.skip("needs queries")
+    assert learner.predict(state, episode.query.x[:, :0]).shape == (3, 0, 3)  # type: ignore[index]
+
+
+@EVERY
 def test_dropping_queries_changes_no_answer_unless_it_says_so(variant: Variant) -> None:
     learner, episode = variant.make().eval(), tasks()
     state = learner.adapt(episode.support)

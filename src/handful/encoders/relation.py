@@ -9,6 +9,7 @@ from typing import final
 from torch import Tensor, nn
 
 from ..errors import ShapeError
+from .layout import channels_last
 from .normalization import Policy
 from .normalization import normalization as make_normalization
 
@@ -63,7 +64,7 @@ class RelationEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[examples, channels, height, width] -> [examples, out_features]."""
-        z: Tensor = self.blocks(x)
+        z: Tensor = self.blocks(channels_last(x))
         return z.flatten(1)
 
 

@@ -70,7 +70,7 @@ class ConditionalNeuralProcess(EmbeddingLearner):
     def adapt_features(self, z: Tensor, y: Tensor, ways: int, weight: Tensor | None = None) -> Context:
         """r from r_i = h(x_i, y_i): a mean over each class, or over all (eq. 1 and 2)."""
         labels = label_vectors(y, ways, self.outputs).to(z.dtype)
-        encoded = self.h(torch.cat([z, labels], -1).flatten(0, 1)).view(*z.shape[:2], -1)  # [B, S, R]
+        encoded = self.h(torch.cat([z, labels], -1).flatten(0, 1)).unflatten(0, z.shape[:2])  # [B, S, R]
         if ways:
             return Context(class_means(encoded, y, ways, weight).flatten(1))
         one = torch.zeros(z.shape[:2], dtype=torch.long, device=z.device)
@@ -97,6 +97,6 @@ class ConditionalNeuralProcess(EmbeddingLearner):
 
     def _answer(self, state: Context, z: Tensor) -> tuple[Tensor, Tensor]:
         r = state.r.unsqueeze(1).expand(-1, z.shape[1], -1)  # [B, Q, outputs · R]
-        answer = self.g(torch.cat([z, r], -1).flatten(0, 1)).view(*z.shape[:2], -1)
+        answer = self.g(torch.cat([z, r], -1).flatten(0, 1)).unflatten(0, z.shape[:2])
         first, second = answer.chunk(2, -1)
         return first, second
