@@ -2,8 +2,9 @@
 
 Two shapes of task: Omniglot's (1,200 characters × 4 rotations × 20 drawings of 1×28×28 bytes, 20-way 1-shot with one
 query a class) and mini-ImageNet's (64 classes of 3×84×84 bytes, 5-way 1-shot with 15 queries a class). Ours come in
-batches, each drawn, gathered and turned into floats, as training gets it. A peer makes one at a time, as it always
-does, from pictures that are floats beforehand (to its favor). Seconds are those of one episode.
+batches, as bytes, which is what training hands to the encoder; or read as floats in [0, 1], which the encoder does then.
+A peer makes one at a time, as it always does, from pictures that are floats beforehand, in four times the memory.
+Seconds are those of one episode.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Sampling(Work):
     ways: int
     queries: int
     batch: int
+    floats: bool
 
 
 def _works() -> list[Sampling]:
@@ -42,12 +44,20 @@ def _works() -> list[Sampling]:
     drawings: dict[str, Any] = {"classes": 4800, "count": 20, "shape": (1, 28, 28), "ways": 20, "queries": 1}
     pictures: dict[str, Any] = {"classes": 64, "count": 300, "shape": (3, 84, 84), "ways": 5, "queries": 15}
     return [
-        Sampling(name=f"{name}-batch{batch}", title=f"{title}, batches of {batch}", peers=loaders, batch=batch, **sizes)
+        Sampling(
+            name=f"{name}-batch{batch}{'-floats' * floats}",
+            title=f"{title}, batches of {batch} as {'floats' if floats else 'bytes'}",
+            peers=loaders,
+            batch=batch,
+            floats=floats,
+            **sizes,
+        )
         for name, title, sizes in (
             ("sampling-omniglot-20w1s", "Omniglot 20-way 1-shot, 1 query", drawings),
             ("sampling-mini-imagenet-5w1s", "mini-ImageNet 5-way 1-shot, 15 queries", pictures),
         )
         for batch in (1, 16, 64)
+        for floats in (False, True)
     ]
 
 
@@ -64,9 +74,9 @@ def contender(work: Sampling, who: str, place: Place) -> Contender:
         episodes = Episodes(pool, ways=work.ways, shots=1, queries=work.queries, batch=work.batch)
         numbers = itertools.count()
 
-        def step() -> tuple[Any, Any]:
+        def step() -> Any:
             episode = episodes[next(numbers)]
-            return episode.support.x, episode.query.x  # bytes until somebody reads them
+            return (episode.support.x, episode.query.x) if work.floats else episode  # bytes until somebody reads them
 
         return Contender(
             step,

@@ -21,6 +21,6 @@ def channels_last(x: Tensor) -> Tensor:
     if x.device.type != "cpu" or x.dtype != torch.float32 or not plainly:
         return x
     if x.shape[1] == 1:  # both orders are the same: torch goes by the strides
-        n, _, height, width = x.shape
+        height, width = x.shape[2:]
         return x.contiguous().as_strided(x.shape, (height * width, 1, width, 1))
     return x.contiguous(memory_format=torch.channels_last)
