@@ -2,9 +2,9 @@
 
 Two shapes of task: Omniglot's (1,200 characters × 4 rotations × 20 drawings of 1×28×28 bytes, 20-way 1-shot with one
 query a class) and mini-ImageNet's (64 classes of 3×84×84 bytes, 5-way 1-shot with 15 queries a class). Ours come in
-batches, as bytes, which is what training hands to the encoder; or read as floats in [0, 1], which the encoder does then.
-A peer makes one at a time, as it always does, from pictures that are floats beforehand, in four times the memory.
-Seconds are those of one episode.
+batches: as bytes, which are read as floats when the encoder asks for them; or as these floats in [0, 1]. A peer makes
+one at a time, as it always does, from pictures that are floats beforehand, in four times the memory. Seconds are those
+of one episode.
 """
 
 from __future__ import annotations

@@ -68,11 +68,11 @@ def _order(heads: set[str], part: str, rows: list[Row]) -> list[str]:
 
 def _setfit(results: Mapping[str, list[Row]]) -> str:
     """Each set and number of shots: all settings, and ours against the best of them."""
-    theirs = results["setfit"]
+    ours = {(row["data"], row["shots"], row["seed"]): row for row in results["frozen"]}
+    theirs = [row for row in results["setfit"] if (row["data"], row["shots"], row["seed"]) in ours]
     titles = ["", "shots", "draws", "SetFit by pairs a sentence", "SetFit's best", "ours", "ours less its best"]
     titles += ["SetFit's training", "ours", "times as long"]
     lines = [_line(titles), "|---" * len(titles) + "|"]
-    ours = {(row["data"], row["shots"], row["seed"]): row for row in results["frozen"]}
     for data, shots in dict.fromkeys((row["data"], row["shots"]) for row in theirs):
         own = [row for row in theirs if (row["data"], row["shots"]) == (data, shots)]
         by_pairs = {pairs: [row for row in own if row["pairs"] == pairs] for pairs in sorted({r["pairs"] for r in own})}
