@@ -64,6 +64,21 @@ def assert_same_run(one: Path, two: Path) -> None:
     assert lines(one) == lines(two)
 
 
+@pytest.mark.parametrize("options", [{"log_every": 0}, {"device": "cuda:99"}, {"device": "gpu"}])
+def test_what_cannot_be_done_is_said_in_one_line(spec: Spec, tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match=f"{next(iter(options.values()))}") as raised:
+        last_of(spec, tmp_path / "run", **options)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_to_train_leaves_no_folder(digits_table: Make, tmp_path: Path) -> None:
+    table = digits_table() | {"encoder": {"name": "identity", "shape": [1, 8, 8]}}
+    with pytest.raises(SpecError, match="prototypical with identity has nothing to train: expected parameters"):
+        last_of(Spec.of(table), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_from_beginning_to_end(spec: Spec, tmp_path: Path) -> None:
     events = list(fit(spec, tmp_path / "run", log_every=5))
     assert [event.step for event in events] == list(range(1, 13))

@@ -22,7 +22,7 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -34,7 +34,7 @@ from .files import locked, recover_folder, storage_errors
 from .log import Log, tensorboard_writer
 from .machine import commit
 from .spec import Spec, build, differences, load_data, make_optimizer, make_schedule, make_selection
-from .training import PARTS, REMEDY, train
+from .training import PARTS, REMEDY, check_device, train
 
 __all__ = ["Event", "Progress", "commits", "fit", "interruptible"]
 
@@ -89,7 +89,7 @@ def fit(
         folder: where to keep the run; created if need be.
         resume: go on with the run in the folder (a finished one ends at once).
         device: "cpu", "cuda", ...
-        log_every: steps between log lines.
+        log_every: steps between log lines, at least 1.
         save_every: seconds between checkpoints to resume from.
         tensorboard: write TensorBoard events too.
         stop: asked after each step; True (on any rank) saves and ends the run as "interrupted".
@@ -98,11 +98,14 @@ def fit(
 
     Raises:
         StorageError: the folder holds a run (and `resume` is off), is in use by another process, or not writable.
-        SpecError: the run in the folder is of another spec.
+        SpecError: the run in the folder is of another spec, there is nothing to train, or no such device.
         DataError: the loss or the weights are not finite, or the data do not fit.
         RankError: another process of the run ended.
     """
     folder = Path(folder)
+    if log_every < 1:
+        raise SpecError(f"fit: expected `log_every` to be at least 1 step, got {log_every}")
+    check_device(device)
     board = tensorboard_writer() if tensorboard and ranks.first else None
     if ranks.size > 1 and (spec.train.seconds is not None or spec.train.selection is not None):
         raise SpecError("[train] seconds and selection are for one process; expected neither with many")
@@ -111,7 +114,8 @@ def fit(
     data = load_data(spec, ranks=ranks)
     episodes, validation = spec.train.draw_from(data), spec.validation
     trials = None if validation is None else validation.draw_from(data)
-    learner = build(spec)  # a spec of which nothing can be made leaves no folder
+    learner = build(spec)
+    make_optimizer(spec, learner)  # a spec of which nothing can be made leaves no folder
     with _held(folder) if ranks.first else nullcontext():
         begun = _begin(folder, spec, resume, ranks)
         if ranks.first:
@@ -133,10 +137,10 @@ def fit(
         def factor(t: int) -> float:
             return schedule(t if budget is None else min(int(PARTS * progress.seconds / budget), PARTS))
 
-        patience = None if validation is None else validation.patience
-        ended = "finished" if start >= last or spent() else ""
-        if not ended and patience is not None and progress.worse >= patience:
-            ended = "patience"
+        def tired() -> bool:
+            return validation is not None and validation.patience is not None and progress.worse >= validation.patience
+
+        ended = "finished" if start >= last or spent() else "patience" if tired() else ""
         if ended:
             yield Event(start, spec.train.steps, math.nan, None, None, progress.best, progress.seconds, ended)
             return
@@ -150,9 +154,8 @@ def fit(
             if not ranks.first:
                 return
             notes = {"progress": progress.__dict__, "score": progress.score, "commits": history}
-            chosen = selection.state() if whole and selection is not None else None
-            kept = optimizer if whole else None
-            save_checkpoint(folder / name, learner, spec, step=step, notes=notes, optimizer=kept, selection=chosen)
+            kept: Any = {"optimizer": optimizer, "selection": selection and selection.state()} if whole else {}
+            save_checkpoint(folder / name, learner, spec, step=step, notes=notes, **kept)
 
         with closing(Log(folder if ranks.first else None, start, board)) as log, _telling(folder):
             begin, saved = clock(), time.perf_counter()
@@ -186,9 +189,8 @@ def fit(
                     log.write(done, validation=score, ci95=ci95, metric=result.metric)
                     if progress.best_step == done:
                         save("best", done, whole=False)
-                ended = "finished" if finished else "interrupted" if ranks.any(stop()) else ""
-                if not finished and patience is not None and progress.worse >= patience:
-                    ended = "patience"
+                ended = "finished" if finished else "patience" if tired() else ""
+                ended = ended or ("interrupted" if ranks.any(stop()) else "")
                 if done % log_every == 0 or ended in ("finished", "patience"):  # not where it was stopped
                     log.write(done, loss=loss, rate=optimizer.param_groups[0]["lr"], seconds=round(progress.seconds, 3))
                 if ended or score is not None or time.perf_counter() - saved >= save_every:
@@ -213,9 +215,8 @@ def _telling(folder: Path) -> Iterator[None]:
     try:
         yield
     except (DataError, RankError) as error:
-        kept = "no checkpoint was saved"
-        if (folder / "last").exists():
-            kept = f"the last good checkpoint is {folder / 'last'}"
+        last = folder / "last"
+        kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was saved"
         raise type(error)(f"{error}; {kept}") from error
 
 

@@ -227,8 +227,18 @@ def expected_shape(spec: Spec) -> tuple[int, ...] | None:
 
 
 def make_optimizer(spec: Spec, learner: Learner) -> torch.optim.Optimizer:
-    """The optimizer of a spec over the learner's parameters that require gradients."""
-    return _optimizer(spec.train, [p for p in learner.parameters() if p.requires_grad])
+    """The optimizer of a spec over the learner's parameters that require gradients.
+
+    Raises:
+        SpecError: there are none.
+    """
+    parameters: list[torch.Tensor] = [p for p in learner.parameters() if p.requires_grad]
+    if not parameters:
+        raise SpecError(
+            f"{spec.learner.name} with {spec.encoder.name} has nothing to train: expected parameters that require "
+            "gradients; name another [encoder] or [learner], or evaluate it as it is: evaluate(build(spec), episodes)"
+        )
+    return _optimizer(spec.train, parameters)
 
 
 def _optimizer(training: Training, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:

@@ -26,7 +26,7 @@ from .learner import Learner
 from .ops.buffers import Buffers
 from .ops.seeds import seed_of
 
-__all__ = ["OPTIMIZERS", "PARTS", "REMEDY", "SCHEDULES", "Schedule", "Step", "train"]
+__all__ = ["OPTIMIZERS", "PARTS", "REMEDY", "SCHEDULES", "Schedule", "Step", "check_device", "train"]
 
 REMEDY = "lower the learning rates or clip gradients"
 """What to do when training diverges."""
@@ -93,6 +93,19 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "sgd": torch.optim.SGD,
 }
+
+
+def check_device(device: str) -> None:
+    """See that numbers can be computed there.
+
+    Raises:
+        SpecError: no such device.
+    """
+    try:
+        torch.zeros((), device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__).split(". ")[0]
+        raise SpecError(f"device {device!r} is not to be had: {reason}; use 'cpu'") from None
 
 
 def train(
