@@ -71,6 +71,17 @@ def test_errors_with_medians(plan: Plan) -> None:
     assert "the median stands in brackets" in text
 
 
+def test_what_is_not_finite_is_said(plan: Plan, results: list[dict[str, Any]]) -> None:
+    results[0]["tests"]["5-way"] |= {"value": None, "ci95": None}
+    results[1]["tests"]["3-way"]["difference"] |= {"value": None, "ci95": None}
+    text = comparison_tables(plan, results)
+    assert "| Control | 90.00 ± 1.00 % / 95.00 % | not finite |" in text
+    assert "| Other † | not finite | – |" in text
+    one = result("one", tests={"3-way": 0.5})
+    one["tests"]["3-way"] |= {"value": None, "ci95": None, "median": [0.5, None, None]}
+    assert "not finite (0.500, nan to nan)" in comparison_tables(plan.model_copy(update={"metric": "mse"}), [one])
+
+
 def test_words_around_stay(plan: Plan) -> None:
     page = f"Before.\n\n{BEGIN}\n\nold\n\n{END}\n\nAfter.\n"
     made = with_tables(page, ["one", "two"])

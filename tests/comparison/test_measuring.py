@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 
 from handful.checkpoint import load_checkpoint
+from handful.comparison import measuring
 from handful.comparison.measuring import Place, finished, measure, with_differences
 from handful.comparison.plan import Plan
+from handful.comparison.tables import comparison_tables
 from handful.errors import DataError, SpecError
-from handful.evaluation import compare, evaluate
+from handful.evaluation import Evaluation, compare, evaluate
 from handful.spec import load_data
 
 SECONDS = 0.3
@@ -164,3 +167,20 @@ learner = { name = "maml" }
     values = np.load(place.scores(test["record"]))
     assert median == np.median(values)
     assert low < median < high
+
+
+def test_a_test_that_diverges_is_null_in_its_file(plan: Plan, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def infinite(*given: Any, **options: Any) -> Evaluation:
+        found = evaluate(*given, **options)
+        return replace(found, values=np.full_like(found.values, np.inf))
+
+    measured(plan, "pixels", place)
+    monkeypatch.setattr(measuring, "evaluate", infinite)
+    result = measured(plan, "prototypical", place)
+    assert result["tests"]["3-way"]["value"] is None
+    assert finished(plan, "prototypical", SECONDS, place)
+    pixels = next(result for result in with_differences(plan, place) if result["name"] == "pixels")
+    assert pixels["tests"]["3-way"]["difference"]["value"] is None
+    for path in place.results.rglob("*.json"):
+        json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert "not finite" in comparison_tables(plan, with_differences(plan, place))

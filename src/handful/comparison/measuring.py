@@ -26,6 +26,7 @@ from ..reproduce import weights_digest
 from ..run import commits, fit
 from ..scoring import evaluation_mode
 from ..spec import Spec, build, load_data
+from ..tables import plain_numbers
 from .plan import Plan, Trial
 
 __all__ = ["Place", "Progress", "finished", "measure", "with_differences"]
@@ -130,11 +131,11 @@ def measure(
         if number == 0:
             result["learn_ms"], result["answer_ms"] = _timed(learner, trial, data, device)
         result["peak_memory_mib"] = _peak_memory(device)
-        write_file(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        _write(path, result)
     if kept is not None:
         costs = ("learn_ms", "answer_ms", "peak_memory_mib")
         result |= {cost: kept[cost] if result[cost] is None else result[cost] for cost in costs}
-        write_file(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        _write(path, result)
 
 
 def finished(plan: Plan, key: str, seconds: float, place: Place) -> bool:
@@ -154,8 +155,7 @@ def with_differences(plan: Plan, place: Place) -> list[dict[str, Any]]:
     for key in plan.entries:
         path = place.result(plan, key)
         if path.exists():
-            with storage_errors(path, "read"):
-                results[key] = json.loads(path.read_text())
+            results[key] = _read(path)
     control = results.get(plan.control, {"tests": {}})["tests"]
     for key, result in results.items():
         before = json.dumps(result)
@@ -168,8 +168,9 @@ def with_differences(plan: Plan, place: Place) -> list[dict[str, Any]]:
                 difference = paired_difference(*(np.load(file, allow_pickle=False) for file in files))
                 about = {"to": plan.control, "record": other["record"]}
                 test["difference"] = {"value": difference.value, "ci95": difference.ci95, **about}
-        if json.dumps(result) != before:
-            write_file(place.result(plan, key), json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        results[key] = plain_numbers(result)
+        if json.dumps(results[key]) != before:
+            _write(place.result(plan, key), results[key])
     return list(results.values())
 
 
@@ -209,9 +210,19 @@ def _kept(path: Path, spec: Spec, weights: str) -> dict[str, Any] | None:
     """The result that is there, if it is of this training."""
     if not path.exists():
         return None
+    kept = _read(path)
+    same = plain_numbers(kept["spec"]) == plain_numbers(spec.table())
+    return kept if same and kept["weights"] == weights else None
+
+
+def _read(path: Path) -> dict[str, Any]:
     with storage_errors(path, "read"):
-        kept: dict[str, Any] = json.loads(path.read_text())
-    return kept if kept["spec"] == spec.table() and kept["weights"] == weights else None
+        result: dict[str, Any] = json.loads(path.read_text())
+    return result
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    write_file(path, json.dumps(plain_numbers(result), indent=2, ensure_ascii=False) + "\n")
 
 
 def _same(kept: dict[str, Any], tests: dict[str, Trial]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -84,9 +85,9 @@ def _measured(plan: Plan, result: Result, name: str) -> str:
     test = result["tests"].get(name)
     if test is None:
         return "–"
-    said = percent(plan.metric, test["value"], test["ci95"])
+    said = "not finite" if test["value"] is None else percent(plan.metric, test["value"], test["ci95"])
     if "median" in test:
-        median, low, high = test["median"]
+        median, low, high = (math.nan if one is None else one for one in test["median"])
         said += f" ({median:.3f}, {low:.3f} to {high:.3f})"
     if test["not_finite"]:
         said += f", {test['not_finite']} answers not finite"
@@ -98,8 +99,11 @@ def _difference(plan: Plan, result: Result, name: str) -> str:
     difference = result["tests"].get(name, {}).get("difference")
     if difference is None:
         return "–"
+    if difference["value"] is None:
+        return "not finite"
     scale, digits = (100, 2) if plan.metric == "accuracy" else (1, 3)
-    return f"{scale * difference['value']:+.{digits}f} ± {scale * difference['ci95']:.{digits}f}"
+    half = "" if difference["ci95"] is None else f" ± {scale * difference['ci95']:.{digits}f}"
+    return f"{scale * difference['value']:+.{digits}f}{half}"
 
 
 def _unit(plan: Plan) -> str:
