@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,22 +38,28 @@ class BuildHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build, or say why not."""
         folder = Path(self.root) / FOLDER
-        for old in folder.glob("*.so"):
-            old.unlink()
+        digest = hashlib.sha256(b"".join((folder / name).read_bytes() for name in SOURCES)).hexdigest()[:12]
+        for old in folder.glob("block-*.so"):
+            if digest not in old.name:
+                with suppress(OSError):  # a tree that nobody may write into
+                    old.unlink()
         if not supported():
             return
         compiler = system_compiler() or [sys.executable, "-m", "ziglang", "cc"]
-        digest = hashlib.sha256(b"".join((folder / name).read_bytes() for name in SOURCES)).hexdigest()[:12]
         for variant, flags in VARIANTS.items():
             built = folder / f"block-{variant}-{digest}.so"
+            part = folder / f"part-{variant}-{os.getpid()}.so"  # a program may have the other loaded
             if "ziglang" in compiler:
                 flags = [flag.replace("x86-64-", "x86_64_") for flag in flags]
-            command = [*compiler, *FLAGS, *flags, str(folder / "block.c"), "-o", str(built)]
+            command = [*compiler, *FLAGS, *flags, str(folder / "block.c"), "-o", str(part)]
             try:
                 subprocess.run(command, check=True, capture_output=True, text=True)
+                part.replace(built)
             except (OSError, subprocess.CalledProcessError) as error:
                 reason = getattr(error, "stderr", None) or error
                 self.app.display_warning(f"kernels for {variant} were not built, PyTorch's are used: {reason}")
+                with suppress(OSError):
+                    part.unlink()
                 continue
             build_data["artifacts"].append(f"{FOLDER.as_posix()}/{built.name}")
         if build_data["artifacts"]:
