@@ -41,6 +41,8 @@ def main() -> None:
         for question, work in chosen:
             print(f"{question:14}{work.name:40}{work.title}")
         return
+    if options.compile:
+        print("MAML's steps are not compiled, and left out")
     limits: dict[Place, float] = {}
     began = time.perf_counter()
     for number, (question, work) in enumerate(chosen, 1):
@@ -98,7 +100,7 @@ def works(question: str, options: argparse.Namespace) -> list[Work]:
     module = importlib.import_module(f"benchmarks.{question}")
     found = []
     for work in module.WORKS:
-        if not any(part in work.name for part in options.works):
+        if not any(part in work.name for part in options.works) or (options.compile and not work.compiles):
             continue
         if options.peers:
             work = replace(work, peers=tuple(who for who in options.peers if who == PLAIN or who in work.peers))

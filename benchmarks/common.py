@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -50,6 +50,8 @@ class Work:
     peers: tuple[str, ...]
     notes: tuple[tuple[str, str], ...] = ()
     """(peer, what a reader must know of its row)."""
+    compiles: ClassVar[bool] = True
+    """Whether `--compile` has something to compile; works that have nothing are left out then."""
 
 
 class Place(NamedTuple):

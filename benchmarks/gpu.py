@@ -1,12 +1,12 @@
 """The same on a GPU: a second-order MAML step and a prototypical training step.
 
     python -m benchmarks gpu --precision bfloat16
-    python -m benchmarks gpu --works prototypical --compile
+    python -m benchmarks gpu --compile
 
 Every turn waits for the device before and after, and memory is what torch's allocator had in use at most. float32 is
 torch's own: convolutions in TF32 where the GPU has it, everybody's. `--precision bfloat16` runs everybody in automatic
-mixed precision; `--compile` compiles the encoder of the prototypical step, everybody's (a MAML step is not compiled).
-A loop in plain torch stands beside the peers. `--device cpu` runs the same on a CPU.
+mixed precision; `--compile` compiles the encoder of the prototypical step, everybody's, and leaves out MAML's steps,
+which are not compiled. A loop in plain torch stands beside the peers. `--device cpu` runs the same on a CPU.
 """
 
 from __future__ import annotations

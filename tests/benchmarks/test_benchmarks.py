@@ -107,6 +107,14 @@ def test_a_gpu_has_something_to_be_compared_with_where_no_peer_is_installed():
     assert all(common.PLAIN in work.peers for work in gpu.WORKS)
 
 
+def test_what_is_not_compiled_is_left_out_at_once(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "gpu", "maml", "--device", "cpu", "--compile", "--list"])
+    main()
+    listed = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+    assert listed == [work.name for work in gpu.WORKS if work.name.startswith("prototypical")]
+    assert listed
+
+
 @pytest.mark.parametrize(
     ("place", "took"),
     [
