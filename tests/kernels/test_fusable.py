@@ -66,6 +66,20 @@ def averaged(encoder: Conv4) -> None:
     encoder.blocks[2][2] = nn.AvgPool2d(2)  # type: ignore[index]
 
 
+class Residual(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 2  # type: ignore[no-any-return]
+
+
+def residual(encoder: Conv4) -> None:
+    encoder.blocks[2] = Residual(*encoder.blocks[2])  # type: ignore[arg-type]
+
+
+def patched(encoder: Conv4) -> None:
+    layer = encoder.blocks[1][3]  # type: ignore[index]
+    layer.forward = torch.tanh
+
+
 def longer(encoder: Conv4) -> None:
     encoder.blocks.append(nn.Hardtanh(0, 0.1))
 
@@ -82,7 +96,7 @@ def parametrized(encoder: Conv4) -> None:
     nn.utils.parametrizations.weight_norm(encoder.blocks[0][0])  # type: ignore[index]
 
 
-CHANGES = [tanh, biased, normalized_by_torch, averaged, longer, watched, pruned, parametrized]
+CHANGES = [tanh, biased, normalized_by_torch, averaged, residual, patched, longer, watched, pruned, parametrized]
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -18,6 +18,9 @@ __all__ = ["Conv4"]
 
 KINDS = (nn.Conv2d, BatchNorm, nn.MaxPool2d, nn.ReLU)
 """The layers of a block that pools."""
+POOLING = (2, 2, 0, 1, False)
+Layers = tuple[Any, Any]
+"""The convolution and the normalization of a block."""
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 AT_ONCE = 1 << 18
 """Numbers of pictures that are embedded together: what lies between two blocks then stays in the processor's cache."""
@@ -89,54 +92,72 @@ class Conv4(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[examples, channels, height, width] -> [examples, out_features]."""
-        z = _fused(self._layers(), x) if self._fusable(x) else self.blocks(x)
+        layers = self._fusable(x)
+        z = _fused(layers, x) if layers else self.blocks(x)
         return z.mean((-2, -1)) if self.average else z.flatten(1)
 
-    def _layers(self) -> list[tuple[Any, Any]]:
-        """The convolution and the normalization of each block."""
-        return [(block[0], block[1]) for block in self.blocks]  # type: ignore[index]
-
-    def _fusable(self, x: Tensor) -> bool:
-        """Whether compiled kernels do the same as the blocks: pooling on a CPU, by batch statistics or without them
-        where nobody asks for a derivative, in blocks that nobody has changed or watches."""
+    def _fusable(self, x: Tensor) -> list[Layers]:
+        """The layers of each block if compiled kernels do the same, or none: pooling on a CPU, by batch statistics or
+        without them where nobody asks for a derivative, in blocks that nobody has changed or watches."""
         if not self.pools or traced() or x.requires_grad or x.ndim != 4 or x.shape[0] == 0 or min(x.shape[2:]) < 16:
-            return False
-        if not _as_made(self.blocks, x.shape[1]):
-            return False
-        layers = self._layers()
-        return (
-            all(layer.by_batch() for _, layer in layers)
-            or (not torch.is_grad_enabled() and all(layer.by_estimates() for _, layer in layers))
-        ) and all(fusable(x, convolution.weight) for convolution, _ in layers)
+            return []
+        layers = _as_made(self.blocks, x.shape[1])
+        if not layers or not fusable(x, *(convolution.weight for convolution, _ in layers)):
+            return []
+        by_batch = all(layer.by_batch() for _, layer in layers)
+        by_estimates = not by_batch and not torch.is_grad_enabled() and all(layer.by_estimates() for _, layer in layers)
+        return layers if by_batch or by_estimates else []
 
 
-def _as_made(blocks: nn.Module, channels: int) -> bool:
-    """Whether four blocks that pool pictures of so many channels are those of `Conv4` still, and nobody watches."""
-    parts = [blocks, *blocks.children()]
-    for block in parts[1:]:
-        layers: list[Any] = list(block.children())
-        parts += layers
-        if tuple(map(type, layers)) != KINDS or not _same(channels, *layers):
-            return False
-        channels = len(layers[0].weight)
+def _as_made(blocks: nn.Module, channels: int) -> list[Layers]:
+    """The layers of four blocks that pool pictures of so many channels, if they are those of `Conv4` still and nobody
+    watches. Asked before every forward pass, so it looks into the modules' tables instead of asking the modules."""
     everywhere = vars(torch.nn.modules.module)
-    return len(parts) == 21 and not any(
-        everywhere[f"_global{kind}"] or any(vars(part)[kind] for part in parts) for kind in HOOKS
+    outside = list(blocks._modules.values())
+    if [type(block) for block in outside] != [nn.Sequential] * 4 or _watched(vars(blocks)):
+        return []
+    if any(everywhere[f"_global{kind}"] for kind in HOOKS):
+        return []
+    found: list[Layers] = []
+    for block in map(vars, outside):
+        layers: list[Any] = list(block["_modules"].values())
+        tables = [vars(layer) for layer in layers if layer is not None]
+        if tuple(map(type, layers)) != KINDS or _watched(block) or any(map(_watched, tables)):
+            return []
+        convolution, pool, weight = tables[0], tables[2], tables[0]["_parameters"].get("weight")
+        if (
+            weight is None
+            or not _same(convolution, pool)
+            or weight.shape != (layers[1].weight.shape[1], channels, 3, 3)
+        ):
+            return []
+        found.append((layers[0], layers[1]))
+        channels = len(weight)
+    return found
+
+
+def _watched(table: dict[str, Any]) -> bool:
+    """Whether a module has hooks or a forward pass of its own."""
+    return bool(
+        table["_forward_hooks"]
+        or table["_forward_pre_hooks"]
+        or table["_backward_hooks"]
+        or table["_backward_pre_hooks"]
+        or "forward" in table
     )
 
 
-def _same(channels: int, convolution: Any, layer: Any, pool: Any, _: Any) -> bool:
-    """Whether the layers of a block have the options of `Conv4`."""
+def _same(convolution: dict[str, Any], pool: dict[str, Any]) -> bool:
+    """Whether a convolution and a pooling have the options of `Conv4`."""
     return (
-        convolution.bias is None
-        and convolution.weight.shape == (layer.weight.shape[1], channels, 3, 3)
-        and convolution.stride == convolution.padding == convolution.dilation == (1, 1)
-        and convolution.padding_mode == "zeros"
-        and (pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode) == (2, 2, 0, 1, False)
+        convolution["_parameters"]["bias"] is None
+        and convolution["stride"] == convolution["padding"] == convolution["dilation"] == (1, 1)
+        and convolution["padding_mode"] == "zeros"
+        and (pool["kernel_size"], pool["stride"], pool["padding"], pool["dilation"], pool["ceil_mode"]) == POOLING
     )
 
 
-def _fused(layers: Sequence[tuple[Any, Any]], x: Tensor) -> Tensor:
+def _fused(layers: Sequence[Layers], x: Tensor) -> Tensor:
     """[examples, channels, height, width] -> [examples, *out_maps] by compiled kernels."""
     if all(layer.by_batch() for _, layer in layers):
         z = framed(x)

@@ -38,19 +38,17 @@ def available() -> bool:
     return not _plain.get() and _load()[0] is not None
 
 
-def fusable(x: Tensor, w: Tensor) -> bool:
-    """Whether a block of w's filters on x can be one: kinds of numbers and of processor, and nobody looking in.
+def fusable(x: Tensor, *weights: Tensor) -> bool:
+    """Whether blocks of these filters on x can be one each: kinds of numbers and of processor, and nobody looking in.
 
     Not in mixed precision, in forward mode, under a dispatch mode, or for filters that do not fill vectors.
     """
     return (
         type(x) in ORDINARY
-        and type(w) in ORDINARY
-        and x.device.type == "cpu" == w.device.type
-        and x.dtype == w.dtype
+        and x.device.type == "cpu"
         and x.dtype in DTYPES
         and x.numel() > 0
-        and w.shape[0] % 32 == 0
+        and all(type(w) in ORDINARY and w.is_cpu and w.dtype == x.dtype and w.shape[0] % 32 == 0 for w in weights)
         and available()
         and not torch.is_autocast_enabled("cpu")
         and torch._C._len_torch_dispatch_stack() == 0
