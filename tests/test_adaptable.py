@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from handful import Adaptable
 from handful.encoders import MLP, Conv4
@@ -189,6 +190,16 @@ def test_normalization_by_a_support_is_refused(policy: Policy) -> None:
 def test_embeddings_that_cannot_be_adapted_are_refused(option: str) -> None:
     with pytest.raises(SpecError, match=f"Adaptable: an embedding with {option}"):
         Adaptable(nn.Embedding(7, 4, **{option: True}))
+
+
+def test_checkpointing_is_refused() -> None:
+    class Saving(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            z: Tensor = checkpoint(super().forward, x, use_reentrant=False)
+            return z
+
+    with pytest.raises(SpecError, match=r"torch.utils.checkpoint .* wrong gradients"):
+        Adaptable(Saving(2, 3))(torch.rand(4, 2))
 
 
 def test_mistakes_are_told() -> None:

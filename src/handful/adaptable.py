@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .encoders.normalization import adapting, policies_of
 from .errors import ShapeError, SpecError
 from .ops.optimizers import SGD, InnerOptimizer, Memory, Rate
-from .ops.tasks import call_with, check_embeddings, plain_attention
+from .ops.tasks import call_with, check_embeddings, plain_attention, without_checkpoints
 
 __all__ = ["Adaptable"]
 
@@ -31,7 +31,7 @@ class Adaptable:
 
     Args:
         module: what to start from. Its normalization knows no support, so it is by another policy than "support" and
-            "episode". Without `torch.utils.checkpoint`, which computes again with the module's own tensors.
+            "episode". Without `torch.utils.checkpoint`, which would compute again with the module's own tensors.
         optimizer: the update rule; its numbers may be tensors that get gradients. None: SGD at rate 0.01.
         adapted: names of the parameters to move, frozen ones too; None for all that require gradients now.
 
@@ -78,9 +78,13 @@ class Adaptable:
         self.steps = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the module gives with these tensors."""
+        """What the module gives with these tensors.
+
+        Raises:
+            SpecError: it uses `torch.utils.checkpoint`.
+        """
         state = {**self.parameters, **self.buffers}
-        with adapting(self.steps), plain_attention():
+        with adapting(self.steps), plain_attention(), without_checkpoints():
             result = call_with(self.module, state, args, kwargs)
         self.buffers = {name: state[name] for name in self.buffers}
         return result

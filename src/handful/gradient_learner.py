@@ -174,8 +174,7 @@ class GradientLearner(Learner):
 
         def part(own: GradientLearner, start: int, stop: int) -> Tensor:
             piece, queries = map_tasks(lambda leaf: leaf[start:stop], (state, x))
-            if self.training:  # batch norm would write into the state
-                piece = piece._replace(buffers=map_tasks(torch.clone, piece.buffers))
+            piece = piece._replace(buffers=map_tasks(torch.clone, piece.buffers))  # the model may write into them
             return own.answer(piece, queries)
 
         return torch.cat(self.engine.map(self, part, leading(x)[0], numbers_in(x)))

@@ -3,8 +3,9 @@ import torch
 from torch import Tensor, nn
 from torch.backends import mha
 from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
-from handful.errors import ShapeError
+from handful.errors import ShapeError, SpecError
 from handful.ops.tasks import call_each, call_with, chunks, map_tasks, pure_call
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -93,6 +94,53 @@ def test_a_buffer_that_is_replaced_stands_in_the_state() -> None:
     module, state = Counting(), {"seen": torch.tensor(3.0), "scale": torch.tensor(5.0)}
     assert float(call_with(module, state, (torch.ones(4),))[0]) == 5
     assert (float(state["seen"]), float(module.seen)) == (7, 0)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_buffers_that_a_module_replaces_are_each_tasks_own(tasks: int, alone: bool) -> None:
+    class Leaning(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+            self.register_buffer("mean", torch.zeros(2))
+            self.rest = nn.Embedding(2, 1, padding_idx=0) if alone else nn.Identity()  # or not: mapped at once
+
+        def forward(self, x: Tensor) -> Tensor:
+            z = self.layer(x)
+            y = z * (1 + self.mean)  # the graph keeps what is replaced
+            self.mean = 0.5 * self.mean + z.mean(0)
+            return y
+
+    module = Leaning()
+    x, state = torch.randn(tasks, 6, 4), states(module, tasks)
+    means = torch.zeros(tasks, 2)
+    for _ in range(2):
+        z = torch.stack([x[i] @ state["layer.weight"][i].T + state["layer.bias"][i] for i in range(tasks)])
+        output = call_each(module, state, x)
+        assert torch.allclose(output, z * (1 + means.unsqueeze(1)))
+        (gradient,) = torch.autograd.grad(output.sum(), state["layer.bias"])
+        assert torch.allclose(gradient, 6 * (1 + means))
+        means = (0.5 * means + z.mean(1)).detach()
+        assert torch.allclose(state["mean"], means)
+    assert not module.mean.any()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_checkpointing_within_a_module_is_refused(tasks: int) -> None:
+    class Saving(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            z: Tensor = checkpoint(super().forward, x, use_reentrant=False)
+            return z.tanh()
+
+    module, x = Saving(4, 2), torch.randn(tasks, 6, 4)
+    state = states(module, tasks)
+    with pytest.raises(SpecError, match=r"^torch.utils.checkpoint .* leave it out"):
+        call_each(module, state, x)
+    with torch.autograd.graph.save_on_cpu():  # around the call it does no harm
+        call_each(nn.Linear(4, 2), state, x).sum().backward()
+    with torch.no_grad():
+        assert call_each(module, state, x).shape == (tasks, 6, 2)
 
 
 class Named(nn.Module):

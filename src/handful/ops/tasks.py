@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import disable_saved_tensors_hooks
 from torch.backends import mha
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -17,8 +18,22 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..errors import ShapeError, SpecError
 from .workers import in_worker
 
-__all__ = ["Named", "call_each", "call_with", "check_embeddings", "chunks", "map_tasks", "plain_attention", "pure_call"]
+__all__ = [
+    "Named",
+    "call_each",
+    "call_with",
+    "check_embeddings",
+    "chunks",
+    "map_tasks",
+    "plain_attention",
+    "pure_call",
+    "without_checkpoints",
+]
 
+CHECKPOINT = (
+    "torch.utils.checkpoint (or another hook on saved tensors) within an adapted module would compute again with the "
+    "module's own tensors, and give wrong gradients: leave it out; to save memory, set gradient = 'recompute' in engine"
+)
 Named = Mapping[str, Tensor]
 """Parameters or buffers by name."""
 
@@ -28,19 +43,28 @@ def call_each(module: nn.Module, state: Named, x: Any) -> Tensor:
 
     Only the forward pass is mapped. Differentiate the result with `torch.autograd`: the sum over tasks of a
     loss has, as its gradient in the [B, ...] parameters, every task's own gradient. Buffers in `state` are
-    updated in place.
+    updated in place, also where the module puts another tensor of the same shape (then without its gradient).
 
     `vmap` maps all tasks at once. One after the other go: a single task; modules that `vmap` cannot map (recurrent
     networks, batch norm that averages over all batches) or maps wrongly (embeddings with a padding index); and
     everything in automatic mixed precision, which convolutions inside `vmap` escape.
 
     Raises:
-        SpecError: `vmap` cannot map the module; one task at a time it works.
+        SpecError: `vmap` cannot map the module; one task at a time it works. Or it uses `torch.utils.checkpoint`.
         ShapeError: the module gives something else than a tensor.
     """
 
+    loose = [name for name in _loose_buffers(module) if name in state]
+
     def call(task: Named, examples: Any) -> Tensor:
-        result = call_with(module, dict(task), (examples,))
+        given = {name: task[name].clone() for name in loose}  # the graph may need what is written over
+        own = {**task, **given}
+        with without_checkpoints():
+            result = call_with(module, own, (examples,))
+        for name in loose:
+            after = own[name] if own[name] is given[name] else own[name].detach()
+            if after.shape == task[name].shape:
+                task[name].copy_(after)
         if not isinstance(result, Tensor):
             raise ShapeError(
                 f"{type(module).__name__} gives a {type(result).__name__}; expected a tensor [examples, *out]: "
@@ -120,12 +144,37 @@ def check_embeddings(module: nn.Module, name: str) -> None:
                 )
 
 
+def _loose_buffers(module: nn.Module) -> Iterator[str]:
+    """Names of buffers that others may have replaced in `forward`; torch's layers and ours write into theirs."""
+    for prefix, layer in module.named_modules():
+        if layer._buffers and not type(layer).__module__.startswith(("torch.nn.", "handful.")):
+            yield from (f"{prefix}.{key}" if prefix else key for key in layer._buffers)
+
+
 def _unmappable(layer: nn.Module) -> bool:
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         return layer.padding_idx is not None
     if isinstance(layer, _BatchNorm):  # an average over all batches reads its counter
         return layer.momentum is None and layer.track_running_stats
     return isinstance(layer, nn.RNNBase | nn.LSTMCell)
+
+
+@contextmanager
+def without_checkpoints() -> Iterator[None]:
+    """Refuse hooks on saved tensors that are set within; those around the call are no matter.
+
+    Raises:
+        SpecError: one was set.
+    """
+    with ExitStack() as stack:
+        with suppress(RuntimeError):  # there are some around already
+            stack.enter_context(disable_saved_tensors_hooks(CHECKPOINT))
+        try:
+            yield
+        except RuntimeError as error:
+            if str(error) != CHECKPOINT:
+                raise
+            raise SpecError(CHECKPOINT) from None
 
 
 @contextmanager
