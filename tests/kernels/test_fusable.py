@@ -72,7 +72,7 @@ class Residual(nn.Sequential):
 
 
 def residual(encoder: Conv4) -> None:
-    encoder.blocks[2] = Residual(*encoder.blocks[2])  # type: ignore[arg-type]
+    encoder.blocks[3] = Residual(*encoder.blocks[3])  # type: ignore[arg-type]
 
 
 def patched(encoder: Conv4) -> None:
