@@ -186,6 +186,8 @@ def test_mistakes() -> None:
     for strength in (0, float("nan"), float("inf"), "1", None):
         with pytest.raises(DataError, match="strength: expected a number above 0"):
             FewShotRegressor(strength=strength).fit(x, y)
+    with pytest.raises(DataError, match=r"encoder: expected a name .*got 5"):
+        FewShotClassifier(encoder=5).fit(TEXTS, LABELS)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="expected a text"):
         FewShotClassifier(encoder="ngrams").fit(["..."], ["a"])
 

@@ -22,6 +22,7 @@ FLOORS = {
     "version": 0,
     "molecules": 1,
     "pictures": 1,
+    "rows": 1,
     "parts": 2,
     "tables": 1,
     "distributed": 1,

@@ -1,4 +1,4 @@
-"""The rows of a table's file as columns: CSV, TSV, JSON lines, Parquet."""
+"""The rows of a table's file as columns: CSV, TSV, JSON lines, Parquet; and labels that are none."""
 
 from __future__ import annotations
 
@@ -6,20 +6,29 @@ import codecs
 import csv
 import io
 import json
+import warnings
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, MissingExtraError
-from ..files import storage_errors
+from .errors import DataError, MissingExtraError
+from .files import storage_errors
 
-__all__ = ["KINDS", "read_columns"]
+__all__ = ["KINDS", "LABELS", "TEXTS", "doubt_minus_one", "numbered_columns", "read_columns"]
 
 KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+TEXTS, LABELS = ("text", "sentence", "utterance", "content"), ("label", "class", "category", "intent")
+"""Names of columns that are found unless others are said."""
 
 
 def read_columns(path: Path, *, encoding: str = "utf-8") -> dict[str, list[Any]]:
-    """The columns of a .csv, .tsv, .jsonl or .parquet file, by name.
+    """The columns of a table's file, by name; as `numbered_columns`."""
+    return numbered_columns(path, encoding=encoding)[0]
+
+
+def numbered_columns(path: Path, *, encoding: str = "utf-8") -> tuple[dict[str, list[Any]], list[int]]:
+    """The columns of a .csv, .tsv, .jsonl or .parquet file, by name; and what number each row has in the file.
 
     A .csv may be separated by semicolons or tabs, as spreadsheets write it where commas are in numbers; what begins
     with the mark of UTF-16 is read as that.
@@ -35,7 +44,8 @@ def read_columns(path: Path, *, encoding: str = "utf-8") -> dict[str, list[Any]]
     with storage_errors(path, "read"):
         content = path.read_bytes()
     if kind == ".parquet":
-        return _parquet(path)
+        found = _parquet(path)
+        return found, list(range(1, 1 + len(next(iter(found.values()), []))))
     try:
         codec = codecs.lookup(encoding).name
         if codec == "utf-8":
@@ -52,17 +62,44 @@ def read_columns(path: Path, *, encoding: str = "utf-8") -> dict[str, list[Any]]
     return _json_lines(path, lines) if kind in (".jsonl", ".ndjson") else _separated(path, lines, kind)
 
 
-def _separated(path: Path, content: str, kind: str) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {}
+def doubt_minus_one(labels: Sequence[str], place: str) -> None:
+    """Where classes are numbered from 0, -1 says that none is known: in data sets of Hugging Face, in scikit-learn.
+
+    Beside two classes it may be a third (-1, 0, 1), which is warned of, beside 1 alone the other one.
+
+    Args:
+        labels: as texts; -1 is among them, as a number and not as a text.
+        place: for the messages.
+
+    Raises:
+        DataError: it can hardly be a class.
+    """
+    others = set(labels) - {"-1"}
+    if others == {"1"} or not all(label.isdecimal() for label in others):
+        return
+    remedy = "leave out examples whose class is not known; if -1 is a class, give labels as texts"
+    if len(others) not in (1, 2):
+        count = labels.count("-1")
+        raise DataError(f"{place}, example {labels.index('-1')}: expected a label, got -1 ({count} of these); {remedy}")
+    warnings.warn(f"{place}: -1 is taken as a class; {remedy}", stacklevel=2)
+
+
+def _separated(path: Path, content: str, kind: str) -> tuple[dict[str, list[Any]], list[int]]:
+    """Rows are numbered as spreadsheets do, where the first holds the names and empty ones count."""
+    columns, numbers = dict[str, list[Any]](), list[int]()
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=_separator(content, kind), strict=True)
     try:
         names = [name.strip() for name in next(reader, [])]
+        while names.count("") > 1 and not names[-1]:  # spreadsheets write columns that hold nothing
+            names.pop()
         if not names or len(set(names)) < len(names):
             raise DataError(f"{path}: expected a first line of different column names, got {names}")
         columns = {name: [] for name in names}
-        for cells in reader:
+        for number, cells in enumerate(reader, 2):
             if not any(cell.strip() for cell in cells):
                 continue
+            if not any(cell.strip() for cell in cells[len(names) :]):
+                cells = cells[: len(names)]
             if len(cells) != len(names):
                 raise DataError(
                     f"{path}: line {reader.line_num}: expected {len(names)} cells ({', '.join(names)}), got "
@@ -70,9 +107,10 @@ def _separated(path: Path, content: str, kind: str) -> dict[str, list[Any]]:
                 )
             for name, cell in zip(names, cells, strict=True):
                 columns[name].append(cell)
+            numbers.append(number)
     except csv.Error as error:
         raise DataError(f"{path}: line {reader.line_num}: {error}") from error
-    return columns
+    return columns, numbers
 
 
 def _separator(content: str, kind: str) -> str:
@@ -83,8 +121,8 @@ def _separator(content: str, kind: str) -> str:
     return next((sign for sign in ";\t" if sign in first and "," not in first), ",")
 
 
-def _json_lines(path: Path, content: str) -> dict[str, list[Any]]:
-    rows: list[dict[str, Any]] = []
+def _json_lines(path: Path, content: str) -> tuple[dict[str, list[Any]], list[int]]:
+    rows, numbers = list[dict[str, Any]](), list[int]()
     for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
             continue
@@ -96,7 +134,8 @@ def _json_lines(path: Path, content: str) -> dict[str, list[Any]]:
             keys = f" of the keys {', '.join(rows[0])}" if rows else ""
             raise DataError(f"{path}: line {number}: expected an object{keys}, got {line[:60]!r}")
         rows.append(row)
-    return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+        numbers.append(number)
+    return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}, numbers
 
 
 def _parquet(path: Path) -> dict[str, list[Any]]:

@@ -193,6 +193,36 @@ def test_names_that_are_no_text(call: Call, tmp_path: Path) -> None:
     assert call("add", "photos", os.fsdecode(b"\xff"), name).code == 1
 
 
+def test_tables_of_spreadsheets_and_nested_folders(call: Call, tmp_path: Path) -> None:
+    rows = "text;label\nlight on, größer;light\nlights off;light\nplay a song;music\nsong;music\n"
+    (tmp_path / "old.csv").write_bytes(rows.encode("cp1252"))
+    assert "say its encoding" in call("teach", "old.csv").error
+    assert "4 examples of 2 classes" in call("teach", "old.csv", "--encoding", "cp1252").out
+    asked = call("recognize", "old", "old.csv", "--encoding", "cp1252", "--json")
+    assert [one["label"] for one in json.loads(asked.out)] == ["light", "light", "music", "music"]
+    assert "Nothing to label" in call("suggest", "old", "old.csv", "--encoding", "cp1252").out
+    (tmp_path / "new.csv").write_bytes("text\nfür später\n".encode("cp1252"))
+    assert "3 classes" in call("add", "old", "later", "new.csv", "--encoding", "cp1252").out
+    (tmp_path / "photos" / "blue").rename(tmp_path / "photos" / "red [1]" / "blue")
+    said = call("teach", "photos", "--to", "one")
+    assert "6 examples of 1 class" in said.out
+    assert "warning: photos: one class, red [1]" in said.error
+    assert "6 examples of 2 classes" in call("teach", "photos", "--nested", "--to", "two").out
+
+
+def test_warnings_are_said_before_an_error(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "void").mkdir()
+    (tmp_path / "photos" / "blue" / "link.png").symlink_to("/nonexistent")
+    said = call("teach", "photos")
+    assert said.code == 1
+    first, second = said.error.splitlines()
+    assert first.startswith("warning: photos/void: no pictures in it")
+    assert "link.png" in second
+    said = call("teach", "photos", "--skip-unreadable")
+    assert "Taught 6 examples" in said.out
+    assert "warning: left out: cannot read photos/blue/link.png" in said.error
+
+
 @pytest.mark.parametrize("arguments", [["history", "absent"], ["recognize", "--help"], ["undo", "absent"]])
 def test_torch_is_not_needed_for_these(arguments: list[str], tmp_path: Path) -> None:
     code = (

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from handful.data.tables import LABELS, TEXTS, arrays, columns_pool, table
+from handful.data.tables import arrays, columns_pool, table
 from handful.errors import DataError, MissingExtraError, StorageError, UnknownNameError
-from handful.recognizer import inputs
 
 ROWS = [("a, b", "first", 1.0), ("naïve", "second", 2.5), ('say "no"', "first", -3.0)]
 
@@ -75,13 +74,20 @@ def test_tables_as_spreadsheets_write_them(tmp_path: Path, sign: str, encoding: 
     assert made.digest == wanted.digest
 
 
+def test_columns_of_a_spreadsheet_that_hold_nothing(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "text,label,,\none,a,,\ntwo,b,,\n")
+    assert table(path=path, reading="words").names == ("a", "b")
+    path = written(tmp_path / "a.csv", "text,label,,\none,a,,\ntwo,b,,more\n")
+    with pytest.raises(DataError, match="line 3: expected 3 cells"):
+        table(path=path, reading="words")
+
+
 @pytest.mark.parametrize("names", [("utterance", "intent"), ("Sentence", "CLASS"), (" content ", "Category")])
 def test_columns_are_found_by_their_usual_names(names: tuple[str, str]) -> None:
     values = ["one", "two"], ["a", "b"]
     made = columns_pool(dict(zip(names, values, strict=True)), reading="words", length=4)
     wanted = columns_pool({"text": values[0], "label": values[1]}, reading="words", length=4)
     assert made.digest == wanted.digest
-    assert (TEXTS, LABELS) == (inputs.TEXTS, inputs.LABELS)
 
 
 def test_a_column_of_numbers_is_none_of_texts() -> None:
@@ -158,7 +164,7 @@ def test_parquet_that_is_none_or_cannot_be_read(tmp_path: Path, monkeypatch: pyt
     if find_spec("pyarrow"):
         with pytest.raises(DataError, match="not a readable Parquet"):
             table(path=path)
-    monkeypatch.setattr("handful.data.rows.find_spec", lambda name: None)
+    monkeypatch.setattr("handful.rows.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"handful\[tables\]"):
         table(path=path)
 

@@ -320,6 +320,8 @@ def test_a_class_of_just_enough_examples() -> None:
         ({"batch": 0}, "batch must be a whole number of at least 1, got 0"),
         ({"shots": 10, "queries": 5}, "class 'class0' has 14 examples .and 2 more classes.; 10 shots . 5 queries need"),
         ({"shots": (1, 12), "queries": 4}, r"12 shots \+ 4 queries need 16: ask for fewer, or leave the class out"),
+        ({"seed": 1.5}, r"seed must be a whole number, got 1\.5"),
+        ({"seed": None}, "seed must be a whole number, got None"),
         ({"query_balance": 0.0}, "query_balance must be a number above 0, or None; got 0.0"),
         ({"query_balance": 1.0, "shots": 2, "queries": EACH - 2}, "nothing to vary"),
         ({"label_noise": 1.5}, "label_noise must be a share from 0 to 1, got 1.5"),

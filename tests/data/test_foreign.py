@@ -61,6 +61,8 @@ def test_a_hugging_face_data_set_of_texts() -> None:
         ([(1.0, np.eye(2)[0])], "example 0: expected one text or number as its label"),
         ([("text", 0), ("text", None)], r"rows \[2\] have no 'label'"),
         ([(1.0, [0, 1])], "example 0: expected one text or number as its label"),
+        ([(1.0, label) for label in (0, 1, -1, 2)], r"example 2: expected a label, got -1 \(1 of these\); leave"),
+        ([(1.0, torch.tensor(-1))] * 3, r"example 0: expected a label, got -1 \(3 of these\)"),
         ([(object(), 0)], "example 0: expected a tensor, array, picture or text"),
     ],
 )
@@ -90,3 +92,13 @@ def test_a_table_is_sent_where_tables_are_read() -> None:
 
 def test_a_size_is_any_whole_number() -> None:
     assert dataset_pool([(Image.new("L", (5, 9)), 0)], size=np.int64(4)).shape == (3, 4, 4)
+
+
+def test_minus_one_is_no_label_beside_names() -> None:
+    items = Items([(torch.zeros(2), 0), (torch.zeros(2), -1), (torch.zeros(2), 1)])
+    items.classes = ["no", "yes"]
+    with pytest.raises(DataError, match=r"example 1: expected a label, got -1 \(1 of these\).*leave these out"):
+        dataset_pool(items)
+    assert dataset_pool([(1.0, -1), (2.0, 1)]).names == ("-1", "1")
+    with pytest.warns(UserWarning, match="-1 is taken as a class"):
+        assert dataset_pool([(1.0, -1), (2.0, 0), (3.0, 1)]).names == ("-1", "0", "1")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from handful.checkpoint import save_checkpoint
+from handful.collection import NewExample, create_collection
 from handful.errors import CheckpointError, CollectionError, DataError, HandfulError, StorageError, UnknownNameError
 from handful.recognizer import Answer, Recognizer, open_recognizer, teach
 from handful.recognizer.answers import percent, promise
@@ -346,11 +348,14 @@ def test_what_cannot_be_taught(bad: str, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 FILES: dict[str, tuple[str, bytes, str]] = {
-    "empty table": ("t.csv", b"", "it is empty"),
+    "empty table": ("t.csv", b"", "first line of different column names"),
     "only a header": ("t.csv", b"text,label\n", "found none"),
     "no labels": ("t.csv", b"text,kind\na b,c\n", "a column 'label'"),
-    "a short row": ("t.csv", b"text,label\nhello\n", "row 2: expected 2 columns"),
+    "a short row": ("t.csv", b"text,label\nhello\n", "line 2: expected 2 cells"),
     "other bytes": ("t.csv", b"text,label\n\xff\xfe,a\n", "UTF-8"),
+    "a row without a label": ("t.csv", b"text,label\n\nhello, \n", "t.csv:3: expected a label, got none"),
+    "no text": ("t.jsonl", b'{"text": null, "label": 1}', "t.jsonl:1: expected a text"),
+    "no SMILES": ("t.jsonl", b'{"smiles": 5, "label": 1}', "t.jsonl:1: expected a SMILES"),
     "not an archive": ("v.npz", b"PK\x03\x04 nonsense", "not an .npz"),
     "a text as archive": ("v.npz", b"hello", "not an .npz"),
     "an empty archive": ("v.npz", b"", "not an .npz"),
@@ -500,3 +505,40 @@ def test_hidden_files_are_passed_over(photos: Path) -> None:
     (photos / "__MACOSX").mkdir()
     (photos / "__MACOSX" / "0.png").write_bytes(b"macOS")
     assert len(made.recognize_many([photos])) == 12
+
+
+def test_a_collection_that_is_there_is_said_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with teach(GOOD, tmp_path / "shop"):
+        monkeypatch.setattr("handful.recognizer.teaching.taught", None)  # nothing is read
+        with pytest.raises(StorageError, match="there is a collection already"):
+            teach(GOOD, tmp_path / "shop")
+
+
+def test_an_advice_about_the_fewest_is_given_where_there_are_some() -> None:
+    data = vectors() | {"twin": vectors(seed=5)["c0"]}
+    thing = vectors(seed=1)["c0"][0]
+    assert teach(data).recognize(thing).advice.endswith("add examples of them that look like this.")
+    assert teach(data | {"twin": data["twin"][:4]}).recognize(thing).advice.endswith("; twin has fewest.")
+    assert teach(vectors()).report().next.endswith("ask away, and add what it gets wrong")
+    assert teach(vectors() | {"c1": vectors()["c1"][:4]}).report().next.endswith("c1 has the fewest: add to it")
+
+
+def test_a_recognizer_is_not_pickled(tmp_path: Path) -> None:
+    for place, words in ((tmp_path / "shop", "process"), (":memory:", r"teach it with a place \(to=\.\.\.\)")):
+        with teach(GOOD, place) as made, pytest.raises(CollectionError, match=rf"neither pickled nor copied.*{words}"):
+            pickle.dumps(made)
+
+
+def test_settings_that_lack_something(tmp_path: Path) -> None:
+    with teach(GOOD) as made:
+        rows = [NewExample("a", np.zeros(6, np.float32), "memory:0", "0" * 64)]
+        create_collection(tmp_path / "shop", made.collection.encoder, {"kind": "vectors", "head": "auto"}, rows).close()
+    with pytest.raises(CollectionError, match=r"shop\.handful: expected settings .* no 'encoder', 'epsilon'; take"):
+        open_recognizer(tmp_path / "shop")
+
+
+def test_an_encoder_is_a_name_or_a_folder(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"encoder: expected a name \(.*gradients.*got 5"):
+        teach(photos, encoder=5)  # type: ignore[arg-type]
+    folder = checkpoint(tmp_path / "trained")
+    assert teach(photos, encoder=folder, head="squared").report().encoder == str(folder)  # type: ignore[arg-type]

@@ -28,6 +28,7 @@ __all__ = [
     "run_recognize",
     "run_report",
     "run_teach",
+    "said_warnings",
 ]
 
 
@@ -40,11 +41,13 @@ def run_teach(
     epsilon: float | None,
     json: bool,
     skip_unreadable: bool,
+    nested: bool,
+    encoding: str,
 ) -> None:
     """Teach, and say what can be promised."""
     begin = time.perf_counter()
     chosen = 0.1 if epsilon is None else epsilon
-    with _warnings():
+    with said_warnings():
         made = teach(
             source,
             to,
@@ -53,6 +56,8 @@ def run_teach(
             descriptions=names,
             epsilon=chosen,
             skip_unreadable=skip_unreadable,
+            nested=nested,
+            encoding=encoding,
         )
         with made:
             report = made.report()
@@ -78,12 +83,13 @@ def run_recognize(
     json: bool,
     csv: bool,
     skip_unreadable: bool,
+    encoding: str,
 ) -> None:
     """Print the answers, in the order asked."""
     if json and csv:
         raise typer.BadParameter("expected --json or --csv, got both")
-    with _warnings(), open_recognizer(place, encoder=encoder) as recognizer:
-        answers = recognizer.recognize_many(things, epsilon=epsilon, skip_unreadable=skip_unreadable)
+    with said_warnings(), open_recognizer(place, encoder=encoder) as recognizer:
+        answers = recognizer.recognize_many(things, epsilon=epsilon, skip_unreadable=skip_unreadable, encoding=encoding)
         molecules = recognizer.collection.settings["kind"] == "molecules"
     if json:
         print(json_module.dumps([answer.table() for answer in answers], indent=2, ensure_ascii=False))
@@ -98,10 +104,10 @@ def run_recognize(
         _show(answers, texts=molecules)
 
 
-def run_add(place: Path, label: str, things: Sequence[str], encoder: str | None) -> None:
+def run_add(place: Path, label: str, things: Sequence[str], encoder: str | None, encoding: str) -> None:
     """Add examples of a class."""
-    with _warnings(), open_recognizer(place, encoder=encoder) as recognizer:
-        version = recognizer.add(label, things)
+    with said_warnings(), open_recognizer(place, encoder=encoder) as recognizer:
+        version = recognizer.add(label, things, encoding=encoding)
         _changed(recognizer.collection, version)
 
 
@@ -127,7 +133,7 @@ def run_history(place: Path, json: bool) -> None:
 
 def run_report(place: Path, epsilon: float | None, encoder: str | None, json: bool) -> None:
     """Print what can be promised."""
-    with open_recognizer(place, encoder=encoder) as recognizer:
+    with said_warnings(), open_recognizer(place, encoder=encoder) as recognizer:
         report = recognizer.report(epsilon=epsilon)
     print(json_module.dumps(report.table(), indent=2, ensure_ascii=False) if json else report)
 
@@ -173,10 +179,8 @@ def print_table(table: Table) -> None:
 
 
 @contextmanager
-def _warnings() -> Iterator[None]:
-    """Say warnings in a line on the error stream."""
-    with warnings.catch_warnings(record=True) as caught:
+def said_warnings() -> Iterator[None]:
+    """Say every warning, at once and in a line, as `main` does; also one that was said before."""
+    with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
         yield
-    for one in caught:
-        print(f"warning: {one.message}", file=sys.stderr)

@@ -17,13 +17,16 @@ Epsilon = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 Skip = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out pictures that cannot be read, and name them.")]
+Encoding = Annotated[str, typer.Option(help="Of a CSV, TSV or JSONL file; cp1252 of many spreadsheets.")]
 
 
 def teach(
     source: Annotated[
         Path | None,
         typer.Argument(
-            exists=True, help="A folder PATH/CLASS/*.jpg; a .csv of text or smiles, and label; or vectors.npz (x, y)."
+            exists=True,
+            help="A folder PATH/CLASS/*.jpg; a table (.csv, .tsv, .jsonl, .parquet) of text or smiles, and label; or "
+            "vectors.npz (x, y).",
         ),
     ] = None,
     to: Annotated[Path | None, typer.Option(help="The collection to make; named as the source by default.")] = None,
@@ -47,6 +50,10 @@ def teach(
     epsilon: Epsilon = None,
     json: Json = False,
     skip_unreadable: Skip = False,
+    nested: Annotated[
+        bool, typer.Option("--nested", help="Classes are the innermost folders of pictures, not the outermost.")
+    ] = False,
+    encoding: Encoding = "utf-8",
 ) -> None:
     """Teach a recognizer from a handful of examples of each class. Seconds, no training."""
     from .recognizing import run_teach
@@ -54,7 +61,8 @@ def teach(
     named = source or classes
     if named is None:
         raise typer.BadParameter("expected something to teach from: SOURCE, or --classes names.txt")
-    run_teach(source, to or Path(named.resolve().stem), encoder, head, classes, epsilon, json, skip_unreadable)
+    place = to or Path(named.resolve().stem)
+    run_teach(source, place, encoder, head, classes, epsilon, json, skip_unreadable, nested, encoding)
 
 
 def recognize(
@@ -67,11 +75,12 @@ def recognize(
     json: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     skip_unreadable: Skip = False,
+    encoding: Encoding = "utf-8",
 ) -> None:
     """Say what each thing is, how sure that is, or that it is unlike anything taught."""
     from .recognizing import run_recognize
 
-    run_recognize(collection, things, epsilon, encoder, json, csv, skip_unreadable)
+    run_recognize(collection, things, epsilon, encoder, json, csv, skip_unreadable, encoding)
 
 
 def add(
@@ -79,11 +88,12 @@ def add(
     label: Annotated[str, typer.Argument(help="The class, known or new.")],
     things: Annotated[list[str], typer.Argument(help="Examples of it.")],
     encoder: Encoder = None,
+    encoding: Encoding = "utf-8",
 ) -> None:
     """Add examples to a class, or a new class. At once, no training."""
     from .recognizing import run_add
 
-    run_add(collection, label, things, encoder)
+    run_add(collection, label, things, encoder, encoding)
 
 
 def suggest(
@@ -92,11 +102,13 @@ def suggest(
     count: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
     encoder: Encoder = None,
     json: Json = False,
+    skip_unreadable: Skip = False,
+    encoding: Encoding = "utf-8",
 ) -> None:
     """Say which of many things without labels to label next: those that would teach the most."""
     from .suggesting import run_suggest
 
-    run_suggest(collection, things, count, encoder, json)
+    run_suggest(collection, things, count, encoder, json, skip_unreadable, encoding)
 
 
 def remove(

@@ -9,15 +9,23 @@ from pathlib import Path
 from rich.markup import escape
 
 from ..recognizer import open_recognizer
-from .recognizing import new_table, print_table
+from .recognizing import new_table, print_table, said_warnings
 
 __all__ = ["run_suggest"]
 
 
-def run_suggest(place: Path, things: Sequence[str], count: int, encoder: str | None, json: bool) -> None:
+def run_suggest(
+    place: Path,
+    things: Sequence[str],
+    count: int,
+    encoder: str | None,
+    json: bool,
+    skip_unreadable: bool,
+    encoding: str,
+) -> None:
     """Print what would teach the most, the most useful first."""
-    with open_recognizer(place, encoder=encoder) as recognizer:
-        found = recognizer.suggest(things, count=count)
+    with said_warnings(), open_recognizer(place, encoder=encoder) as recognizer:
+        found = recognizer.suggest(things, count=count, skip_unreadable=skip_unreadable, encoding=encoding)
     if json:
         print(json_module.dumps([one.table() for one in found], indent=2, ensure_ascii=False))
         return

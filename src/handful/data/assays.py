@@ -10,7 +10,6 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import index
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ from torch import Tensor
 from ..episode import Episode, Query, Support
 from ..errors import DataError, ShapeError, unknown_name
 from ..ops.seeds import generator
-from .episodes import Draw, Range, count_of, range_of
+from .episodes import Draw, Range, count_of, range_of, seed_of
 
 __all__ = ["AssayEpisodes", "AssayPool", "AssayProtocol"]
 
@@ -145,7 +144,7 @@ class AssayEpisodes:
         batch: int = 1,
         seed: int = 0,
     ) -> None:
-        self.pool, self.seed = pool, index(seed)
+        self.pool, self.seed = pool, seed_of(seed)
         self.shots, self.batch = range_of("shots", shots), count_of("batch", batch)
         self.queries = None if queries == "all" else count_of("queries", queries)
         if self.queries is None and self.batch > 1:

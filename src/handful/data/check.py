@@ -11,10 +11,10 @@ import numpy as np
 
 from ..errors import DataError, StorageError
 from ..pictures import in_parallel
+from ..rows import KINDS, TEXTS, read_columns
 from .folder import SPLITS, PictureFile, passed_over, picture_files
 from .looks import Look, alike, picture_look, row_looks, same_groups
-from .rows import KINDS, read_columns
-from .tables import TEXTS, cells_of, chosen_columns
+from .tables import cells_of, chosen_columns
 
 __all__ = ["Report", "check_data"]
 

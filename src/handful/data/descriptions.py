@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import index
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from ..episode import Episode, Query, Support
 from ..errors import DataError
 from ..ops.seeds import generator
-from .episodes import Range, count_of, range_of
+from .episodes import Range, count_of, range_of, seed_of
 from .pool import ClassPool
 
 __all__ = ["DescribedPool", "ZeroShotEpisodes"]
@@ -85,7 +84,7 @@ class ZeroShotEpisodes:
         batch: int = 1,
         seed: int = 0,
     ) -> None:
-        self.data, self.seed = data, index(seed)
+        self.data, self.seed = data, seed_of(seed)
         self.ways, self.shots = range_of("ways", ways), range_of("shots", shots)
         self.queries, self.batch = count_of("queries", queries), count_of("batch", batch)
         classes = data.examples.classes

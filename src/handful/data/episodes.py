@@ -25,7 +25,7 @@ from .drawing import apportioned, distinct, exchanged, members, ragged_shots, sh
 from .pool import ClassPool
 from .strangers import check_strangers, drawn_strangers
 
-__all__ = ["Draw", "Episodes", "Range", "count_of", "drawn", "range_of"]
+__all__ = ["Draw", "Episodes", "Range", "count_of", "drawn", "range_of", "seed_of"]
 
 Range = int | tuple[int, int]
 """A number, or the least and the greatest of a range drawn from uniformly for each batch."""
@@ -101,7 +101,7 @@ class Episodes:
         label_noise: float = 0.0,
         strangers: float = 0.0,
     ) -> None:
-        self.pool, self.seed = pool, index(seed)
+        self.pool, self.seed = pool, seed_of(seed)
         self.ways, self.shots = range_of("ways", ways), range_of("shots", shots)
         self.queries, self.batch = count_of("queries", queries), count_of("batch", batch)
         self.ragged, self.families = ragged, families
@@ -231,6 +231,14 @@ def count_of(what: str, value: int) -> int:
     if number < 1:
         raise DataError(f"episodes: {what} must be a whole number of at least 1, got {value!r}")
     return number
+
+
+def seed_of(value: int) -> int:
+    """The number; a DataError if it is not whole."""
+    try:
+        return index(value)
+    except TypeError:
+        raise DataError(f"episodes: seed must be a whole number, got {value!r}") from None
 
 
 def range_of(what: str, value: Range) -> tuple[int, int]:

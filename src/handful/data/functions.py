@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import index
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from ..episode import Episode, Query, Support
 from ..errors import DataError
 from ..ops.seeds import generator
-from .episodes import Range, count_of, range_of
+from .episodes import Range, count_of, range_of, seed_of
 
 __all__ = ["FunctionEpisodes", "FunctionFamily", "Line", "Sinusoid"]
 
@@ -101,7 +100,7 @@ class FunctionEpisodes:
         seed: int = 0,
         split: str = "train",
     ) -> None:
-        self.family, self.seed, self.split = family, index(seed), split
+        self.family, self.seed, self.split = family, seed_of(seed), split
         self.shots = range_of("shots", shots)
         self.queries, self.batch = count_of("queries", queries), count_of("batch", batch)
 

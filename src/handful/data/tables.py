@@ -16,17 +16,15 @@ from torch import Tensor
 
 from ..errors import DataError, unknown_name
 from ..files import storage_errors
+from ..rows import LABELS, TEXTS, read_columns
 from .archives import DAMAGE
 from .pool import ClassPool
-from .rows import read_columns
 from .splitting import Split, split_pool
 from .texts import Reading, text_pool
 
 __all__ = ["arrays", "cells_of", "chosen_columns", "columns_pool", "label_of", "table"]
 
 Columns = Mapping[str, Sequence[Any]]
-TEXTS, LABELS = ("text", "sentence", "utterance", "content"), ("label", "class", "category", "intent")
-"""Names of columns that are found unless others are said, as `handful teach` finds them."""
 INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 """The names of columns that pandas writes, and reads again, for the numbers of rows."""
 

@@ -2,8 +2,9 @@
 
 from .answers import Answer, Neighbor
 from .doctor import Finding
-from .recognizer import Recognizer, open_recognizer, teach
+from .recognizer import Recognizer
 from .report import Report
 from .suggestions import Suggestion
+from .teaching import open_recognizer, teach
 
 __all__ = ["Answer", "Finding", "Neighbor", "Recognizer", "Report", "Suggestion", "open_recognizer", "teach"]

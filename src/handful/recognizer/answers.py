@@ -98,7 +98,8 @@ def advised(answer_label: str, candidates: tuple[str, ...], sizes: Mapping[str, 
     if len(candidates) > 1:
         some = " and ".join(candidates[:2]) if len(candidates) == 2 else ", ".join(candidates[:4])
         fewest = min(candidates, key=lambda label: sizes[label])
-        return f"Not sure between {some}: add examples of them that look like this; {fewest} has fewest."
+        fewer = f"; {fewest} has fewest" if len({sizes[label] for label in candidates}) > 1 else ""
+        return f"Not sure between {some}: add examples of them that look like this{fewer}."
     return ""
 
 

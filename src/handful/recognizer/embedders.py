@@ -7,6 +7,7 @@ what is asked later stay exchangeable.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BUILT_IN",
     "Embedder",
+    "checked_name",
     "default_encoder",
     "embedded",
     "embedder_for",
@@ -179,9 +181,10 @@ def embedder_for(kind: str | None, name: str | None, features: int) -> Embedder:
 
     Raises:
         UnknownNameError, CheckpointError: no such encoder.
-        DataError, DownloadError, MissingExtraError: it takes examples of another kind, or cannot be had.
+        DataError, DownloadError, MissingExtraError: it takes examples of another kind, or cannot be had; no name.
     """
     found: Embedder | None
+    name = checked_name(name)
     if kind == "vectors" and name in (None, "vectors"):
         return GivenVectors(features)
     chosen = name or default_encoder(kind)
@@ -192,6 +195,17 @@ def embedder_for(kind: str | None, name: str | None, features: int) -> Embedder:
     if kind is not None and found.kind != kind:
         raise DataError(f"encoder {chosen!r} takes {found.kind}, and these are {kind}; name another with --with")
     return found
+
+
+def checked_name(name: str | os.PathLike[str] | None) -> str | None:
+    """The name of an encoder, or a folder, as a text. Raises DataError if it is neither."""
+    if name is None or isinstance(name, str):
+        return name
+    if not isinstance(name, os.PathLike):
+        raise DataError(
+            f"encoder: expected a name ({', '.join(encoder_names())}) or a checkpoint's folder, got {name!r:.50}"
+        )
+    return os.fspath(name)
 
 
 def default_encoder(kind: str | None) -> str:

@@ -19,7 +19,7 @@ from ..ops.ridge_margin import RidgeMargin
 from ..ops.temperature import Calibration
 from .answers import percent, promise
 from .descriptions import NAMES
-from .embedders import Embedder, embedder_for, encoder_names
+from .embedders import Embedder, checked_name, embedder_for, encoder_names
 
 if TYPE_CHECKING:
     from ..learner import Learner
@@ -57,6 +57,7 @@ def embedder_and_head(
         UnknownNameError, CheckpointError, SpecError: no such encoder or head, or one that cannot be used so.
         DataError: names that contradict each other, or an encoder of another kind.
     """
+    encoder = checked_name(encoder)
     alone = kind in ("texts", "molecules")  # of a checkpoint of these the encoder is taken, and not its learner
     there = encoder is not None and Path(encoder).exists() and not alone
     whole = there and encoder not in ("vectors", *encoder_names())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import operator
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import DataError, ShapeError
+from ..rows import doubt_minus_one
 
 __all__ = ["class_name", "column", "ids", "pairs", "plain", "readable_twice", "zipped"]
 
@@ -90,23 +90,8 @@ def zipped(x: Any, y: Any, place: str) -> list[tuple[Any, str]]:
         raise ShapeError(f"{place}: expected one label for each of the {len(x)} examples, got {len(y)}")
     labels = [class_name(label, f"{place}, example {row}") for row, label in enumerate(y)]
     if "-1" in labels and not isinstance(y[labels.index("-1")], str | bytes):
-        _doubt_minus_one(labels, place)
+        doubt_minus_one(labels, place)
     return list(zip(x, labels, strict=True))
-
-
-def _doubt_minus_one(labels: Sequence[str], place: str) -> None:
-    """Where classes are numbered from 0, -1 says that none is known: in data sets of Hugging Face, in scikit-learn.
-
-    Beside two classes it may be a third (-1, 0, 1), beside 1 alone the other one.
-    """
-    others = set(labels) - {"-1"}
-    if others == {"1"} or not all(label.isdecimal() for label in others):
-        return
-    remedy = "leave out examples whose class is not known; if -1 is a class, give labels as texts"
-    if len(others) not in (1, 2):
-        count = labels.count("-1")
-        raise DataError(f"{place}, example {labels.index('-1')}: expected a label, got -1 ({count} of these); {remedy}")
-    warnings.warn(f"{place}: -1 is taken as a class; {remedy}", stacklevel=2)
 
 
 def class_name(label: Any, place: str) -> str:

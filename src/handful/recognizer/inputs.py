@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import os
@@ -13,10 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DataError, ShapeError
+from ..errors import DataError, ShapeError, StorageError
 from ..files import storage_errors
 from .in_memory import pairs, plain, zipped
-from .molecules import FINGERPRINTS, SMILES, content_digest
+from .molecules import FINGERPRINTS, content_digest
+from .sheets import KINDS, table_kind, table_rows
 
 __all__ = ["Item", "asked", "kind_of", "taught", "without_copies"]
 
@@ -24,21 +24,19 @@ LONGEST_TEXT = 100_000
 LONGEST_SQUARE = 1e37  # of a vector's length: distances then fit into 32 bits
 MANY = 0.05
 """Share of vectors that are equal to others, beyond which a promise suffers visibly if they are of the same things."""
-TABLES = (".csv", ".tsv")
-TEXTS, LABELS = ("text", "sentence", "utterance", "content"), ("label", "class", "category", "intent")
 
 
 class Item(NamedTuple):
     """An example before it has a vector."""
 
-    content: Any  # a text, a SMILES, a vector, or the bytes of a picture's file
+    content: Any  # a text, a SMILES, a vector, or the bytes of a picture's file; or the error that reading it gave
     label: str
     source: str
     sha256: str
     preview: str | None = None
 
 
-def kind_of(things: object, encoder: str | None = None) -> str:
+def kind_of(things: object, encoder: str | None = None, *, encoding: str = "utf-8") -> str:
     """pictures, texts, molecules or vectors, by a file's suffix and columns, or what values are in memory.
 
     Texts in memory are molecules if the encoder is one of molecules.
@@ -50,13 +48,12 @@ def kind_of(things: object, encoder: str | None = None) -> str:
         path = Path(things)
         if os.path.isdir(path):
             return "pictures"
-        if path.suffix.lower() in TABLES:
-            names = [name.strip().lower() for name in _rows(path)[0]]
-            return "molecules" if {*names} & {*SMILES} and not {*names} & {*TEXTS} else "texts"
+        if path.suffix.lower() in KINDS:
+            return table_kind(path, encoding=encoding)
         if path.suffix.lower() != ".npz":
             raise DataError(
-                f"{path}: expected a folder of pictures (PATH/mug/1.jpg), a table of texts or molecules (.csv with the "
-                "columns text or smiles, and label) or vectors (.npz with x and y)"
+                f"{path}: expected a folder of pictures (PATH/mug/1.jpg), a table of texts or molecules "
+                f"({', '.join(KINDS)}, with the columns text or smiles, and label) or vectors (.npz with x and y)"
             )
         return "vectors"
     values = [value for value, _ in pairs(things)]
@@ -70,20 +67,25 @@ def kind_of(things: object, encoder: str | None = None) -> str:
     return "vectors"
 
 
-def taught(things: object, encoder: str | None = None) -> list[Item]:
+def taught(things: object, kind: str, *, encoding: str = "utf-8", nested: bool = False) -> list[Item]:
     """Labeled examples, from a path, a mapping of labels to examples, or a pair of examples and labels.
+
+    Args:
+        things: they.
+        kind: as `kind_of` says.
+        encoding: of a CSV, TSV or JSONL file.
+        nested: classes are the innermost folders of pictures.
 
     Raises:
         DataError, ShapeError: nothing there, no labels, broken; names the place.
-        StorageError: no such file, no permission.
+        StorageError: no such file, no permission. Of a picture its item holds it instead.
     """
-    kind = kind_of(things, encoder)
     if isinstance(things, str | Path):
         path = Path(things)
         if kind in ("texts", "molecules"):
-            items = _table(path, kind)
+            items = _table(path, kind, encoding=encoding)
         else:
-            items = _pictures(path) if kind == "pictures" else _arrays(path)
+            items = _pictures(path, nested) if kind == "pictures" else _arrays(path)
     else:
         rows = enumerate(pairs(things))
         items = [_of_memory(kind, value, label, f"memory:{row}") for row, (value, label) in rows]
@@ -92,7 +94,7 @@ def taught(things: object, encoder: str | None = None) -> list[Item]:
     return items
 
 
-def asked(kind: str, things: Sequence[object]) -> list[Item]:
+def asked(kind: str, things: Sequence[object], *, encoding: str = "utf-8") -> list[Item]:
     """Examples without labels: files of pictures, texts and SMILES or tables of them, arrays of vectors or files.
 
     Raises:
@@ -107,10 +109,10 @@ def asked(kind: str, things: Sequence[object]) -> list[Item]:
         if kind == "pictures":
             if path is None:
                 raise DataError(f"picture {number}: expected a file, got {str(thing)[:50]!r}")
-            _refuse_other(path, (*TABLES, ".npz"), "pictures, or folders of them")
+            _refuse_other(path, (*KINDS, ".npz"), "pictures, or folders of them")
             found += [_picture(one, "") for one in (_inside(path) if os.path.isdir(path) else [path])]
-        elif kind != "vectors" and path is not None and path.suffix.lower() in TABLES and os.path.isfile(path):
-            found += _table(path, kind, labeled=False)
+        elif kind != "vectors" and path is not None and path.suffix.lower() in KINDS and os.path.isfile(path):
+            found += _table(path, kind, labeled=False, encoding=encoding)
         elif kind == "vectors" and path is not None:
             if path.suffix.lower() != ".npz":
                 raise DataError(f"{path}: expected a vector or a file of vectors (.npz), as this collection holds them")
@@ -147,14 +149,21 @@ def without_copies(items: Sequence[Item]) -> list[Item]:
     return kept
 
 
-def _pictures(path: Path) -> list[Item]:
+def _pictures(path: Path, nested: bool) -> list[Item]:
     from ..data.folder import picture_files
 
-    files = picture_files(path, nested=True)
+    files = picture_files(path, nested=nested)
     full = {parent for file in files for parent in file.path.parents}
     for folder in sorted(one for one in path.iterdir() if one.is_dir() and not one.name.startswith((".", "__MACOSX"))):
         if folder not in full:
             warnings.warn(f"{folder}: no pictures in it, so no class of that name", stacklevel=2)
+    names, folders = {file.name for file in files}, {file.path.parent for file in files}
+    if len(names) == 1 and len(folders) > 1 and files[0].split is None and not nested:
+        warnings.warn(
+            f"{path}: one class, {min(names)}, whose folders are taken together; if these are the classes, say so "
+            "(nested, --nested)",
+            stacklevel=2,
+        )
     return [_picture(file.path, file.name) for file in files]
 
 
@@ -174,9 +183,13 @@ def _hidden(path: Path) -> bool:
 
 
 def _picture(path: Path, label: str) -> Item:
-    with storage_errors(path, "read"):
-        content = path.read_bytes()
-    return Item(content, label, _printable(path), hashlib.sha256(content).hexdigest())
+    source = _printable(path)
+    try:
+        with storage_errors(path, "read"):
+            content = path.read_bytes()
+    except StorageError as error:  # is said with all the others that cannot be read, or they are left out
+        return Item(error, label, source, hashlib.sha256(f"unreadable {source}".encode()).hexdigest())
+    return Item(content, label, source, hashlib.sha256(content).hexdigest())
 
 
 def _printable(path: Path) -> str:
@@ -184,39 +197,9 @@ def _printable(path: Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
-def _rows(path: Path) -> list[list[str]]:
-    with storage_errors(path, "read"):
-        content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: expected a table in UTF-8 ({error}); save it as CSV UTF-8") from None
-    if not rows:
-        raise DataError(f"{path}: expected a table with the columns text (or smiles) and label; it is empty")
-    return rows
-
-
-def _table(path: Path, kind: str, *, labeled: bool = True) -> list[Item]:
-    rows, contents = _rows(path), SMILES if kind == "molecules" else TEXTS
-    names = [name.strip().lower() for name in rows[0]]
-    columns = []
-    for wanted in (contents, LABELS) if labeled else (contents,):
-        at = next((names.index(name) for name in wanted if name in names), None)
-        if at is None:
-            raise DataError(
-                f"{path}: expected a column {wanted[0]!r} in its first line, got {', '.join(rows[0])[:200]}"
-            )
-        columns.append(at)
-    items = []
-    for number, row in enumerate(rows[1:], 2):
-        if not any(cell.strip() for cell in row):
-            continue
-        if len(row) <= max(columns):
-            raise DataError(f"{path}, row {number}: expected {len(names)} columns, got {len(row)}")
-        label = row[columns[1]].strip() if labeled else ""
-        items.append(_of_memory(kind, row[columns[0]], label, f"{_printable(path)}:{number}"))
-    return items
+def _table(path: Path, kind: str, *, labeled: bool = True, encoding: str = "utf-8") -> list[Item]:
+    rows = table_rows(path, kind, _printable(path), labeled=labeled, encoding=encoding)
+    return [_of_memory(kind, content, label, place) for content, label, place in rows]
 
 
 def _arrays(path: Path, *, labeled: bool = True) -> list[Item]:
@@ -253,7 +236,9 @@ def _of_memory(kind: str, value: Any, label: str, source: str) -> Item:
     if kind == "pictures":
         return _picture(Path(value), label)._replace(label=label)
     if kind == "molecules":
-        smiles = str(value).strip()
+        if not isinstance(value, str):
+            raise DataError(f"{source}: expected a SMILES, got {value!r:.50}")
+        smiles = value.strip()
         return Item(smiles, label, source, content_digest(smiles, source), smiles[:300])
     if kind == "texts":
         if not isinstance(value, str) or not any(character.isalnum() for character in value):

@@ -69,6 +69,10 @@ def to_add_next(learned: Learned) -> str:
         )
     wrong = np.bincount(y, mistaken, len(sizes)) / sizes
     hardest = int(wrong.argmax())
+    if wrong[hardest] == 0 and sizes[fewest] == sizes.max():
+        return (
+            "every example is recognized without itself, and no class has fewer: ask away, and add what it gets wrong"
+        )
     if wrong[hardest] == 0:
         return f"every example is recognized without itself; {learned.names[fewest]} has the fewest: add to it"
     return (

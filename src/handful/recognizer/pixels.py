@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import DataError
+from ..errors import DataError, StorageError
 from .inputs import Item
 
 if TYPE_CHECKING:
@@ -17,22 +17,24 @@ __all__ = ["FIT", "readable", "with_pixels"]
 FIT: Literal["pad"] = "pad"
 """How a picture gets its form."""
 MOST_NAMED = 10
+UNREADABLE = DataError, StorageError
 
 
 def with_pixels(items: Sequence[Item], form: tuple[int, int, int] | Form | None) -> list[Any]:
     """What an encoder takes: pictures decoded to a form, or (channels, height, width); all else as it is.
 
     Raises:
-        DataError: pictures that cannot be read; names them.
+        DataError: pictures that cannot be read; names them. StorageError: of none of them there is a file to read.
     """
     if form is None:
         return [item.content for item in items]
     found = _decoded(items, form)
-    broken = [str(one) for one in found if isinstance(one, DataError)]
+    broken = [one for one in found if isinstance(one, UNREADABLE)]
     if broken:
         others = f"; and {len(broken) - MOST_NAMED} more" if len(broken) > MOST_NAMED else ""
-        listed = "; ".join(broken[:MOST_NAMED])
-        raise DataError(f"{listed}{others} (skip_unreadable, --skip-unreadable, leaves out what cannot be read)")
+        listed = "; ".join(map(str, broken[:MOST_NAMED]))
+        kind = StorageError if all(isinstance(one, StorageError) for one in broken) else DataError
+        raise kind(f"{listed}{others} (skip_unreadable, --skip-unreadable, leaves out what cannot be read)")
     return found
 
 
@@ -42,9 +44,9 @@ def readable(items: Sequence[Item], form: tuple[int, int, int] | Form | None) ->
         return list(items)
     found = _decoded(items, form)
     for one in found:
-        if isinstance(one, DataError):
+        if isinstance(one, UNREADABLE):
             warnings.warn(f"left out: {one}", stacklevel=2)
-    return [item for item, one in zip(items, found, strict=True) if not isinstance(one, DataError)]
+    return [item for item, one in zip(items, found, strict=True) if not isinstance(one, UNREADABLE)]
 
 
 def _decoded(items: Sequence[Item], form: tuple[int, int, int] | Form) -> list[Any]:
@@ -54,6 +56,8 @@ def _decoded(items: Sequence[Item], form: tuple[int, int, int] | Form) -> list[A
     shape = form if isinstance(form, Form) else Form.of(form[1:], form[0], FIT)
 
     def attempt(item: Item) -> Any:
+        if isinstance(item.content, StorageError):
+            return item.content
         try:
             return decode(item.content, item.source, shape)
         except DataError as error:

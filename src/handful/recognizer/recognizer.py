@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, final
+from typing import NoReturn, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..collection import Change, Collection, Snapshot, create_collection, open_collection
-from ..errors import DataError
+from ..collection import Change, Collection, Snapshot
+from ..errors import CollectionError, DataError
 from ..ops.choosing import Chosen
 from ..ops.conformal import examples_needed, p_values, refusals_are_too_many
 from ..ops.heads import strangeness
@@ -19,87 +19,21 @@ from ..ops.nearest_mean import NearestMean, fit_nearest_mean
 from ..ops.temperature import Calibration, probabilities
 from .answers import Answer, Neighbor, answered, checked_epsilon
 from .card import card
-from .descriptions import NAMES, Descriptions, described, read_descriptions
+from .descriptions import NAMES, described, read_descriptions
 from .doctor import examine
 from .embedders import Embedder, embedded
-from .fitting import embedder_and_head, kept, missed, promised, refuse_ways, said
+from .fitting import kept, missed, promised, refuse_ways, said
 from .in_memory import class_name, ids
 from .inputs import Item, asked, without_copies
 from .learned import Learned, learn, to_add_next
 from .pixels import readable
 from .report import Report
 from .suggestions import Suggestion, suggestions
-from .teaching import to_teach
 from .thumbnails import with_thumbnails
 
-if TYPE_CHECKING:
-    from ..learner import Learner
-
-__all__ = ["Recognizer", "open_recognizer", "teach"]
+__all__ = ["Recognizer"]
 
 NEAREST = 3
-
-
-def teach(
-    source: object = None,
-    to: str | Path = ":memory:",
-    *,
-    encoder: str | None = None,
-    head: str | None = None,
-    learner: Learner | None = None,
-    descriptions: str | Path | Descriptions | None = None,
-    epsilon: float = 0.1,
-    skip_unreadable: bool = False,
-) -> Recognizer:
-    """Teach a new recognizer.
-
-    Args:
-        source: a folder of pictures (`photos/mug/1.jpg`), a table of texts or molecules (`.csv`, columns text or
-            smiles, and label), vectors (`.npz`, arrays x and y); or in memory {label: examples}, or (examples, labels),
-            where examples are texts (SMILES, if the encoder is one of molecules), vectors, or paths of pictures.
-        to: the collection to make; in memory by default.
-        encoder: a built-in encoder's name or a checkpoint's folder; by default what fits the kind of examples.
-        head: squared, cosine or ridge; auto, the best of these; a learner of the catalog that needs no training; by
-            default a checkpoint's own learner, or auto.
-        learner: a learner in memory, trained, instead of encoder and head.
-        descriptions: what classes are called or what they are like, which makes a first recognizer without examples:
-            as `read_descriptions`. Leave out the head then, and the source if there is no example yet.
-        epsilon: how often a known thing may be refused wrongly, and the true class be missing among the candidates.
-        skip_unreadable: leave out pictures that cannot be read, with a warning that names each.
-
-    Raises:
-        DataError: nothing to learn from, something unreadable, one thing in two classes.
-        UnknownNameError, CheckpointError: no such encoder or head.
-        StorageError: a collection is there already, or nothing can be written.
-    """
-    epsilon = checked_epsilon(epsilon)
-    embedder, chosen, rows = to_teach(source, encoder, head, learner, descriptions, skip_unreadable=skip_unreadable)
-    settings = {"kind": embedder.kind, "encoder": embedder.identity.name, "head": chosen, "epsilon": epsilon}
-    return Recognizer(create_collection(to, embedder.identity, settings, rows), embedder)
-
-
-def open_recognizer(place: str | Path, *, encoder: str | None = None, learner: Learner | None = None) -> Recognizer:
-    """A recognizer that was taught before.
-
-    Args:
-        place: its collection.
-        encoder: the encoder's place, if it has moved.
-        learner: the learner in memory that it was taught with.
-
-    Raises:
-        CollectionError: no such collection, damaged, or its vectors were made by another encoder.
-        StorageError, CheckpointError: cannot be read.
-    """
-    collection = open_collection(place)
-    try:
-        settings, identity = collection.settings, collection.encoder
-        name = encoder or (settings["encoder"] if learner is None else None)
-        embedder, _ = embedder_and_head(settings["kind"], name, settings["head"], learner, identity.features)
-        identity.refuse(embedder.identity, collection.place)
-        return Recognizer(collection, embedder)
-    except BaseException:
-        collection.close()
-        raise
 
 
 @final
@@ -129,18 +63,24 @@ class Recognizer:
         return answers[0]
 
     def recognize_many(
-        self, things: Sequence[object], *, epsilon: float | None = None, skip_unreadable: bool = False
+        self,
+        things: Sequence[object],
+        *,
+        epsilon: float | None = None,
+        skip_unreadable: bool = False,
+        encoding: str = "utf-8",
     ) -> list[Answer]:
         """What each thing is, in order; pictures that cannot be read are left out if asked, with a warning.
 
-        Warns if so many are refused that they cannot be like the examples: then nothing is promised for them.
+        Tables among them are in this encoding. Warns if so many are refused that they cannot be like the examples: then
+        nothing is promised for them.
 
         Raises:
             DataError: something that cannot be read.
         """
         e = checked_epsilon(self.epsilon if epsilon is None else epsilon)
         learned = self._current()
-        items = asked(str(self.collection.settings["kind"]), things)
+        items = self._asked(things, encoding)
         if skip_unreadable:
             items = readable(items, self._embedder.form)
         if not items:
@@ -164,14 +104,16 @@ class Recognizer:
             )
         return answers
 
-    def add(self, label: str | int, things: Sequence[object]) -> int:
+    def add(self, label: str | int, things: Sequence[object], *, encoding: str = "utf-8") -> int:
         """Examples of a class, known or new; at once, without training. The version made.
+
+        Tables among them are in this encoding.
 
         Raises:
             DataError: something that cannot be read, or that is an example already.
         """
         label = class_name(label, "add").strip()
-        items = [item._replace(label=label) for item in asked(str(self.collection.settings["kind"]), things)]
+        items = [item._replace(label=label) for item in self._asked(things, encoding)]
         refuse_ways(self._embedder, len({label, *self.collection.labels}))
         head = str(self.collection.settings["head"])
         items = without_copies(items)
@@ -181,10 +123,13 @@ class Recognizer:
         new = set() if self.collection.settings["kind"] == "vectors" else {item.sha256 for item in items}
         return self.collection.add(rows, new=new)
 
-    def suggest(self, things: Sequence[object], *, count: int = 20) -> list[Suggestion]:
+    def suggest(
+        self, things: Sequence[object], *, count: int = 20, skip_unreadable: bool = False, encoding: str = "utf-8"
+    ) -> list[Suggestion]:
         """What to label next: of things without labels those that would teach the most, first the most useful.
 
-        Copies, and what is an example already, are left out.
+        Copies, and what is an example already, are left out, and pictures that cannot be read if asked, with a warning.
+        Tables among them are in this encoding.
 
         Raises:
             DataError: something that cannot be read; a count below 1.
@@ -193,8 +138,10 @@ class Recognizer:
             raise DataError(f"count: expected how many to suggest, at least 1, got {count}")
         learned = self._current()
         there = {one.sha256 for one in learned.snapshot.examples}
-        new = {item.sha256: item for item in asked(str(self.collection.settings["kind"]), things)}
+        new = {item.sha256: item for item in self._asked(things, encoding)}
         items = [item for item in new.values() if item.sha256 not in there]
+        if skip_unreadable:
+            items = readable(items, self._embedder.form)
         return suggestions(learned, items, self._vectors(items), count, self.epsilon) if items else []
 
     def remove(self, examples: Sequence[int] | int) -> int:
@@ -272,6 +219,17 @@ class Recognizer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        place = self.collection.place
+        raise CollectionError(
+            f"{place}: a recognizer can be neither pickled nor copied, its collection is an open file; "
+            + ("teach it with a place (to=...) and open it" if place == ":memory:" else "open it")
+            + " there by open_recognizer, in each process"
+        )
+
+    def _asked(self, things: Sequence[object], encoding: str) -> list[Item]:
+        return asked(str(self.collection.settings["kind"]), things, encoding=encoding)
 
     def _current(self) -> Learned:
         version = self.collection.version
