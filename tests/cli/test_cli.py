@@ -354,6 +354,15 @@ def test_evaluate_against_another_on_the_same_tasks(call: Call, trained: Path) -
     assert "paired difference: " in call("evaluate", one, "--against", two, "--tasks", 40).out
 
 
+def test_options_at_their_defaults_are_the_same_data(call: Call, trained: Path, tmp_path: Path) -> None:
+    kept = load_checkpoint(trained / "a" / "best")
+    for symmetries in (False, True):
+        spec = Spec.of(kept.spec.table() | {"data": {"name": "digits", "symmetries": symmetries}})
+        save_checkpoint(tmp_path / "rival", build(spec), spec, step=0)
+        said = call("evaluate", trained / "a" / "best", "--against", tmp_path / "rival", "--tasks", 4)
+        assert (said.code, "are of different data" in said.error) == ((0, False) if symmetries else (1, True))
+
+
 def test_a_rival_whose_queries_share_information_is_marked(call: Call, trained: Path, tmp_path: Path) -> None:
     kept = load_checkpoint(trained / "a" / "best")
     spec = Spec.of(kept.spec.table() | {"learner": {"name": "tim"}})

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import json as json_module
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint import Checkpoint, load_checkpoint
+from ..data import DATASETS
 from ..episode import EpisodeSource
 from ..errors import SpecError
 from ..evaluation import Evaluation, compare, evaluate
 from ..files import write_file
 from ..ledger import percent
+from ..parts import Part, entry_of
 from ..spec import Tasks, load_data
 from ..tables import checked, plain_numbers
 from ..transfer import foreign_data
@@ -41,7 +44,7 @@ def run_evaluate(
     with prepared(device, threads) as (ranks, own):
         checkpoint = load_checkpoint(path, ranks=ranks)
         other = None if against is None else load_checkpoint(against, ranks=ranks)
-        if other is not None and other.spec.data != checkpoint.spec.data and foreign is None:
+        if other is not None and foreign is None and not _same_data(other.spec.data, checkpoint.spec.data):
             raise SpecError(
                 f"{path} and {against} are of different data, so that they have no tasks in common; "
                 "--data NAME tests both on pictures of NAME"
@@ -79,6 +82,16 @@ def run_evaluate(
             print(json_module.dumps(plain_numbers(table), indent=2, ensure_ascii=False))
         else:
             _show(table)
+
+
+def _same_data(one: Part, two: Part) -> bool:
+    """Whether two parts load the same, options that one leaves out at their defaults."""
+    whole = []
+    for part in (one, two):
+        parameters = inspect.signature(entry_of("data set", part, DATASETS).load).parameters
+        usual = {name: parameter.default for name, parameter in parameters.items()}
+        whole.append(json_module.dumps({**usual, **part.model_dump()}, sort_keys=True, default=str))
+    return whole[0] == whole[1]
 
 
 def _trials(checkpoint: Checkpoint, tasks_of: dict[str, Any]) -> Tasks:
