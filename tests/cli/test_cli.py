@@ -18,6 +18,7 @@ from handful import __version__
 from handful.checkpoint import load_checkpoint, save_checkpoint
 from handful.cli import main
 from handful.cli.doctor import _extras
+from handful.cli.evaluation import _show
 from handful.data import DATASETS
 from handful.encoders import ENCODERS, PRETRAINED
 from handful.evaluation import compare, evaluate
@@ -304,6 +305,22 @@ def test_evaluate_tells_of_answers_that_are_not_finite(call: Call, trained: Path
     said = call("evaluate", tmp_path / "nan", "--tasks", 4)
     assert "300 queries without a finite answer count as wrong" in said.out
     assert json.loads(call("evaluate", tmp_path / "nan", "--tasks", 4, "--json").out)["not_finite"] == 300
+
+
+def test_evaluate_says_what_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    table = {"learner": "ridge", "data": "tox21", "value": 0.5, "ci95": 0.1, "tasks": 4, "not_finite": 2}
+    table |= {"evaluation": {"ways": None, "shots": 5, "split": "test"}, "transductive": False, "strangers": {}}
+    for metric, first, hardest in (
+        ("auc", "ROC-AUC 0.500 ± 0.100  (4 tasks, each query by itself; 2 queries without a finite answer count as", 1),
+        ("delta_auprc", "ΔAUPRC 0.500 ± 0.100  (", 1),
+        ("mse", "MSE 0.500 ± 0.100  (4 tasks, each query by itself; 2 queries without a finite answer make the sc", 0),
+    ):
+        _show(table | {"metric": metric, "by_class": {"NR-AR": 0.45} if hardest else {}})
+        said = capsys.readouterr().out
+        assert said.startswith(f"ridge, 5-shot, split test of tox21: {first}")
+        assert ("hardest assays: NR-AR " in said) == bool(hardest)
+        assert "%" not in said
+        assert "classes" not in said
 
 
 def test_evaluate_as_json(call: Call, trained: Path) -> None:

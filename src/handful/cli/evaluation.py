@@ -15,7 +15,7 @@ from ..episode import EpisodeSource
 from ..errors import SpecError
 from ..evaluation import Evaluation, compare, evaluate
 from ..files import write_file
-from ..ledger import percent
+from ..ledger import NAMES, percent
 from ..parts import Part, entry_of
 from ..spec import Tasks, load_data
 from ..tables import checked, plain_numbers
@@ -123,7 +123,7 @@ def _table(path: Path, checkpoint: Checkpoint, data: str, trials: Tasks, result:
             name: {"auroc": found.auroc.value, "ci95": found.auroc.ci95, "fpr95": found.fpr95.value}
             for name, found in result.strangers.items()
         },
-        "by_class": dict(sorted(result.by_class.items(), key=lambda item: item[1])),
+        "by_class": dict(sorted(result.by_class.items(), key=lambda one: one[1], reverse=result.metric == "mse")),
     }
 
 
@@ -131,10 +131,11 @@ def _show(table: dict[str, Any]) -> None:
     metric, trials = table["metric"], table["evaluation"]
     ways = "" if trials["ways"] is None else f"{trials['ways']}-way "
     print(f"{table['learner']}, {ways}{trials['shots']}-shot, split {trials['split']} of {table['data']}: ", end="")
-    print(f"{percent(metric, table['value'], table['ci95'])}  ({table['tasks']} tasks, {_kind(table)})")
+    shown = percent(metric, table["value"], table["ci95"])
+    print(f"{NAMES.get(metric, '')}{shown}  ({table['tasks']} tasks, {_kind(table, metric)})")
     if "difference" in table:
         other, difference = table["against"], table["difference"]
-        print(f"{other['checkpoint']}: {percent(metric, other['value'], other['ci95'])}  ({_kind(other)})")
+        print(f"{other['checkpoint']}: {percent(metric, other['value'], other['ci95'])}  ({_kind(other, metric)})")
         print(f"paired difference: {percent(metric, difference['value'], difference['ci95'])}")
     for name, told in table["strangers"].items():
         figures = (
@@ -143,13 +144,17 @@ def _show(table: dict[str, Any]) -> None:
         print(f"strangers told by {name}: {figures}")
     if table["by_class"]:
         hardest = list(table["by_class"].items())[:5]
-        print("hardest classes: " + ", ".join(f"{name} {100 * value:.0f} %" for name, value in hardest))
+        if metric == "accuracy":
+            print("hardest classes: " + ", ".join(f"{name} {100 * value:.0f} %" for name, value in hardest))
+        else:
+            print("hardest assays: " + ", ".join(f"{name} {NAMES[metric]}{value:.3f}" for name, value in hardest))
 
 
-def _kind(table: dict[str, Any]) -> str:
+def _kind(table: dict[str, Any], metric: str) -> str:
     """What a reader must know of a figure."""
     kind = "transductive: queries share information" if table["transductive"] else "each query by itself"
-    failed = f"; {table['not_finite']} queries without a finite answer count as wrong" if table["not_finite"] else ""
+    count = "make the scores of their tasks not finite either" if metric == "mse" else "count as wrong"
+    failed = f"; {table['not_finite']} queries without a finite answer {count}" if table["not_finite"] else ""
     return kind + failed
 
 

@@ -204,7 +204,7 @@ def _advice(
     said = []
     if unreadable:
         said.append(f"{len(unreadable)} cannot be used: mend or remove them" + (
-            ", or leave them out (skip_unreadable = true)" if kind == "pictures" else ""
+            ", or leave them out (skip_unreadable = true; --skip-unreadable)" if kind == "pictures" else ""
         ))  # fmt: skip
     if against:
         said.append(f"{_groups(against)} of the same or nearly the same in different classes: decide which is right")
