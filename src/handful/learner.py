@@ -154,7 +154,7 @@ def embedded(encoder: nn.Module, x: Data, *, keep: bool) -> Tensor:
     call: Callable[[Data], Tensor] = encoder if keep else partial(pure_call, encoder)
     if not shares_statistics(encoder, training=encoder.training):
         z = _flat(encoder, call(map_data(lambda leaf: leaf.flatten(0, 1), x)))
-        return z.unflatten(0, (tasks, examples))
+        return z.view(tasks, examples, z.shape[1])
     parts = [map_data(itemgetter(task), x) for task in range(tasks)]
     if not keep or tasks == 1 or not encoder.training:
         return torch.stack([_flat(encoder, call(part)) for part in parts])

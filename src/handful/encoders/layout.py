@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..kernels import traced
 from .normalization import called_plainly
 
 __all__ = ["channels_last"]
@@ -15,10 +16,9 @@ def channels_last(x: Tensor) -> Tensor:
     first derivatives. Numbers and shape stay the same, and layers keep the order.
 
     A first convolution of one channel to 64 takes a sixteenth of the time by it, forward, on 28×28 pictures; a relation
-    network's training step two thirds. What flattens a map by `view` does not take it.
+    network's training step seven tenths. What flattens a map by `view` does not take it.
     """
-    plainly = called_plainly() and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
-    if x.device.type != "cpu" or x.dtype != torch.float32 or not plainly:
+    if x.device.type != "cpu" or x.dtype != torch.float32 or not called_plainly() or traced():
         return x
     if x.shape[1] == 1:  # both orders are the same: torch goes by the strides
         height, width = x.shape[2:]

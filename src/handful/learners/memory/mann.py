@@ -91,7 +91,8 @@ class MANN(SequenceLearner):
         """Outputs [B, Q, outputs]: each query is the next example, and the only one."""
         tasks, queries = z.shape[:2]
         each = Memory(*(leaf.repeat_interleave(queries, 0) for leaf in state))  # [B · Q, ...]
-        return self.answer(self.step(each, z.flatten(0, 1))).unflatten(0, (tasks, queries))
+        answers: Tensor = self.answer(self.step(each, z.flatten(0, 1)))
+        return answers.view(tasks, queries, answers.shape[1])
 
     def loss(self, episode: Episode) -> Tensor:
         """Mean cross-entropy (squared error) over all steps: supports, before their labels are shown, and queries."""
