@@ -135,7 +135,11 @@ def test_checkpointing_within_a_module_is_refused(tasks: int) -> None:
 
     module, x = Saving(4, 2), torch.randn(tasks, 6, 4)
     state = states(module, tasks)
-    with pytest.raises(SpecError, match=r"^torch.utils.checkpoint .* leave it out|_NoopSaveInputs"):  # torch 2.6 in vmap
+    if tasks > 1 and torch.__version__ < "2.7":
+        with pytest.raises(SpecError, match="_NoopSaveInputs"):  # vmap refuses it
+            call_each(module, state, x)
+        return
+    with pytest.raises(SpecError, match=r"^torch.utils.checkpoint .* leave it out"):
         call_each(module, state, x)
     with torch.autograd.graph.save_on_cpu():  # around the call it does no harm
         call_each(nn.Linear(4, 2), state, x).sum().backward()
