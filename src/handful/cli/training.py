@@ -22,6 +22,7 @@ from ..reproduce import Outcome, Recipe, load_recipe, reproduce
 from ..run import Event, fit, interruptible
 from ..spec import Spec
 from ..tables import plain_numbers
+from ..training import check_device
 from .progress import console, describe, follow, training_bar
 
 __all__ = ["prepare", "prepared", "run_reproduce", "run_train"]
@@ -33,12 +34,7 @@ def prepare(device: str, threads: int) -> None:
     Raises:
         SpecError: no such device.
     """
-    try:
-        torch.zeros((), device=device).item()
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise SpecError(
-            f"device {device!r} is not to be had: {str(error).splitlines()[0].split('. ')[0]}; use --device cpu"
-        ) from None
+    check_device(device)
     torch.set_num_threads(threads)
     tune_allocator()
 

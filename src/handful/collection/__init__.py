@@ -1,5 +1,6 @@
 """A person's taught classes: examples with where they come from, and every change that was made."""
 
+from .database import refuse_existing
 from .interface import Change, Collection, EncoderIdentity, Example, NewExample, Snapshot
 from .sqlite import SQLiteCollection, collection_path, create_collection, open_collection
 
@@ -14,4 +15,5 @@ __all__ = [
     "collection_path",
     "create_collection",
     "open_collection",
+    "refuse_existing",
 ]

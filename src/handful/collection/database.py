@@ -21,7 +21,7 @@ from ..errors import CollectionError, StorageError
 from ..files import alone, flush, storage_errors
 from .interface import EncoderIdentity
 
-__all__ = ["Database", "connect", "in_memory", "put_in_place"]
+__all__ = ["Database", "connect", "in_memory", "put_in_place", "refuse_existing"]
 
 FORMAT = 1
 APPLICATION = 0x48414E44  # "HAND": tells the file from other SQLite files
@@ -82,6 +82,19 @@ def _connected(place: str, **options: Any) -> sqlite3.Connection:
     return made
 
 
+def refuse_existing(path: Path) -> None:
+    """See that there is no collection yet.
+
+    Raises:
+        StorageError: there is one, or nobody can tell.
+    """
+    with storage_errors(path):
+        if path.exists():
+            raise StorageError(
+                f"{path}: there is a collection already; add to it (handful add), remove the file, or name another"
+            )
+
+
 @contextmanager
 def put_in_place(path: Path) -> Iterator[Path]:
     """Where to write a file that stands at `path` when the block is done, whole, and nowhere if it is not.
@@ -94,10 +107,7 @@ def put_in_place(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone(path):
             _discard(path.parent.glob(f".{escape(path.name)}.*.tmp*"))  # of processes that were killed
-            if path.exists():
-                raise StorageError(
-                    f"{path}: there is a collection already; add to it (handful add), remove the file, or name another"
-                )
+            refuse_existing(path)
             try:
                 temporary.touch()
                 yield temporary

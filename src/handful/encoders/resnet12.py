@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ShapeError, SpecError
-from .normalization import Policy, called_plainly
+from .layout import channels_last
+from .normalization import Policy
 from .normalization import normalization as make_normalization
 
 __all__ = ["ResNet12"]
@@ -99,17 +100,12 @@ class ResNet12(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[examples, channels, height, width] -> [examples, out_features]."""
-        z: Tensor = self.blocks(x.contiguous(memory_format=torch.channels_last) if _channels_last_pays(x) else x)
+        z: Tensor = self.blocks(channels_last(x) if _channels_last_pays(x) else x)
         return z.mean((-2, -1)) if self.average else z.flatten(1)
 
 
 def _channels_last_pays(x: Tensor) -> bool:
-    """Where channels last is the faster layout in memory: on a CPU, for large pictures, not for second derivatives.
-
-    With few pictures the gradients of the weights cost more than it saves.
-    """
-    if x.device.type != "cpu" or x.dtype != torch.float32 or not called_plainly():
-        return False
+    """Whether pictures are large enough. With few of them the gradients of the weights cost more than it saves."""
     area = x.shape[-2] * x.shape[-1]
     return area >= 64**2 and (not torch.is_grad_enabled() or len(x) * area >= 2**16)
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..collection import NewExample, collection_path, create_collection, open_collection
-from ..errors import CollectionError, DataError, StorageError
-from ..files import storage_errors
+from ..collection import NewExample, collection_path, create_collection, open_collection, refuse_existing
+from ..errors import CollectionError, DataError
 from .answers import checked_epsilon
 from .descriptions import NAMES, Descriptions, described, describer_for, read_descriptions
 from .embedders import Embedder, embedded, embedder_for
@@ -63,7 +62,8 @@ def teach(
         StorageError: a collection is there already, or nothing can be written.
     """
     epsilon = checked_epsilon(epsilon)
-    _refuse_taught(to)
+    if str(to) != ":memory:":
+        refuse_existing(collection_path(to))  # before all the work, that is; `create_collection` asks again
     embedder, chosen, rows = _to_teach(source, encoder, head, learner, descriptions, skip_unreadable, nested, encoding)
     settings = {"kind": embedder.kind, "encoder": embedder.identity.name, "head": chosen, "epsilon": epsilon}
     return Recognizer(create_collection(to, embedder.identity, settings, rows), embedder)
@@ -97,16 +97,6 @@ def open_recognizer(place: str | Path, *, encoder: str | None = None, learner: L
     except BaseException:
         collection.close()
         raise
-
-
-def _refuse_taught(to: str | Path) -> None:
-    """Before all the work, that is; `create_collection` asks again."""
-    place = collection_path(to)
-    with storage_errors(place):
-        if str(to) != ":memory:" and place.exists():
-            raise StorageError(
-                f"{place}: there is a collection already; add to it (handful add), remove the file, or name another"
-            )
 
 
 def _to_teach(
