@@ -423,6 +423,9 @@ def test_the_graph_of_as_many_steps_as_there_is_memory_for(monkeypatch: pytest.M
         ((32, 3920, 112_000), "cuda", 8, {"tasks_at_once": 4, "workers": 3}, Plan(4, 1)),
         ((32, 3920, 112_000), "cpu", 1, {}, Plan(16, 1)),
         ((32, 3920, 112_000), "cpu", 2, {}, Plan(16, 2)),
+        ((16, 15_680, 112_000), "cpu", 1, {}, Plan(6, 1)),
+        ((16, 15_680, 112_000), "cpu", 2, {}, Plan(4, 2)),  # not 6, 6 and 4 by two workers
+        ((16, 15_680, 112_000), "cpu", 3, {}, Plan(6, 3)),
         ((4, 3920, 112_000), "cpu", 2, {}, Plan(2, 2)),
         ((4, 3920, 112_000), "cpu", 16, {}, Plan(1, 4)),
         ((4, 105_840, 32_901), "cpu", 2, {}, Plan(1, 2)),

@@ -42,10 +42,11 @@ def plan(
 
     On an accelerator: all tasks at once. On a CPU:
 
-    - as many at once as have 110,000 numbers in their examples, in equal chunks. Second-order steps on one core,
-      against one task after the other: Conv4 on 28×28 (3,920 numbers a task) takes 0.62 of the time with 16 or 32 at
-      once, 0.68 with 8; a residual network on 42×42 (26,460 numbers) 0.82 with 4, 0.94 with 2; a transformer on as many
-      0.84 and 0.94; Conv4 on 84×84 (105,840 numbers) as much with 1 as with 4; a sinusoid a fifth with all.
+    - as many at once as have 110,000 numbers in their examples, in equal chunks, as many chunks for each worker.
+      Second-order steps on one core, against one task after the other: Conv4 on 28×28 (3,920 numbers a task) takes
+      0.62 of the time with 16 or 32 at once, 0.68 with 8; a residual network on 42×42 (26,460 numbers) 0.82 with 4,
+      0.94 with 2; a transformer on as many 0.84 and 0.94; Conv4 on 84×84 (105,840 numbers) as much with 1 as with 4;
+      a sinusoid a fifth with all.
     - as many as have 8 million parameters together, so that models of their own for each task stay few;
     - a worker for each of the caller's threads, where tasks · numbers · parameters is at least 5·10⁸. Below, handing
       the work over costs as much as the work: a sinusoid step has 4·10⁵, one of strided Conv4 10¹⁰.
@@ -64,8 +65,8 @@ def plan(
         workers = threads if tasks * numbers * parameters >= WORK_TO_SHARE else 1
     if tasks_at_once is None:
         fitting = min(NUMBERS_AT_ONCE // max(numbers, 1), PARAMETERS_AT_ONCE // max(parameters, 1))
-        chunks = max(-(-tasks // max(1, fitting)), min(workers, tasks))  # every worker has something to do
-        tasks_at_once = -(-tasks // chunks)
+        rounds = -(-tasks // (max(1, fitting) * workers))
+        tasks_at_once = -(-tasks // min(rounds * workers, tasks))  # as much for every worker to do
     at_once = min(tasks_at_once, tasks)
     return Plan(at_once, min(workers, -(-tasks // at_once)))
 
