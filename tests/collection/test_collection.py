@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handful.collection import Collection, EncoderIdentity, NewExample, create_collection
+from handful.collection import Collection, EncoderIdentity, NewExample, Snapshot, create_collection
 from handful.errors import CollectionError, DataError, UnknownNameError
 
 ENCODER = EncoderIdentity("tiny", "ab" * 32, 3)
@@ -194,3 +194,31 @@ def test_another_encoder_is_refused(store: Collection, other: dict[str, object])
     with pytest.raises(CollectionError, match=r"handful teach SOURCE --to ANOTHER --with other"):
         store.encoder.refuse(stranger, store.place)
     store.encoder.refuse(EncoderIdentity("moved", ENCODER.sha256, 3), store.place)
+
+
+def test_what_changed_is_read_into_what_is_known(store: Collection) -> None:
+    versions = [store.read()]
+    number = ids(store)
+    changes = (
+        lambda: store.add([example("cup", 5), example("pot", 6)]),
+        lambda: store.remove([number[2], number[4]]),
+        lambda: store.rename("mug", "beaker"),
+        lambda: store.undo(),
+        lambda: store.undo(),  # 2 and 4 stand again before those that came later
+        lambda: store.merge(["mug", "cup"], "cup"),
+    )
+    for change in changes:
+        change()
+        versions.append(store.read())
+    for known in versions:
+        for wanted in versions:
+            found = store.read(wanted.version, known=known)
+            assert (found.version, found.examples) == (wanted.version, wanted.examples)
+            np.testing.assert_array_equal(found.vectors, wanted.vectors)
+
+
+def test_vectors_that_are_known_are_not_read_again(store: Collection) -> None:
+    known = store.read()
+    moved = Snapshot(known.version, known.examples, known.vectors + 1)  # tells whose vectors they are
+    store.add([example("cup", 5)])
+    assert [float(v[0]) for v in store.read(known=moved).vectors] == [2, 3, 4, 5, 5]

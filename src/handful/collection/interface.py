@@ -144,8 +144,8 @@ class Collection(ABC):
         """An example of this content in the newest version, if there is one."""
 
     @abstractmethod
-    def read(self, version: int | None = None) -> Snapshot:
-        """The newest version, or an older one."""
+    def read(self, version: int | None = None, *, known: Snapshot | None = None) -> Snapshot:
+        """The newest version, or an older one; of a version that is known only what changed since is read."""
 
     @abstractmethod
     def preview(self, example: int) -> str | bytes | None:

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from .choosing import Chosen, Rule, rule_distances
 from .conformal import Head
-from .nearest_mean import NearestMean, fit_nearest_mean, leave_one_out
+from .nearest_mean import NearestMean, fit_nearest_mean, leave_one_out, refit_nearest_mean
 from .ridge_margin import fit_ridge_margin, ridge_leave_one_out
 from .temperature import Calibration, calibrate
 
-__all__ = ["HEADS", "HeadName", "Linear", "as_linear", "fit_head", "strangeness"]
+__all__ = ["HEADS", "HeadName", "Linear", "as_linear", "fit_head", "refit_head", "strangeness"]
 
 Floats = NDArray[np.floating]
 HeadName = Literal["squared", "cosine", "ridge"]
@@ -51,11 +51,22 @@ def fit_head(
         guess = _gap(rule_distances(ridge, x), y) / 4
         return ridge, calibrate(without, y[rows], weight=None if weight is None else weight[rows], guess=guess or 0.25)
     head = fit_nearest_mean(x, y, ways, "cosine" if name == "cosine" else "squared", weight)
-    if calibration is not None:
-        return head, calibration
+    return head, _calibrated(head, weight) if calibration is None else calibration
+
+
+def refit_head(
+    before: NearestMean, x: Floats, y: NDArray[np.int64], ways: int, was: NDArray[np.int64]
+) -> tuple[Rule, Calibration]:
+    """As `fit_head`, of examples most of which were fitted before; arguments are those of `refit_nearest_mean`."""
+    head = refit_nearest_mean(before, x, y, ways, was)
+    return head, _calibrated(head)
+
+
+def _calibrated(head: NearestMean, weight: Floats | None = None) -> Calibration:
     rows, without = leave_one_out(head)
     guess = float(np.median(head.near[:, 0])) / 4 if head.near.size else 1.0
-    return head, calibrate(without, y[rows], weight=None if weight is None else weight[rows], guess=guess or 1.0)
+    w = None if weight is None else weight[rows]
+    return calibrate(without, head.y[rows], weight=w, guess=guess or 1.0)
 
 
 def strangeness(head: Head, z: Floats) -> Floats:

@@ -34,6 +34,7 @@ __all__ = [
     "fit_nearest_mean",
     "leave_one_out",
     "mean_ranks",
+    "refit_nearest_mean",
 ]
 
 Floats = NDArray[np.floating]
@@ -43,7 +44,13 @@ Metric = Literal["squared", "cosine"]
 NEIGHBORS = 16
 CHUNK = 1 << 18
 BLOCK = 256
+TOGETHER = 16
+"""New examples whose distances to all others are one product, however many these are."""
 ENDLESS = 1e-9
+MOST_CHANGED = 0.25
+"""Share of examples and classes beyond which all is fitted at once instead."""
+OFF_CENTER = 0.01
+"""How far the mean may move from the center, squared, as a share of the mean squared length, before all is refitted."""
 
 
 class NearestMean(NamedTuple):
@@ -97,22 +104,90 @@ def fit_nearest_mean(x: Floats, y: Integers, ways: int, metric: Metric, weight: 
     means = sums / (np.maximum(length, np.finfo(kind).tiny) if metric == "cosine" else size)[:, None]
     no = np.empty(0, kind)
     state = NearestMean(metric, center, x, y, size, means, length, squares(x), no, no, no[:, None], y[:, None], no, no)
-    kept = min(NEIGHBORS, ways - 1)
-    to_own = np.empty(len(x), kind)
-    near, near_class = np.empty((len(x), kept), kind), np.empty((len(x), kept), np.int64)
-    step = max(1, CHUNK // ways)
-    for start in range(0, len(x), step):
-        rows = slice(start, start + step)
-        other = _to_means(state, x[rows])
-        at = (np.arange(len(other)), y[rows])
-        to_own[rows], other[at] = other[at], np.inf
-        if kept:
-            near_class[rows] = np.argpartition(other, kept - 1, 1)[:, :kept]
-            taken = np.take_along_axis(other, near_class[rows], 1)
-            order = taken.argsort(1, kind="stable")
-            near[rows] = np.take_along_axis(taken, order, 1)
-            near_class[rows] = np.take_along_axis(near_class[rows], order, 1)
+    to_own, near, near_class = _near(state, np.arange(len(x)))
     state = state._replace(to_own=to_own, near=near, near_class=near_class)
+    return _scored(state, w)
+
+
+def refit_nearest_mean(before: NearestMean, x: Floats, y: Integers, ways: int, was: Integers) -> NearestMean:
+    """As `fit_nearest_mean` to rounding, of examples most of which were fitted before: what changed is measured anew.
+
+    Args:
+        before: without weights.
+        x: [n, F] as for `fit_nearest_mean`.
+        y: [n] in [0, ways), every class at least once; a class may have another number than before.
+        ways: K.
+        was: [n] which row of `before` each one was, with the same vector; -1: new.
+    """
+    y, old, there = np.asarray(y, np.int64), was[was >= 0], np.flatnonzero(was >= 0)
+    # a class is what it was if it has the same examples
+    same = np.full(ways, -1)
+    same[y[there]] = before.y[old]
+    stays = np.bincount(y[there], before.y[old] == same[y[there]], ways) == np.bincount(y, minlength=ways)
+    stays &= np.bincount(y, minlength=ways) == np.where(same >= 0, before.size[same], 0)
+    changed, number = np.flatnonzero(~stays), np.full(len(before.size), -1)
+    number[same[stays]] = np.flatnonzero(stays)
+    near_class = np.full((len(y), before.near.shape[1]), -1)
+    near_class[there] = number[before.near_class[old]]
+    anew = (was < 0) | ~stays[y] | (near_class < 0).any(1)
+    if before.near.shape[1] != min(NEIGHBORS, ways - 1) or anew.mean() + len(changed) / ways > MOST_CHANGED:
+        return fit_nearest_mean(x, y, ways, before.metric)
+    kind, now = before.x.dtype, np.empty((len(y), before.x.shape[1]), before.x.dtype)
+    np.take(before.x, was, 0, out=now, mode="clip")  # no second copy of all
+    now[was < 0] = unit(x[was < 0].astype(kind)) if before.metric == "cosine" else x[was < 0] - before.center
+    length2 = squares(now)
+    if before.metric == "squared" and np.square(now.mean(0)).sum() > OFF_CENTER * length2.mean():
+        return fit_nearest_mean(x, y, ways, before.metric)
+    size, of_changed = np.bincount(y, minlength=ways).astype(kind), np.flatnonzero(~stays[y])
+    length, means = np.empty(ways, kind), np.empty((ways, now.shape[1]), kind)
+    length[stays], means[stays] = before.length[same[stays]], before.means[same[stays]]
+    place = np.cumsum(~stays) - 1
+    sums = class_sums(now[of_changed], place[y[of_changed]], len(changed))
+    length[changed] = np.linalg.norm(sums, axis=1)
+    by = np.maximum(length[changed], np.finfo(kind).tiny) if before.metric == "cosine" else size[changed]
+    means[changed] = sums / by[:, None]
+    to_own, near = np.empty(len(y), kind), np.empty(near_class.shape, kind)
+    to_own[there], near[there] = before.to_own[old], before.near[old]
+    no = np.empty(0, kind)
+    state = NearestMean(
+        before.metric, before.center, now, y, size, means, length, length2, to_own, no, near, near_class, no, no
+    )
+    rows = np.flatnonzero(anew)
+    to_own[rows], near[rows], near_class[rows] = _near(state, rows)
+    step = max(1, CHUNK // max(1, len(changed)))
+    for start in range(0, len(y), step):  # classes that changed may be among the nearest now
+        far = _to_means(state, now[start : start + step], changed)
+        rows = start + np.flatnonzero((far < near[start : start + step, -1:]).any(1) & ~anew[start : start + step])
+        every = np.concatenate([near[rows], far[rows - start]], 1)
+        numbers = np.concatenate([near_class[rows], np.broadcast_to(changed, (len(rows), len(changed)))], 1)
+        order = every.argsort(1, kind="stable")[:, : near.shape[1]]
+        near[rows] = np.take_along_axis(every, order, 1)
+        near_class[rows] = np.take_along_axis(numbers, order, 1)
+    return _scored(state, np.ones(len(y), kind))
+
+
+def _near(state: NearestMean, every: Integers) -> tuple[Floats, Floats, Integers]:
+    """Of these rows [m] the distance to the own mean [m], to the nearest others [m, T], and which these are [m, T]."""
+    ways, kind, means2 = len(state.size), state.x.dtype, squares(state.means)
+    kept = min(NEIGHBORS, ways - 1)
+    to_own = np.empty(len(every), kind)
+    near, near_class = np.empty((len(every), kept), kind), np.empty((len(every), kept), np.int64)
+    step = max(1, CHUNK // ways)
+    for start in range(0, len(every), step):
+        part, rows = slice(start, start + step), every[start : start + step]
+        other = _between(state, state.x[rows], state.squares[rows], state.means, means2)
+        at = (np.arange(len(other)), state.y[rows])
+        to_own[part], other[at] = other[at], np.inf
+        if kept:
+            near_class[part] = np.argpartition(other, kept - 1, 1)[:, :kept]
+            taken = np.take_along_axis(other, near_class[part], 1)
+            order = taken.argsort(1, kind="stable")
+            near[part] = np.take_along_axis(taken, order, 1)
+            near_class[part] = np.take_along_axis(near_class[part], order, 1)
+    return to_own, near, near_class
+
+
+def _scored(state: NearestMean, w: Floats) -> NearestMean:
     state = state._replace(own=_own_without(state, w))
     other = _nearest_other(state)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -165,7 +240,7 @@ def mean_ranks(state: NearestMean, z: Floats, *, strictly: bool = False) -> Rank
     """
     z = _prepared(state, z)
     counted, own_counted = np.empty((len(z), len(state.size)), np.int64), np.empty((len(z), len(state.size)), np.int64)
-    step = max(1, CHUNK // len(state.x))
+    step = max(TOGETHER, CHUNK // len(state.x))
     for start in range(0, len(z), step):
         part = z[start : start + step]
         to_examples = _between(state, part, squares(part), state.x, state.squares)
@@ -213,16 +288,24 @@ def _count_far(state: NearestMean, bar: Floats, e: Floats, moved: _Moved) -> Int
     Only classes beyond an example's nearest ones: their distance is at least that of the last of those.
     """
     count = np.zeros(len(bar), np.int64)
+    finite = np.flatnonzero(np.isfinite(state.own))
+
+    def within(classes: Integers, rows: Integers) -> Integers:
+        """Those of the rows that may count for one of these classes, of which the first has the least bar."""
+        least = moved.factor[classes].min() * state.near[rows, -1] + moved.share[classes].min() * e[rows]
+        least += moved.shift[classes].min()
+        np.sqrt(np.maximum(least, 0, out=least), out=least)
+        found: Integers = rows[state.own[rows] >= bar[classes[0]] * least]
+        return found
+
     for group in alike(state.size):
-        group = group[bar[group].argsort()]
+        group, among = group[bar[group].argsort()], finite
         start, width = 0, 1
-        while start < len(group):
+        while start < len(group) and len(among):
+            among = within(group[start:], among)  # for the classes that are left: bars rise, so they get fewer
             classes = group[start : start + width]
             start, width = start + width, min(2 * width, BLOCK)
-            least = moved.factor[classes].min() * state.near[:, -1] + moved.share[classes].min() * e
-            least += moved.shift[classes].min()
-            least = np.sqrt(np.maximum(least, 0))
-            rows = np.flatnonzero((state.own >= bar[classes[0]] * least) & np.isfinite(state.own))
+            rows = within(classes, among)
             for first in range(0, len(rows), 4 * BLOCK):
                 at = rows[first : first + 4 * BLOCK]
                 after = _to_means(state, state.x[at], classes) * moved.factor[classes]

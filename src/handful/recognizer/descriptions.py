@@ -119,6 +119,8 @@ def is_description(example: Example) -> bool:
 def without_them(snapshot: Snapshot) -> Snapshot:
     """The examples alone."""
     rows = [row for row, one in enumerate(snapshot.examples) if not is_description(one)]
+    if len(rows) == len(snapshot.examples):
+        return snapshot
     return Snapshot(snapshot.version, tuple(snapshot.examples[row] for row in rows), snapshot.vectors[rows])
 
 

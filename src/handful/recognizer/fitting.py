@@ -13,7 +13,7 @@ from ..errors import DataError, unknown_name
 from ..ops.choosing import Chosen
 from ..ops.conformal import Head, PValues, candidates, examples_needed
 from ..ops.head_choice import FAMILY, NAMED, fit_best
-from ..ops.heads import HEADS, fit_head
+from ..ops.heads import HEADS, fit_head, refit_head
 from ..ops.nearest_mean import NearestMean
 from ..ops.ridge_margin import RidgeMargin
 from ..ops.temperature import Calibration
@@ -39,6 +39,8 @@ __all__ = [
 
 Floats = NDArray[np.floating]
 AUTO, LEARNER = "auto", "learner"
+MANY = 1 << 22
+"""Examples times classes from which on means are not all measured anew after a change; fewer take no time."""
 
 
 def embedder_and_head(
@@ -88,13 +90,30 @@ def _checked_head(head: str, features: int) -> str:
 
 
 def fit(
-    head: str, x: Floats, y: NDArray[np.int64], ways: int, embedder: Embedder, calibration: Calibration | None = None
+    head: str,
+    x: Floats,
+    y: NDArray[np.int64],
+    ways: int,
+    embedder: Embedder,
+    calibration: Calibration | None = None,
+    before: tuple[Head, NDArray[np.int64]] | None = None,
 ) -> tuple[Head, Calibration]:
     """What examples [n, F] with labels [n] in [0, ways) taught; the calibration is found if it is not given.
+
+    Args:
+        head: a name.
+        x: examples.
+        y: their labels.
+        ways: how many classes.
+        embedder: what made the vectors.
+        calibration: as it is, if it is known.
+        before: the same head, fitted to other examples, and which of these each one was [n], -1 for none.
 
     Raises:
         LabelError: a learner whose tasks have another number of classes.
     """
+    if before is not None and isinstance(before[0], NearestMean) and head in (AUTO, *HEADS) and len(x) * ways > MANY:
+        return refit_head(before[0], x, y, ways, before[1])
     if head == AUTO:
         return fit_best(x, y, ways)
     if head in HEADS:

@@ -35,20 +35,36 @@ class Learned(NamedTuple):
     y: NDArray[np.int64]  # of the examples of the snapshot
 
 
-def learn(snapshot: Snapshot, head_name: str, embedder: Embedder, calibration: Calibration | None = None) -> Learned:
-    """Fit a head, and its probabilities if they are not given, to a version."""
+def learn(
+    snapshot: Snapshot,
+    head_name: str,
+    embedder: Embedder,
+    calibration: Calibration | None = None,
+    before: Learned | None = None,
+) -> Learned:
+    """Fit a head, and its probabilities if they are not given, to a version; with what another version taught, sooner.
+
+    The same as without `before`, but for rounding.
+    """
     names, told = snapshot.labels, name_vectors(snapshot)
     snapshot = without_them(snapshot)
     number = {name: index for index, name in enumerate(names)}
     y = np.array([number[one.label] for one in snapshot.examples], np.int64)
     x = snapshot.vectors
     if told is None:
-        head, calibration = fit(head_name, x, y, len(names), embedder, calibration)
+        known = None if before is None else (before.head, _rows_before(snapshot, before.snapshot))
+        head, calibration = fit(head_name, x, y, len(names), embedder, calibration, known)
     else:
         head, calibration = fit_named(x, y, told)
     sizes = np.bincount(y, minlength=len(names))
     counts = dict(zip(names, sizes.tolist(), strict=True))
     return Learned(snapshot, names, sizes, counts, head, calibration, Search(x), y)
+
+
+def _rows_before(snapshot: Snapshot, before: Snapshot) -> NDArray[np.int64]:
+    """Of each example its row in another version, -1 if it was not there: [n]."""
+    number = {one.id: row for row, one in enumerate(before.examples)}
+    return np.array([number.get(one.id, -1) for one in snapshot.examples], np.int64)
 
 
 def to_add_next(learned: Learned) -> str:

@@ -34,6 +34,8 @@ from .thumbnails import with_thumbnails
 __all__ = ["Recognizer"]
 
 NEAREST = 3
+CHUNK = 1 << 20
+"""Things times classes that are answered together."""
 
 
 @final
@@ -86,14 +88,18 @@ class Recognizer:
         if not items:
             return []
         z = self._vectors(items)
-        p = probabilities(strangeness(learned.head, z), learned.calibration.temperature)
-        stays = kept(learned.head, p_values(learned.head, z), learned.sizes, e)
-        nearest, holds = self._nearest(learned, z), promised(learned.head, learned.counts, e)
         names, counts, version = learned.names, learned.counts, learned.snapshot.version
-        answers = [
-            answered(item.preview or item.source, names, counts, each, inside, near, e, holds, version)
-            for item, each, inside, near in zip(items, p, stays, nearest, strict=True)
-        ]
+        holds, answers = promised(learned.head, counts, e), list[Answer]()
+        step = max(1, CHUNK // len(names))
+        for start in range(0, len(z), step):  # for each thing and class there are numbers: not of all at once
+            part = z[start : start + step]
+            p = probabilities(strangeness(learned.head, part), learned.calibration.temperature)
+            stays = kept(learned.head, p_values(learned.head, part), learned.sizes, e)
+            rows = zip(items[start : start + step], p, stays, self._nearest(learned, part), strict=True)
+            answers += [
+                answered(item.preview or item.source, names, counts, each, inside, near, e, holds, version)
+                for item, each, inside, near in rows
+            ]
         refused = sum(answer.unknown for answer in answers)
         if refusals_are_too_many(refused, len(answers), min(0.999, missed(learned.head, e))):
             warnings.warn(
@@ -234,8 +240,10 @@ class Recognizer:
     def _current(self) -> Learned:
         version = self.collection.version
         if self._learned is None or self._learned.snapshot.version != version:
-            settings, store = self.collection.settings, self.collection
-            self._learned = learn(store.read(), str(settings["head"]), self._embedder, self._calibration)
+            head, before = str(self.collection.settings["head"]), self._learned
+            known = None if before is None or head == NAMES else before.snapshot  # which is without descriptions
+            snapshot = self.collection.read(known=known)
+            self._learned = learn(snapshot, head, self._embedder, self._calibration, before)
         return self._learned
 
     def _vectors(self, items: Sequence[Item]) -> NDArray[np.float32]:

@@ -109,7 +109,7 @@ class ExportedCollection(Collection):
         """As `Collection.find`."""
         return next((one for one in self._snapshot.examples if one.sha256 == sha256), None)
 
-    def read(self, version: int | None = None) -> Snapshot:
+    def read(self, version: int | None = None, *, known: Snapshot | None = None) -> Snapshot:
         """As `Collection.read`; there is one version."""
         if version not in (None, self.version):
             raise DataError(f"{self.place}: an export holds one version, {self.version}; got {version}")
