@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from .choosing import Chosen, Rule, rule_distances
 from .conformal import Head
-from .nearest_mean import NearestMean, fit_nearest_mean, leave_one_out, refit_nearest_mean
+from .nearest_mean import NearestMean, fit_nearest_mean, leave_one_out
+from .refitting import refit_nearest_mean
 from .ridge_margin import fit_ridge_margin, ridge_leave_one_out
 from .temperature import Calibration, calibrate
 

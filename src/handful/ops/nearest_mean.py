@@ -34,7 +34,9 @@ __all__ = [
     "fit_nearest_mean",
     "leave_one_out",
     "mean_ranks",
-    "refit_nearest_mean",
+    "nearest_others",
+    "scored",
+    "to_means",
 ]
 
 Floats = NDArray[np.floating]
@@ -47,10 +49,6 @@ BLOCK = 256
 TOGETHER = 16
 """New examples whose distances to all others are one product, however many these are."""
 ENDLESS = 1e-9
-MOST_CHANGED = 0.25
-"""Share of examples and classes beyond which all is fitted at once instead."""
-OFF_CENTER = 0.01
-"""How far the mean may move from the center, squared, as a share of the mean squared length, before all is refitted."""
 
 
 class NearestMean(NamedTuple):
@@ -104,69 +102,12 @@ def fit_nearest_mean(x: Floats, y: Integers, ways: int, metric: Metric, weight: 
     means = sums / (np.maximum(length, np.finfo(kind).tiny) if metric == "cosine" else size)[:, None]
     no = np.empty(0, kind)
     state = NearestMean(metric, center, x, y, size, means, length, squares(x), no, no, no[:, None], y[:, None], no, no)
-    to_own, near, near_class = _near(state, np.arange(len(x)))
+    to_own, near, near_class = nearest_others(state, np.arange(len(x)))
     state = state._replace(to_own=to_own, near=near, near_class=near_class)
-    return _scored(state, w)
+    return scored(state, w)
 
 
-def refit_nearest_mean(before: NearestMean, x: Floats, y: Integers, ways: int, was: Integers) -> NearestMean:
-    """As `fit_nearest_mean` to rounding, of examples most of which were fitted before: what changed is measured anew.
-
-    Args:
-        before: without weights.
-        x: [n, F] as for `fit_nearest_mean`.
-        y: [n] in [0, ways), every class at least once; a class may have another number than before.
-        ways: K.
-        was: [n] which row of `before` each one was, with the same vector; -1: new.
-    """
-    y, old, there = np.asarray(y, np.int64), was[was >= 0], np.flatnonzero(was >= 0)
-    # a class is what it was if it has the same examples
-    same = np.full(ways, -1)
-    same[y[there]] = before.y[old]
-    stays = np.bincount(y[there], before.y[old] == same[y[there]], ways) == np.bincount(y, minlength=ways)
-    stays &= np.bincount(y, minlength=ways) == np.where(same >= 0, before.size[same], 0)
-    changed, number = np.flatnonzero(~stays), np.full(len(before.size), -1)
-    number[same[stays]] = np.flatnonzero(stays)
-    near_class = np.full((len(y), before.near.shape[1]), -1)
-    near_class[there] = number[before.near_class[old]]
-    anew = (was < 0) | ~stays[y] | (near_class < 0).any(1)
-    if before.near.shape[1] != min(NEIGHBORS, ways - 1) or anew.mean() + len(changed) / ways > MOST_CHANGED:
-        return fit_nearest_mean(x, y, ways, before.metric)
-    kind, now = before.x.dtype, np.empty((len(y), before.x.shape[1]), before.x.dtype)
-    np.take(before.x, was, 0, out=now, mode="clip")  # no second copy of all
-    now[was < 0] = unit(x[was < 0].astype(kind)) if before.metric == "cosine" else x[was < 0] - before.center
-    length2 = squares(now)
-    if before.metric == "squared" and np.square(now.mean(0)).sum() > OFF_CENTER * length2.mean():
-        return fit_nearest_mean(x, y, ways, before.metric)
-    size, of_changed = np.bincount(y, minlength=ways).astype(kind), np.flatnonzero(~stays[y])
-    length, means = np.empty(ways, kind), np.empty((ways, now.shape[1]), kind)
-    length[stays], means[stays] = before.length[same[stays]], before.means[same[stays]]
-    place = np.cumsum(~stays) - 1
-    sums = class_sums(now[of_changed], place[y[of_changed]], len(changed))
-    length[changed] = np.linalg.norm(sums, axis=1)
-    by = np.maximum(length[changed], np.finfo(kind).tiny) if before.metric == "cosine" else size[changed]
-    means[changed] = sums / by[:, None]
-    to_own, near = np.empty(len(y), kind), np.empty(near_class.shape, kind)
-    to_own[there], near[there] = before.to_own[old], before.near[old]
-    no = np.empty(0, kind)
-    state = NearestMean(
-        before.metric, before.center, now, y, size, means, length, length2, to_own, no, near, near_class, no, no
-    )
-    rows = np.flatnonzero(anew)
-    to_own[rows], near[rows], near_class[rows] = _near(state, rows)
-    step = max(1, CHUNK // max(1, len(changed)))
-    for start in range(0, len(y), step):  # classes that changed may be among the nearest now
-        far = _to_means(state, now[start : start + step], changed)
-        rows = start + np.flatnonzero((far < near[start : start + step, -1:]).any(1) & ~anew[start : start + step])
-        every = np.concatenate([near[rows], far[rows - start]], 1)
-        numbers = np.concatenate([near_class[rows], np.broadcast_to(changed, (len(rows), len(changed)))], 1)
-        order = every.argsort(1, kind="stable")[:, : near.shape[1]]
-        near[rows] = np.take_along_axis(every, order, 1)
-        near_class[rows] = np.take_along_axis(numbers, order, 1)
-    return _scored(state, np.ones(len(y), kind))
-
-
-def _near(state: NearestMean, every: Integers) -> tuple[Floats, Floats, Integers]:
+def nearest_others(state: NearestMean, every: Integers) -> tuple[Floats, Floats, Integers]:
     """Of these rows [m] the distance to the own mean [m], to the nearest others [m, T], and which these are [m, T]."""
     ways, kind, means2 = len(state.size), state.x.dtype, squares(state.means)
     kept = min(NEIGHBORS, ways - 1)
@@ -187,7 +128,8 @@ def _near(state: NearestMean, every: Integers) -> tuple[Floats, Floats, Integers
     return to_own, near, near_class
 
 
-def _scored(state: NearestMean, w: Floats) -> NearestMean:
+def scored(state: NearestMean, w: Floats) -> NearestMean:
+    """With the score of each example, of weights w [n]; their distances to means are there."""
     state = state._replace(own=_own_without(state, w))
     other = _nearest_other(state)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -197,7 +139,7 @@ def _scored(state: NearestMean, w: Floats) -> NearestMean:
 
 def distances(state: NearestMean, z: Floats) -> Floats:
     """Of new examples to every mean: [Q, F] -> [Q, K]."""
-    return _to_means(state, _prepared(state, z))
+    return to_means(state, _prepared(state, z))
 
 
 def leave_one_out(state: NearestMean, *, most: int = CHUNK) -> tuple[Integers, Floats]:
@@ -209,7 +151,7 @@ def leave_one_out(state: NearestMean, *, most: int = CHUNK) -> tuple[Integers, F
     rows = np.flatnonzero(np.isfinite(state.own))
     if len(rows) * len(state.size) > most:
         rows = rows[:: -(-len(rows) * len(state.size) // most)]
-    found = _to_means(state, state.x[rows])
+    found = to_means(state, state.x[rows])
     found[np.arange(len(rows)), state.y[rows]] = state.own[rows]
     return rows, found
 
@@ -220,10 +162,10 @@ def adding_to_means(state: NearestMean, z: Floats) -> Iterator[tuple[Floats, Flo
     Of `after` the column of a class is what it becomes if the new one is added to that class.
     """
     z, rows = _prepared(state, z), np.arange(len(state.x))
-    before = _to_means(state, state.x)
+    before = to_means(state, state.x)
     shared = before.copy()
     before[rows, state.y] = state.own
-    for e, f in zip(_between(state, z, squares(z), state.x, state.squares), _to_means(state, z), strict=True):
+    for e, f in zip(_between(state, z, squares(z), state.x, state.squares), to_means(state, z), strict=True):
         moved = _moved(state, f)
         after = moved.factor * shared + moved.share * e[:, None] + moved.shift
         after[rows, state.y] = _own_after(state, e, f)
@@ -244,7 +186,7 @@ def mean_ranks(state: NearestMean, z: Floats, *, strictly: bool = False) -> Rank
     for start in range(0, len(z), step):
         part = z[start : start + step]
         to_examples = _between(state, part, squares(part), state.x, state.squares)
-        for index, (e, f) in enumerate(zip(to_examples, _to_means(state, part), strict=True), start):
+        for index, (e, f) in enumerate(zip(to_examples, to_means(state, part), strict=True), start):
             counted[index], own_counted[index] = _ranks(state, e, f, strictly)
     return Ranks(counted, own_counted)
 
@@ -308,7 +250,7 @@ def _count_far(state: NearestMean, bar: Floats, e: Floats, moved: _Moved) -> Int
             rows = within(classes, among)
             for first in range(0, len(rows), 4 * BLOCK):
                 at = rows[first : first + 4 * BLOCK]
-                after = _to_means(state, state.x[at], classes) * moved.factor[classes]
+                after = to_means(state, state.x[at], classes) * moved.factor[classes]
                 after += moved.share[classes] * e[at, None] + moved.shift[classes]
                 np.sqrt(np.maximum(after, 0, out=after), out=after)
                 more = (state.own[at, None] >= bar[classes] * after) & (state.score[at, None] < bar[classes])
@@ -361,7 +303,8 @@ def _prepared(state: NearestMean, z: Floats) -> Floats:
     return unit(z) if state.metric == "cosine" else z - state.center
 
 
-def _to_means(state: NearestMean, z: Floats, classes: Integers | slice = slice(None)) -> Floats:
+def to_means(state: NearestMean, z: Floats, classes: Integers | slice = slice(None)) -> Floats:
+    """Of prepared rows [m, F] to the means of some classes: [m, classes]."""
     means = state.means[classes]
     return _between(state, z, squares(z), means, squares(means))
 

@@ -1,4 +1,4 @@
-"""Means that are fitted again after a change; that ranks are right is tested in test_conformal.py."""
+"""The nearest class mean fitted again after a change is that fitted from the start."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from handful.ops import nearest_mean
-from handful.ops.nearest_mean import Metric, NearestMean, fit_nearest_mean, mean_ranks, refit_nearest_mean
+from handful.ops import refitting
+from handful.ops.nearest_mean import Metric, NearestMean, fit_nearest_mean, mean_ranks
+from handful.ops.refitting import refit_nearest_mean
 
 WAYS, EACH = 60, 5
 Labels = NDArray[np.int64]
@@ -59,8 +60,8 @@ def test_again_after_a_change_as_from_the_start(
     def refuse(*_: object) -> NearestMean:
         raise AssertionError("all was fitted")
 
-    monkeypatch.setattr(nearest_mean, "fit_nearest_mean", refuse)
-    monkeypatch.setattr(nearest_mean, "MOST_CHANGED", 0.5)
+    monkeypatch.setattr(refitting, "fit_nearest_mean", refuse)
+    monkeypatch.setattr(refitting, "MOST_CHANGED", 0.5)
     again = refit_nearest_mean(before, new, now, ways, was)
     for name in ("size", "length", "squares", "to_own", "own", "near", "near_class", "score", "order"):
         if metric == "cosine" or name not in ("length", "squares"):  # these are told from another center
