@@ -42,6 +42,16 @@ def model_of(kind: str) -> Any:
                 return t.CLIPModel(t.CLIPConfig(vision_config=vision, text_config=text, projection_dim=8))
             case "convnext":
                 return t.ConvNextModel(t.ConvNextConfig(hidden_sizes=[4, 8, 8, 16], depths=[1] * 4, image_size=32))
+            case "resnet":
+                return t.ResNetModel(t.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1]))
+            case "beit":
+                return t.BeitModel(t.BeitConfig(**SMALL, **PICTURE))
+            case "ijepa":
+                return t.IJepaModel(t.IJepaConfig(**SMALL, **PICTURE))
+            case "vitmae":
+                return t.ViTMAEModel(t.ViTMAEConfig(**SMALL, **PICTURE))
+            case "roberta":
+                return t.RobertaModel(t.RobertaConfig(**SMALL, vocab_size=len(WORDS), max_position_embeddings=18))
             case "bert":
                 places = {"vocab_size": len(WORDS), "max_position_embeddings": 16}
                 return t.BertModel(t.BertConfig(**SMALL, **places))
@@ -55,7 +65,7 @@ def saved(folder: Path, kind: str, preprocessing: dict[str, Any] | None = None) 
         transformers.BertTokenizerFast(vocab={word: number for number, word in enumerate(WORDS)}).save_pretrained(
             folder
         )
-    elif preprocessing is None:
+    elif preprocessing is None and kind != "roberta":
         preprocessing = CROPPED if kind in ("dinov2", "clip") else EXACT
     if preprocessing is not None:
         (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing))

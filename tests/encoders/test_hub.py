@@ -36,10 +36,32 @@ def test_what_was_fetched_before_is_used_without_asking(monkeypatch: pytest.Monk
         asked.append(local_files_only)
         if not local_files_only:
             (tmp_path / "model.safetensors").write_bytes(b"x")
+            (tmp_path / "preprocessor_config.json").write_text("{}")
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     assert model_folder("someone/model") == tmp_path  # begun before, without weights
+    assert model_folder("someone/model") == tmp_path
+    assert asked == [True, False, True]
+
+
+def test_weights_that_another_program_fetched_are_completed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Or else a model of pictures would be none, and one of sentences would be pooled in another way."""
+    asked = []
+
+    def snapshot_download(name: str, *, local_files_only: bool, **_: object) -> str:
+        asked.append(local_files_only)
+        if not local_files_only:
+            raise OSError("no route to host")
+        return str(tmp_path)
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    (tmp_path / "config.json").write_text("{}")
+    assert model_folder("someone/model") == tmp_path, "what there is, where no more can be had"
+    assert asked == [True, False]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert model_folder("someone/model") == tmp_path
     assert asked == [True, False, True]
 
@@ -60,3 +82,16 @@ def test_the_identity_is_the_weights_and_their_preparation(tmp_path: Path) -> No
     other = digest_of(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"yy")
     assert len({one, other, digest_of(tmp_path)}) == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["1_Pooling/config.json", "sentence_bert_config.json", "config_sentence_transformers.json", "vocab.txt"]
+)
+def test_the_identity_of_a_sentence_encoder_is_how_it_pools_too(name: str, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    found = set()
+    for content in ('{"mean": true}', '{"mean": false}'):
+        (tmp_path / name).write_text(content)
+        found.add(digest_of(tmp_path))
+    assert len(found) == 2

@@ -18,7 +18,7 @@ from handful.encoders import HubPictures, TimmPictures
 from handful.errors import DataError, HandfulError, MissingExtraError, ShapeError, SpecError
 from handful.ops.engine import Engine
 from handful.spec import Spec, build
-from tiny_models import model_of, saved
+from tiny_models import model_of, saved, transformers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries beneath
 
@@ -37,6 +37,31 @@ def test_features_are_the_models_own(kind: str, tmp_path: Path) -> None:
     assert encoder.out_features == 16
     assert encoder.shape == (3, 32, 32)
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_running_estimates_are_those_of_the_file(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "m", "resnet")
+    state = model_of("resnet").state_dict()
+    encoder = HubPictures(model=str(folder))
+    assert encoder.training
+    assert all(torch.equal(tensor, state[name]) for name, tensor in encoder.network.state_dict().items())
+
+
+@pytest.mark.parametrize(("kind", "features"), [("beit", "pooled"), ("ijepa", "mean"), ("vitmae", "first")])
+def test_features_that_stand_for_the_whole_picture(kind: str, features: str, tmp_path: Path) -> None:
+    if not hasattr(transformers, "IJepaModel"):
+        pytest.skip("this version of transformers does not know them all")
+    encoder = HubPictures(model=str(saved(tmp_path / "m", kind))).eval()
+    x = torch.rand(2, 3, 32, 32)
+    assert encoder.features == features, "no pooler of BEiT is a token; I-JEPA has none that is more than a place"
+    assert torch.allclose(encoder(x), encoder(x), atol=1e-5), "nothing is masked at random"
+
+
+def test_half_precision_of_another_size(tmp_path: Path) -> None:
+    encoder = HubPictures(model=str(saved(tmp_path / "m", "vit"))).eval()
+    x = torch.rand(2, 3, 20, 20)
+    expected = encoder(x)
+    assert torch.allclose(encoder.bfloat16()(x.bfloat16()).float(), expected, atol=0.1)
 
 
 def test_other_sizes_and_gray_are_fitted(tmp_path: Path) -> None:

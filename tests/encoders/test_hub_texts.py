@@ -57,6 +57,13 @@ def test_it_is_fine_tuned_end_to_end(folder: str) -> None:
     assert evaluate(learner, tasks, tasks=20).mean.value > 0.9
 
 
+def test_places_that_begin_behind_the_padding(tmp_path: Path) -> None:
+    folder = str(saved(tmp_path / "m", "roberta"))  # 18 places, of which the first two are no word's
+    assert HubTexts(model=folder, shape=(16,)).eval()(torch.full((1, 16), 8)).shape == (1, 16)
+    with pytest.raises(ShapeError, match="1 to 16, got"):
+        HubTexts(model=folder, shape=(17,))
+
+
 def test_layers_that_stay(folder: str) -> None:
     encoder = HubTexts(model=folder, freeze_layers=1, shape=(8,))
     encoder(encoder.tokens(TEXTS)).sum().backward()

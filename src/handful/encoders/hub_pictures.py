@@ -11,10 +11,11 @@ from typing import Any, Literal, final
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import DataError, ShapeError
-from .hub import Pretrained, digest_of, loaded, model_folder, needs, read_json
+from .hub import digest_of, loaded, model_folder, needs, read_json
+from .hub_network import Pretrained
 from .preprocessing import Preprocessing, of_hub, of_timm, standardized
 
 __all__ = ["Features", "HubPictures", "TimmPictures"]
@@ -22,7 +23,7 @@ __all__ = ["Features", "HubPictures", "TimmPictures"]
 Features = Literal["auto", "pooled", "first", "mean"]
 """What of a model's output is taken: what it pools itself, its first token, or the mean over places."""
 
-OWN_FIRST = ("vit", "deit", "beit", "data2vec-vision")
+OWN_FIRST = ("vit", "deit")
 """Kinds of models whose pooler is no part of what was pretrained, or is made for one task."""
 
 
@@ -51,7 +52,7 @@ class HubPictures(_Pictures):
         model: its name on the hub, or a folder of the same form; weights are read from safetensors only.
         revision: of the hub: a branch, tag or commit.
         features: "pooled" (what the model pools itself), "first" (its first token), "mean" (over all places); "auto":
-            pooled where that was pretrained, and else the first token.
+            pooled where that was pretrained, else the first token if that stands for the whole picture, else the mean.
         frozen: it is a fixed function. Otherwise it is trained on.
         freeze_layers: so many of its first layers, and what comes before them, stay as they are.
         shape: of the pictures that come, for other parts of a spec to check; by default what the model takes.
@@ -83,17 +84,18 @@ class HubPictures(_Pictures):
         form = of_hub(about, str(folder / "preprocessor_config.json"))
         network, config, pooler = loaded(folder, vision=True)
         self.sha256 = digest_of(folder)
+        own = "first" if _has_class_token(network) and not getattr(config, "use_mean_pooling", False) else "mean"
         if features == "auto":
-            features = "pooled" if pooler and config.model_type not in OWN_FIRST else "first"
+            features = "pooled" if pooler and config.model_type not in OWN_FIRST else own
         elif features == "pooled" and not pooler:
             raise DataError(f'model {model!r}: its file holds no pooler; expected features = "first" or "mean"')
         self.features = features
         self.settle(model, form, shape)
-        self.keep(network, frozen, freeze_layers, model)
-        with torch.no_grad():
+        with torch.no_grad():  # still in evaluation: nothing is learned of it
             example = network(pixel_values=torch.zeros(1, 3, form.height, form.width))
-        self.features = "first" if features == "pooled" and example.get("pooler_output") is None else features
+        self.features = own if features == "pooled" and example.get("pooler_output") is None else features
         self.out_features = int(self._taken(example).shape[1])
+        self.keep(network, frozen, freeze_layers, model)
 
     def features_of(self, *inputs: Tensor) -> Tensor:
         """[n, out_features] of standardized pictures."""
@@ -106,6 +108,11 @@ class HubPictures(_Pictures):
         if found.ndim == 4:  # a map [n, F, h, w]
             return found.mean((-2, -1))
         return found[:, 0] if self.features == "first" else found.mean(1)
+
+
+def _has_class_token(network: nn.Module) -> bool:
+    names = (name.rpartition(".")[2] for name, _ in network.named_parameters())
+    return any(name in ("cls_token", "class_token", "class_embedding") for name in names)
 
 
 @final

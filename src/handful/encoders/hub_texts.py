@@ -10,15 +10,14 @@ from functools import lru_cache
 from typing import Any, Literal, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import DataError, ShapeError, SpecError
-from .hub import Pretrained, digest_of, loaded, model_folder, needs, quiet
+from .hub import VOCABULARIES, digest_of, loaded, model_folder, needs, quiet
+from .hub_network import Pretrained
 from .normalization import called_plainly
 
 __all__ = ["HubTexts", "check_tokens", "token_numbers"]
-
-VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 
 @final
@@ -52,11 +51,11 @@ class HubTexts(Pretrained):
         super().__init__()
         folder = model_folder(model, revision)
         network, config, _ = loaded(folder, vision=False)
-        places = getattr(config, "max_position_embeddings", None)
+        places = _places(network, config)
         if not hasattr(config, "vocab_size") or getattr(config, "is_encoder_decoder", False):
             raise DataError(f"model {model!r}: a {config.model_type}; expected an encoder of texts, such as BERT")
         if len(shape) != 1 or not 1 <= shape[0] <= (places or shape[0]):
-            raise ShapeError(f"{model}: expected a shape [tokens] of 1 to {places}, got {list(shape)}")
+            raise ShapeError(f"{model}: expected a shape [tokens] of 1 to {places or 4096}, got {list(shape)}")
         if hasattr(network, "pooler"):
             setattr(network, "pooler", None)  # noqa: B010 - it takes no part
         self.model, self.revision, self.pooling = model, revision, pooling
@@ -89,6 +88,16 @@ class HubTexts(Pretrained):
             return z[:, 0]
         weight = there.to(z.dtype).unsqueeze(-1)
         return (z * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+def _places(network: nn.Module, config: Any) -> int | None:
+    """How many tokens a text may have; None: any number."""
+    places = getattr(config, "max_position_embeddings", None)
+    for name, layer in network.named_modules():
+        skipped = getattr(layer, "padding_idx", None)
+        if name.endswith("position_embeddings") and skipped is not None:  # RoBERTa's kind counts from behind it
+            return int(layer.num_embeddings) - skipped - 1  # type: ignore[arg-type]
+    return places if places is None or places > 0 else None
 
 
 def token_numbers(texts: Sequence[str], length: int, model: str, revision: str | None = None) -> Tensor:

@@ -16,6 +16,12 @@ __all__ = ["Preprocessing", "of_hub", "of_timm", "standardized"]
 
 RESAMPLING: tuple[Resample, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """By Pillow's numbers."""
+KNOWN_STEPS = (
+    *("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"),
+    *("do_reduce_labels", "do_convert_annotations"),  # what is done to labels only
+)
+TOO_MUCH = ("keep_aspect_ratio", "size_divisor")
+"""Steps by other names that would make pictures of no fixed size."""
 
 
 class Preprocessing(NamedTuple):
@@ -44,14 +50,19 @@ def of_hub(about: Mapping[str, Any], place: str) -> Preprocessing:
         DataError: no fixed size comes of it, or a step that is not known here.
     """
     try:
+        strange = [key for key, value in about.items() if value and (key in TOO_MUCH or _is_step(key))]
+        if strange:
+            raise DataError(f"{place}: {strange[0]!r} is a step that is not known here; make the vectors yourself")
         cut = bool(about.get("do_center_crop"))
         kind = str(about.get("image_processor_type") or about.get("feature_extractor_type"))
         crop = _sides(about["crop_size"], square=True) if cut else None
         convnext = "crop_pct" in about or kind.startswith("ConvNext")
-        size = _sides(about["size"], square=not (cut or convnext) or kind.startswith("DeiT"))
+        size = _sides(about["size"], square=not (cut or convnext) or kind.startswith(("DeiT", "Beit")))
         if convnext and isinstance(size, int):  # small ones are cut out of larger ones
             crop = size, size
             size = int(size / about.get("crop_pct", 224 / 256)) if size < 384 else crop
+        if kind.startswith("Levit") and isinstance(size, int):
+            size = int(256 / 224 * size)
         final = size if crop is None else crop
         if not isinstance(final, tuple) or not about.get("do_resize", True):
             raise DataError(f"{place}: gives pictures of no fixed size, which an encoder needs (size {about['size']})")
@@ -61,6 +72,10 @@ def of_hub(about: Mapping[str, Any], place: str) -> Preprocessing:
             mean, std = ([float(value) for value in about[key]] for key in ("image_mean", "image_std"))
         if len(mean) != 3 or len(std) != 3 or min(*std, factor) <= 0:
             raise DataError(f"{place}: expected a mean and a deviation above 0 for each of three colors")
+        if about.get("rescale_offset"):  # from −1 on
+            mean = [m + 1 for m in mean]
+        if about.get("include_top") and kind.startswith("EfficientNet"):  # divided by the deviation once more
+            std = [s**2 for s in std]
         resample = RESAMPLING[int(about.get("resample", 2))]
         return Preprocessing(*final, size, resample, tuple(m / factor for m in mean), tuple(s / factor for s in std))
     except (TypeError, ValueError, KeyError, IndexError) as error:
@@ -69,6 +84,10 @@ def of_hub(about: Mapping[str, Any], place: str) -> Preprocessing:
         raise DataError(
             f"{place}: expected size, resample, image_mean and image_std, as for pictures of one size ({error!r})"
         ) from error
+
+
+def _is_step(key: str) -> bool:
+    return key.startswith("do_") and key not in KNOWN_STEPS
 
 
 def _sides(size: Any, *, square: bool) -> int | tuple[int, int]:
@@ -109,6 +128,8 @@ def standardized(x: Tensor, form: Preprocessing) -> Tensor:
         x = x.expand(-1, 3, -1, -1)
     if x.shape[-2:] != (form.height, form.width):
         mode = "bicubic" if form.resample in ("bicubic", "lanczos") else "bilinear"
-        x = F.interpolate(x, (form.height, form.width), mode=mode, antialias=True, align_corners=False).clamp(0, 1)
+        size = form.height, form.width  # in single precision at least: torch resizes no halves smoothly on a CPU
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        x = F.interpolate(wide, size, mode=mode, antialias=True, align_corners=False).clamp(0, 1).to(x.dtype)
     mean, std = (torch.tensor(values, dtype=x.dtype, device=x.device).view(3, 1, 1) for values in form[-2:])
     return (x - mean) / std

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -12,10 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import DataError, MissingExtraError
-from .hub import PACKAGES
+from ..errors import DataError, DownloadError, MissingExtraError
+from .hub import PACKAGES, VOCABULARIES, first_line, model_folder, quiet
 
 __all__ = ["SentenceGraph", "portable_sentences", "sentence_encoder", "sentence_vectors"]
+
+OWN = "sentence_transformers."
+"""What the names of its parts begin with, if no code comes with a model."""
 
 
 def sentence_vectors(
@@ -25,12 +29,13 @@ def sentence_vectors(
 
     Args:
         texts: of any languages that the model knows; what is longer than it takes (minilm: 256 word pieces) is cut.
-        model: "minilm" (all-MiniLM-L6-v2, 384 features), or a folder or name that sentence-transformers loads.
+        model: "minilm" (all-MiniLM-L6-v2, 384 features), or a folder or a name of the hub that sentence-transformers
+            loads.
         advance: told how many texts were done, now and then.
 
     Raises:
         MissingExtraError: the extra `text` is not installed.
-        DataError: no such model here, and none to be had.
+        DataError, DownloadError: no such model here, and none to be had; or it cannot be used (`model_folder`).
     """
     encoder, parts = sentence_encoder(model), []
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # of like length together: little padding
@@ -51,23 +56,68 @@ def sentence_encoder(model: str) -> Any:
     if missing:
         raise MissingExtraError(f"text as vectors needs {', '.join(missing)}: pip install 'handful[text]'")
     from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would run over ours
-    place = model
-    if package is not None:
-        spec = find_spec(package)
-        assert spec is not None
-        assert spec.origin is not None
-        place = str(Path(spec.origin).parent / "model")
+    bare = model not in PACKAGES and "/" not in model and not Path(model).expanduser().is_dir()
     try:
-        return SentenceTransformer(place, device="cpu", model_kwargs={"use_safetensors": True})
-    except (OSError, ValueError) as error:
+        folder = model_folder(f"sentence-transformers/{model}" if bare else model)
+        modules = _modules(folder)
+        with quiet():
+            encoder = SentenceTransformer(
+                str(folder), device="cpu", local_files_only=True, model_kwargs={"use_safetensors": True}
+            )
+            if package is None:
+                _check_weights(encoder[0], folder / modules[0]["path"])
+        tokenizer = encoder.tokenizer
+        if getattr(tokenizer, "pad_token", "") is None:  # as in GPT; what fills up is masked
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        encoder.encode(["A text."], show_progress_bar=False)
+    except (DownloadError, MissingExtraError):
+        raise
+    except Exception as error:  # sentence-transformers raises whatever its many parts do
         known = ", ".join(PACKAGES)
         raise DataError(
-            f"sentence encoder {model!r} cannot be loaded ({str(error).splitlines()[0]}); expected {known}, a folder, "
-            "or a name that sentence-transformers can fetch"
+            f"sentence encoder {model!r} cannot be loaded ({first_line(error)}); expected {known}, a folder, or a name "
+            "of the hub, of a model of texts whose weights are safetensors"
         ) from error
+    return encoder
+
+
+def _modules(folder: Path) -> list[dict[str, str]]:
+    """The parts of a sentence encoder, or its transformer alone.
+
+    Raises:
+        DataError: one with code of its own, with a pickle for weights, or without a tokenizer.
+    """
+    path = folder / "modules.json"
+    found = (
+        json.loads(path.read_text(encoding="utf-8")) if path.is_file() else [{"path": "", "type": f"{OWN}Transformer"}]
+    )
+    kinds = [one["type"] for one in found]
+    for router in sorted(folder.rglob("router_config.json")):
+        kinds += json.loads(router.read_text(encoding="utf-8")).get("types", {}).values()
+    strange = [kind for kind in kinds if not kind.startswith(OWN)]
+    if strange:
+        raise DataError(f"its part {strange[0]} is code of its own, which is never run")
+    for part in {path.parent for path in folder.rglob("pytorch_model.bin")}:
+        if part != folder and not any(part.glob("*.safetensors")):
+            raise DataError(f"{part.name}/pytorch_model.bin is a pickle, which is never read: convert the model")
+    words = [path for name in VOCABULARIES for path in folder.rglob(name)]
+    if kinds[0].endswith("Transformer") and not words:  # transformers would make one up
+        raise DataError("it has no tokenizer: expected tokenizer.json beside its weights")
+    return found
+
+
+def _check_weights(first: Any, folder: Path) -> None:
+    """Raises DataError for weights of a transformer that are in no file: they would be random numbers."""
+    network = getattr(first, "auto_model", None)
+    if not hasattr(network, "from_pretrained"):
+        return
+    _, report = network.from_pretrained(
+        folder, use_safetensors=True, output_loading_info=True, local_files_only=True, trust_remote_code=False
+    )
+    strange = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    if strange:
+        raise DataError(f"its file does not hold {len(strange)} of the weights: {', '.join(strange[:3])}")
 
 
 class _Sentence(nn.Module):
