@@ -77,16 +77,17 @@ def doubt_minus_one(labels: Sequence[str], place: str) -> None:
     Beside two classes it may be a third (-1, 0, 1), which is warned of, beside 1 alone the other one.
 
     Args:
-        labels: as texts; -1 is among them, as a number and not as a text.
+        labels: numbers, as texts; where labels were given as texts in memory, -1 is said to be a class.
         place: for the messages.
 
     Raises:
         DataError: it can hardly be a class.
     """
+    labels = [label.removesuffix(".0") for label in labels]
     others = set(labels) - {"-1"}
-    if others == {"1"} or not all(label.isdecimal() for label in others):
+    if "-1" not in labels or others == {"1"} or not all(label.isdecimal() for label in others):
         return
-    remedy = "leave out examples whose class is not known; if -1 is a class, give labels as texts"
+    remedy = "leave out examples whose class is not known; if -1 is a class, give it another name"
     if len(others) not in (1, 2):
         count = labels.count("-1")
         raise DataError(f"{place}, example {labels.index('-1')}: expected a label, got -1 ({count} of these); {remedy}")
