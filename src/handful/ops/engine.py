@@ -146,8 +146,11 @@ class Engine:
         bytes_a_chunk = graph_bytes(device_of(module)) / len(spans)
 
         def one(own: M, number: int) -> R:
-            with _working_on(own):
+            token = _module.set(own)
+            try:
                 return part(own, *spans[number])
+            finally:
+                _module.reset(token)
 
         def attempt(workers: int) -> list[R]:
             job = within(bytes_a_chunk, one)
@@ -238,18 +241,7 @@ class _Known(torch.autograd.Function):
 
 
 _module: ContextVar[nn.Module | None] = ContextVar("handful_module", default=None)
-
-
-@contextmanager
-def _working_on(module: nn.Module) -> Iterator[None]:
-    """Inner gradients are those of losses of this module."""
-    token = _module.set(module)
-    try:
-        yield
-    finally:
-        _module.reset(token)
-
-
+"""Of whose losses inner gradients are."""
 _outside: ContextVar[bool] = ContextVar("handful_outside", default=False)
 
 
