@@ -208,8 +208,8 @@ def test_a_path_under_a_file_is_refused(tmp_path: Path) -> None:
     [
         (errno.ENOSPC, "the disk is full"),
         (errno.EDQUOT, "the disk quota is used up"),
-        (errno.EACCES, "no permission: choose a folder you may write to"),
-        (errno.EPERM, "no permission"),
+        (errno.EACCES, "no permission: ask for the right to read it"),
+        (errno.EPERM, "no permission: ask for the right to read it"),
         (errno.EROFS, "the file system is read-only"),
         (errno.ENOTDIR, "a part of the path is a file"),
         (errno.EEXIST, "a file stands where a folder is needed"),
@@ -228,7 +228,7 @@ def test_an_unwritable_folder_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         raise PermissionError(errno.EACCES, "denied")
 
     monkeypatch.setattr(files, "open", denied, raising=False)
-    with pytest.raises(StorageError, match=rf"cannot write {tmp_path}/file: no permission"):
+    with pytest.raises(StorageError, match=rf"cannot write {tmp_path}/file: no permission: choose a folder you may w"):
         write_file(tmp_path / "file", "x")
     monkeypatch.setattr(Path, "mkdir", denied)
     with (

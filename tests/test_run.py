@@ -273,6 +273,37 @@ def test_a_run_of_another_spec_is_not_continued(spec: Spec, digits_table: Make, 
     assert "holds a run of another spec (train.steps is 12, not 13, train.rate is 0.01, not 0.5)" in said
 
 
+def test_defaults_may_be_spelled_out_or_left_out(digits_table: Make, tmp_path: Path) -> None:
+    brief = digits_table(steps=4, schedule={"name": "cosine"})
+    last_of(Spec.of(brief), tmp_path, stop=lambda: True)
+    long = digits_table(steps=4, schedule={"name": "cosine", "floor": 0})
+    long["encoder"] |= {"steps": 1}
+    long["data"] |= {}
+    long["train"] |= {"seed": 0, "optimizer": {"name": "adam", "betas": [0.9, 0.999], "eps": 1e-8}, "clip": None}
+    assert Spec.of(long) != Spec.of(brief)
+    assert next(fit(Spec.of(long), tmp_path, resume=True)).step == 2
+    assert last_of(Spec.of(brief), tmp_path, resume=True).stopped == "finished"
+    long["train"]["optimizer"]["eps"] = 1e-7
+    assert "(train.optimizer.eps is 1e-08, not 1e-07)" in refused(SpecError, Spec.of(long), tmp_path, resume=True)
+
+
+def test_a_run_may_be_made_longer(digits_table: Make, tmp_path: Path) -> None:
+    def spec(steps: int, schedule: str = "step") -> Spec:
+        return Spec.of(digits_table(steps=steps, schedule={"name": schedule}, validation={"every": 2}))
+
+    assert last_of(spec(4), tmp_path / "parts").stopped == "finished"
+    assert last_of(spec(8), tmp_path / "parts", resume=True).step == 8
+    last_of(spec(8), tmp_path / "whole")
+    for name in ("last", "best"):
+        parts, whole = (load_checkpoint(tmp_path / place / name).learner.state_dict() for place in ("parts", "whole"))
+        assert all(torch.equal(value, whole[key]) for key, value in parts.items())
+    said = refused(SpecError, spec(6), tmp_path / "parts", resume=True)  # it has gone further
+    assert "(train.steps is 8, not 6)" in said
+    last_of(spec(4, "cosine"), tmp_path / "cosine")
+    said = refused(SpecError, spec(8, "cosine"), tmp_path / "cosine", resume=True)  # all its rates would be others
+    assert "(train.steps is 4, not 8)" in said
+
+
 @pytest.mark.parametrize("resume", [False, True])
 @pytest.mark.parametrize("tensorboard", [False, True])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -20,12 +20,14 @@ from .errors import StorageError
 __all__ = [
     "alone",
     "data_folder",
+    "files_in",
     "flush",
     "kept_folder",
     "locked",
     "new_folder",
     "recover_folder",
     "storage_errors",
+    "walk",
     "write_file",
 ]
 
@@ -39,6 +41,9 @@ _REMEDIES = {
     errno.EEXIST: "a file stands where a folder is needed: remove it or choose another place",
     errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
 }
+_UNREADABLE = "no permission: ask for the right to read it, or choose another place"
+_READING = {errno.EACCES: _UNREADABLE, errno.EPERM: _UNREADABLE}
+"""What helps where something else than writing failed."""
 
 
 def data_folder() -> Path:
@@ -57,8 +62,32 @@ def storage_errors(path: str | Path, doing: str = "write") -> Iterator[None]:
     except StorageError:
         raise
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, error.strerror or str(error))
+        known = _REMEDIES if doing == "write" else _REMEDIES | _READING
+        remedy = known.get(error.errno or 0, error.strerror or str(error))
         raise StorageError(f"cannot {doing} {path}: {remedy}") from error
+
+
+def walk(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder with its files, hidden ones left out. Links are followed, but not back to a folder they lie in.
+
+    Raises:
+        StorageError: no such folder, no permission.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with storage_errors(folder, "read"), os.scandir(folder) as found:
+        shown = (entry for entry in found if not entry.name.startswith((".", "__MACOSX")))
+        entries = sorted((entry.name, entry.is_dir()) for entry in shown)
+    yield folder, [name for name, is_folder in entries if not is_folder]
+    for name, is_folder in entries:
+        if is_folder:
+            yield from walk(folder / name, above | {real})
+
+
+def files_in(folder: Path) -> list[Path]:
+    """All files of a folder and of those in it, in the order of their paths; as `walk`."""
+    return sorted(place / name for place, names in walk(folder) for name in names)
 
 
 def write_file(path: str | Path, content: str | bytes) -> None:

@@ -8,11 +8,12 @@ from functools import cache
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model, model_validator
+from pydantic_core import to_jsonable_python
 
 from .errors import unknown_name
 from .tables import Table, checked
 
-__all__ = ["Part", "entry_of", "options_of"]
+__all__ = ["Part", "completed", "entry_of", "options_of"]
 
 
 class Part(BaseModel):
@@ -46,6 +47,12 @@ def options_of(target: Callable[..., Any], part: Part, where: str, *, skip: int 
     """The options of a part, checked against the keyword arguments of what they are for."""
     options = checked(_arguments(target, skip), part.options, f"[{where}] {part.name}")
     return {name: getattr(options, name) for name in options.model_fields_set}
+
+
+def completed(target: Callable[..., Any], part: Part, *, skip: int = 0) -> dict[str, Any]:
+    """A part as JSON values, with the defaults of all options that it leaves out."""
+    options = checked(_arguments(target, skip), part.options, part.name)
+    return {"name": part.name, **to_jsonable_python(options.model_dump(), fallback=repr)}
 
 
 def _kind_of(default: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 from .errors import DataError, MissingExtraError
 from .files import storage_errors
 
-__all__ = ["KINDS", "LABELS", "TEXTS", "doubt_minus_one", "numbered_columns", "read_columns"]
+__all__ = ["KINDS", "LABELS", "TEXTS", "decoded", "doubt_minus_one", "numbered_columns", "read_columns"]
 
 KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 TEXTS, LABELS = ("text", "sentence", "utterance", "content"), ("label", "class", "category", "intent")
@@ -46,11 +46,21 @@ def numbered_columns(path: Path, *, encoding: str = "utf-8") -> tuple[dict[str, 
     if kind == ".parquet":
         found = _parquet(path)
         return found, list(range(1, 1 + len(next(iter(found.values()), []))))
+    lines = decoded(path, content, encoding)
+    return _json_lines(path, lines) if kind in (".jsonl", ".ndjson") else _separated(path, lines, kind)
+
+
+def decoded(path: Path, content: bytes, encoding: str) -> str:
+    """The text of a file; what begins with the mark of UTF-16 is read as that.
+
+    Raises:
+        DataError: in another encoding, or no such encoding.
+    """
     try:
         codec = codecs.lookup(encoding).name
         if codec == "utf-8":
             codec = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-        lines = content.decode(codec)
+        return content.decode(codec)
     except UnicodeDecodeError as error:
         place = content[: error.start].count(b"\n") + 1
         raise DataError(
@@ -59,7 +69,6 @@ def numbered_columns(path: Path, *, encoding: str = "utf-8") -> tuple[dict[str, 
         ) from error
     except LookupError as error:
         raise DataError(f"{path}: {error}; expected an encoding that Python knows, such as utf-8 or cp1252") from error
-    return _json_lines(path, lines) if kind in (".jsonl", ".ndjson") else _separated(path, lines, kind)
 
 
 def doubt_minus_one(labels: Sequence[str], place: str) -> None:
@@ -68,16 +77,17 @@ def doubt_minus_one(labels: Sequence[str], place: str) -> None:
     Beside two classes it may be a third (-1, 0, 1), which is warned of, beside 1 alone the other one.
 
     Args:
-        labels: as texts; -1 is among them, as a number and not as a text.
+        labels: numbers, as texts; where labels were given as texts in memory, -1 is said to be a class.
         place: for the messages.
 
     Raises:
         DataError: it can hardly be a class.
     """
+    labels = [label.removesuffix(".0") for label in labels]
     others = set(labels) - {"-1"}
-    if others == {"1"} or not all(label.isdecimal() for label in others):
+    if "-1" not in labels or others == {"1"} or not all(label.isdecimal() for label in others):
         return
-    remedy = "leave out examples whose class is not known; if -1 is a class, give labels as texts"
+    remedy = "leave out examples whose class is not known; if -1 is a class, give it another name"
     if len(others) not in (1, 2):
         count = labels.count("-1")
         raise DataError(f"{place}, example {labels.index('-1')}: expected a label, got -1 ({count} of these); {remedy}")

@@ -33,7 +33,7 @@ from .evaluation import evaluate
 from .files import locked, recover_folder, storage_errors
 from .log import Log, tensorboard_writer
 from .machine import commit
-from .spec import Spec, build, differences, load_data, make_optimizer, make_schedule, make_selection
+from .spec import Spec, build, load_data, make_optimizer, make_schedule, make_selection
 from .training import PARTS, REMEDY, check_device, train
 
 __all__ = ["Event", "Progress", "commits", "fit", "interruptible"]
@@ -87,7 +87,8 @@ def fit(
     Args:
         spec: what to train.
         folder: where to keep the run; created if need be.
-        resume: go on with the run in the folder (a finished one ends at once).
+        resume: go on with the run in the folder (a finished one ends at once). Defaults may be written out or left
+            out meanwhile; more `steps` continue it where the schedule ("constant", "step") does not depend on them.
         device: "cpu", "cuda", ...
         log_every: steps between log lines, at least 1.
         save_every: seconds between checkpoints to resume from.
@@ -241,9 +242,7 @@ def _begin(folder: Path, spec: Spec, resume: bool, ranks: Ranks) -> Checkpoint |
     if not ranks.any(begun):
         return None
     checkpoint = load_checkpoint(folder / "last", ranks=ranks)
-    if checkpoint.spec != spec:
-        found = ", ".join(differences(checkpoint.spec.table(), spec.table()))
-        raise SpecError(f"{folder}: holds a run of another spec ({found}); go on with that, or choose another folder")
+    checkpoint.refuse_another(spec, folder)
     return checkpoint
 
 

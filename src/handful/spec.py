@@ -37,7 +37,7 @@ from .selection import SELECTIONS, Selection
 from .tables import Table, checked, read_table
 from .training import OPTIMIZERS, PARTS, SCHEDULES, Schedule
 
-__all__ = ["Part", "Spec", "Tasks", "Training", "Validation", "build", "differences", "expected_shape", "load_data"]
+__all__ = ["Part", "Spec", "Tasks", "Training", "Validation", "build", "expected_shape", "load_data"]
 
 OF_CLASSES = ("ragged", "families", "query_balance", "label_noise", "strangers")
 """Keys of tasks that are drawn from a pool of classes alone."""
@@ -175,14 +175,6 @@ class Spec(Table):
             for key in [key for key, usual in LATER.items() if key in tasks and tasks[key] == usual]:
                 del tasks[key]
         return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def differences(kept: Any, given: Any, path: str = "") -> list[str]:
-    """Where two specs' tables differ, such as 'train.rate is 0.001, not 0.01'."""
-    if isinstance(kept, dict) and isinstance(given, dict):
-        names = [*kept, *(name for name in given if name not in kept)]
-        return [line for name in names for line in differences(kept.get(name), given.get(name), f"{path}.{name}")]
-    return [] if kept == given else [f"{path[1:]} is {json.dumps(kept)}, not {json.dumps(given)}"]
 
 
 def build(spec: Spec) -> Learner:

@@ -26,7 +26,7 @@ from .learner import Learner
 from .ops.buffers import Buffers
 from .ops.seeds import seed_of
 
-__all__ = ["OPTIMIZERS", "PARTS", "REMEDY", "SCHEDULES", "Schedule", "Step", "check_device", "train"]
+__all__ = ["ANY_LENGTH", "OPTIMIZERS", "PARTS", "REMEDY", "SCHEDULES", "Schedule", "Step", "check_device", "train"]
 
 REMEDY = "lower the learning rates or clip gradients"
 """What to do when training diverges."""
@@ -82,6 +82,8 @@ def _share(schedule: str, name: str, value: float) -> None:
         raise SpecError(f"schedule {schedule!r}: expected `{name}` to be a share from 0 to 1, got {value}")
 
 
+ANY_LENGTH = ("constant", "step")
+"""Schedules whose rate at step t does not depend on the number of steps."""
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "constant": constant,
     "cosine": cosine,

@@ -221,6 +221,11 @@ def test_warnings_are_said_before_an_error(call: Call, tmp_path: Path) -> None:
     said = call("teach", "photos", "--skip-unreadable")
     assert "Taught 6 examples" in said.out
     assert "warning: left out: cannot read photos/blue/link.png" in said.error
+    said = call("add", "photos", "blue", "photos/blue/link.png")
+    assert "--skip-unreadable" in said.error
+    Image.new("RGB", (9, 9), "teal").save(tmp_path / "new.png")
+    said = call("add", "photos", "blue", "new.png", "photos/blue/link.png", "--skip-unreadable")
+    assert "7 examples of 2 classes" in said.out
 
 
 @pytest.mark.parametrize("arguments", [["history", "absent"], ["recognize", "--help"], ["undo", "absent"]])

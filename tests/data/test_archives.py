@@ -122,3 +122,11 @@ def test_what_is_not_wanted_is_passed_over(tmp_path: Path) -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"nothing\.zip"):
         read(tmp_path / "nothing.zip")
+
+
+def test_links_to_folders_are_followed(tmp_path: Path) -> None:
+    top = folder(tmp_path / "real")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "top").symlink_to(top)
+    found = {member.name: member.content for member in members(tmp_path / "linked", WANTED, largest=1000)}
+    assert found == {f"linked/{name}": content for name, content in FILES.items()}

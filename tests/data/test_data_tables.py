@@ -4,11 +4,13 @@ import json
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
+from handful.data.check import check_data
 from handful.data.tables import arrays, columns_pool, table
 from handful.errors import DataError, MissingExtraError, StorageError, UnknownNameError
 
@@ -237,3 +239,33 @@ def test_damaged_arrays(tmp_path: Path) -> None:
         archive.writestr("y.npy", bad)
     with pytest.raises(DataError, match="plain arrays"):
         arrays(path=str(damaged))
+
+
+@pytest.mark.parametrize("minus", [-1, -1.0, "-1"])
+def test_minus_one_is_no_class_of_a_table(minus: object, tmp_path: Path) -> None:
+    columns = {"n": [1.0, 2.0, 3.0, 4.0, 5.0], "label": [type(minus)(value) for value in (0, 1, 2, 3)] + [minus]}
+    with pytest.raises(DataError, match=r"table, example 4: expected a label, got -1 \(1 of these\); leave out"):
+        columns_pool(columns)
+    path = written(tmp_path / "rows.csv", "n,label\n" + "".join(f"{n},{n - 1}\n" for n in range(5)))
+    with pytest.raises(DataError, match=r"rows\.csv, example 0: expected a label, got -1"):
+        table(path=path)
+    assert "got -1" in check_data(Path(path)).unreadable[0]
+    assert columns_pool({"n": [1.0, 2.0], "label": [minus, type(minus)(1)]}).classes == 2
+    with pytest.warns(UserWarning, match="-1 is taken as a class"):
+        assert columns_pool({"n": [1.0, 2.0, 3.0], "label": [minus, type(minus)(0), type(minus)(1)]}).classes == 3
+
+
+def test_a_data_set_of_hugging_face_is_sent_where_its_names_are_read() -> None:
+    class Labeled(dict[str, list[float]]):
+        features: ClassVar = {"label": None}
+        column_names: ClassVar = ["n", "label"]
+
+    with pytest.raises(DataError, match="give it to dataset_pool"):
+        columns_pool(Labeled(n=[1.0], label=[0.0]))
+
+
+def test_columns_of_other_libraries_are_gone_through() -> None:
+    class Frame(dict[str, tuple[float, ...]]):  # such as polars', whose columns have no `tolist`
+        columns = property(dict.keys)
+
+    assert columns_pool(Frame(n=(1.0, 2.0), label=(0, 1))).names == ("0", "1")

@@ -229,3 +229,12 @@ def test_symmetries_are_the_eight_of_the_square() -> None:
 def test_only_squares_are_turned(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=r"square pictures \[channels, side, side\], got"):
         rotations(ClassPool.from_labels(torch.zeros(2, *shape), [0, 1]))
+
+
+def test_minus_one_is_no_class_among_numbers() -> None:
+    x = torch.arange(4.0).unsqueeze(1)
+    for y in ([0, 1, 2, -1], np.array([0, 1, 2, -1]), torch.tensor([0, 1, 2, -1]), np.array([0.0, 1.0, 2.0, -1.0])):
+        with pytest.raises(DataError, match=r"example 3: expected a label, got -1 \(1 of these\)"):
+            ClassPool.from_labels(x, y)
+    assert ClassPool.from_labels(x, ["0", "1", "2", "-1"]).classes == 4, "said to be a class"
+    assert ClassPool.from_labels(x, [1, -1, 1, -1]).names == ("-1", "1")

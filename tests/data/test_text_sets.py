@@ -204,6 +204,9 @@ def test_files_that_are_not_there(tmp_path: Path, home: Path, monkeypatch: pytes
     file = RawFile("right.txt", hashlib.sha256(b"right").hexdigest())
     kept = RAW.add_raw("others", tmp_path / "source", [file])
     assert (kept / "right.txt").read_bytes() == b"right", "what is broken beside it does not matter"
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "here").symlink_to(tmp_path / "source")
+    assert RAW.add_raw("linked", tmp_path / "linked", [file]).name == "linked", "links to folders are followed"
     large = RawFile("large.txt", hashlib.sha256(bytes(5000)).hexdigest())
     (tmp_path / "source" / "large.xz").write_bytes(lzma.compress(bytes(5000)))
     monkeypatch.setattr(RAW, "LARGEST", 1000)

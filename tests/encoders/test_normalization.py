@@ -450,3 +450,19 @@ def test_mixed_precision(policy: Policy, training: bool) -> None:
     for name, leaf in updated.items():
         assert leaf.dtype == torch.float32
         assert torch.allclose(leaf, buffers[name], rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("policy", ["batch", "running", "frozen"])
+def test_one_graph_for_torch_compile(policy: Policy, training: bool) -> None:
+    layer, twin = (BatchNorm(3, policy=policy).train(training) for _ in range(2))
+    x = torch.randn(5, 3, 2)
+    assert torch.allclose(torch.compile(layer, fullgraph=True, backend="eager")(x), twin(x))
+    for own, other in zip(layer.buffers(), twin.buffers(), strict=True):
+        assert torch.equal(own, other)
+
+
+def test_what_is_compiled_hears_of_the_support_all_the_same() -> None:
+    layer, x = BatchNorm(3, policy="support"), torch.randn(5, 3, 2)
+    with adapting(0, 2):
+        assert torch.allclose(torch.compile(layer, backend="eager")(x), layer(x))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from handful.encoders import Conv4
+from handful.encoders.normalization import BatchNorm
 from handful.episode import Episode, Query, Support
 from handful.errors import SpecError
 from handful.learners import MAML
@@ -35,6 +36,26 @@ def learner(engine: dict[str, Any] | None = None, *layers: nn.Module) -> MAML:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 7), *layers, nn.Tanh(), nn.Linear(7, WAYS))
     return MAML(model, inner_steps=2, inner_rate=0.1, engine=Engine.of(engine))
+
+
+@pytest.mark.parametrize("gradient", ["graph", "recompute", "hvp"])
+@pytest.mark.parametrize("kind", [nn.BatchNorm1d, BatchNorm, nn.Dropout])
+def test_the_way_back_is_in_the_mode_of_the_forward_pass(kind: type[nn.Module], gradient: str) -> None:
+    for training in (True, False):
+
+        def slopes(turned: bool, gradient: str, training: bool = training) -> tuple[Tensor, ...]:
+            own = learner({"tasks_at_once": TASKS, "gradient": gradient}, kind(*[7] * (kind != nn.Dropout))).train(
+                training
+            )
+            torch.manual_seed(2)
+            loss = own.loss(episode())
+            own.train(training != turned)
+            found = torch.autograd.grad(loss, list(own.parameters()))
+            assert own.training == own.model[1].training == (training != turned)  # type: ignore[index]
+            return found
+
+        for found, expected in zip(slopes(True, gradient), slopes(False, "graph"), strict=True):
+            assert torch.allclose(found, expected, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize(

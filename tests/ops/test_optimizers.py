@@ -62,6 +62,43 @@ def test_every_flag_as_torch_does(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", INNER_OPTIMIZERS)
+def test_complex_parameters_as_torch_does(name: str) -> None:
+    flags = {key: values[-1] for key, values in {**COMMON, **FLAGS[name]}.items()}
+    for options in ({}, flags | ({"dampening": 0.0} if name == "sgd" else {})):
+        w = nn.Parameter(torch.randn(3, 2, dtype=torch.complex128))
+        theirs = TWINS[name]([w], lr=0.05, **options)  # type: ignore[arg-type]
+        theta = {"w": w.detach().clone()}
+        memory: Any = like(theirs).init(theta)
+        for _ in range(4):
+            w.grad = torch.randn_like(w)
+            theta, memory = like(theirs).step(theta, {"w": w.grad.conj().conj_physical()}, memory)  # a lazy conjugate
+            theirs.step()
+            assert torch.allclose(theta["w"], w, rtol=1e-12, atol=1e-14), options
+
+
+@pytest.mark.parametrize("name", INNER_OPTIMIZERS)
+def test_complex_parameters_of_tasks_rates_and_clipping(name: str) -> None:
+    """As their parts, whether tasks are an axis or mapped; a norm is that of the absolute values."""
+    theta, g = torch.randn(4, 3, dtype=torch.complex128), torch.randn(4, 3, dtype=torch.complex128)
+    ours = InnerOptimizer.of({"name": name, "clip_norm": 0.5}, lr=torch.rand(3))
+
+    def step(theta: Tensor, g: Tensor, task_axes: int) -> Tensor:
+        given = {"w": theta}
+        return ours.step(given, {"w": g}, ours.init(given), task_axes=task_axes)[0]["w"]
+
+    found = step(theta, g, 1)
+    assert torch.allclose(found, vmap(lambda own, slope: step(own, slope, 0))(theta, g))
+    w = nn.Parameter(theta[0].clone())
+    w.grad = g[0].clone()
+    torch.nn.utils.clip_grad_norm_([w], 0.5)
+    parts = [nn.Parameter(one.clone()) for one in w.detach()]
+    for one, slope, rate in zip(parts, w.grad, ours.lr, strict=True):  # type: ignore[arg-type]
+        one.grad = slope.clone()
+        TWINS[name]([one], lr=float(rate)).step()
+    assert torch.allclose(found[0], torch.stack(parts), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", INNER_OPTIMIZERS)
 def test_nothing_that_is_given_is_changed(name: str) -> None:
     module, slopes = problem()
     theta = {key: leaf.detach() for key, leaf in module.named_parameters()}

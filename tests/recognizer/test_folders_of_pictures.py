@@ -64,3 +64,19 @@ def test_files_that_are_not_there_are_named_or_left_out(tmp_path: Path) -> None:
         made.recognize(root / "a" / "x.png")
     with pytest.raises(StorageError, match="cannot read"):
         made.add("a", [root / "a" / "x.png"])
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(DataError, match="can be read, found none"):
+        made.add("a", [root / "a" / "x.png"], skip_unreadable=True)
+    with pytest.warns(UserWarning, match="left out"):
+        made.add("new", [root / "new" / "5.png", root / "a" / "x.png"], skip_unreadable=True)
+    assert made.report().classes == {"a": 2, "b": 2, "new": 1}
+
+
+def test_links_to_folders_are_followed_in_what_is_asked_as_in_what_is_taught(tmp_path: Path) -> None:
+    root = paint(tmp_path, "p/a/4.png", "p/a/5.png", "other/1.png", "other/2.png", "other/.hidden/3.png") / "p"
+    (root / "b").symlink_to(tmp_path / "other")
+    (root / "a" / "back").symlink_to(root)
+    (root / "a" / "folder.png").mkdir()
+    made = teach(root, encoder="gradients")
+    assert made.report().classes == {"a": 2, "b": 2}
+    asked = made.recognize_many([root])
+    assert [Path(one.source).name for one in asked] == ["4.png", "5.png", "1.png", "2.png"]

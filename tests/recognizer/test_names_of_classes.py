@@ -88,6 +88,38 @@ def test_files_of_names(tmp_path: Path) -> None:
     assert read_descriptions(["what_time"]) == [("what_time", "what time")]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "encoding"),
+    [
+        ("names.csv", "label;description\ncafé;where one drinks, and eats\n", "utf-8"),
+        ("names.csv", "Class\tText\ncafé\twhere one drinks, and eats\n", "utf-16"),
+        ("names.csv", 'label,description\ncafé,"where one drinks, and eats"\n', "cp1252"),
+        ("names.tsv", "label\tdescription\ncafé\twhere one drinks, and eats\n", "utf-8"),
+        ("names.jsonl", '{"label": "café", "description": "where one drinks, and eats"}\n', "utf-8"),
+        ("names.txt", "café\twhere one drinks, and eats\n", "cp1252"),
+        ("names.txt", "café\twhere one drinks, and eats\r\n", "utf-16"),
+    ],
+)
+def test_names_are_read_as_tables_of_examples_are(tmp_path: Path, name: str, content: str, encoding: str) -> None:
+    (tmp_path / name).write_bytes(content.encode(encoding))
+    said = encoding if encoding == "cp1252" else "utf-8"  # the mark of UTF-16 says it
+    assert read_descriptions(tmp_path / name, encoding=said) == [("café", "where one drinks, and eats")]
+    assert teach(descriptions=tmp_path / name, encoding=said).report().classes == {"café": 0}
+    if encoding == "cp1252":
+        with pytest.raises(DataError, match=r"line \d is not utf-8; say its encoding"):
+            read_descriptions(tmp_path / name)
+
+
+def test_a_description_without_a_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("light\n\ta thing to play\n")
+    (tmp_path / "names.csv").write_text("label,description\n,a thing to play\n")
+    for source in (tmp_path / "names.txt", tmp_path / "names.csv", {" ": "a thing to play"}):
+        with pytest.raises(DataError, match="'a thing to play': expected a name"):
+            read_descriptions(source)
+    with pytest.raises(DataError, match="expected a label, got None"):
+        read_descriptions(["light", None])  # type: ignore[list-item]
+
+
 def test_what_cannot_describe(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="knows no words"):
         teach(descriptions=["cat", "dog"], encoder="gradients")

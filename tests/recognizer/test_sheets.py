@@ -81,3 +81,7 @@ def test_labels_that_are_numbers(tmp_path: Path) -> None:
     path.write_text("\n".join(json.dumps(line | {"label": line["label"] - 1}) for line in lines))
     with pytest.raises(DataError, match="expected a label, got -1"):
         teach(path, encoder="ngrams")
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "".join(f"word {number},{number - 1}\n" for number in range(4)))
+    with pytest.raises(DataError, match=r"expected a label, got -1 .* another name"):
+        teach(path, encoder="ngrams")

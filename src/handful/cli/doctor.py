@@ -128,7 +128,7 @@ def _installed(name: str) -> bool:
 
 def _data() -> Finding:
     folder = data_folder()
-    with storage_errors(folder):
+    with storage_errors(folder, "read"):
         ready = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.exists() else []
     return Finding("data", f"{folder}: {', '.join(ready) or 'nothing yet'}", True)
 

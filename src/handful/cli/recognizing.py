@@ -104,10 +104,12 @@ def run_recognize(
         _show(answers, texts=molecules)
 
 
-def run_add(place: Path, label: str, things: Sequence[str], encoder: str | None, encoding: str) -> None:
+def run_add(
+    place: Path, label: str, things: Sequence[str], encoder: str | None, skip_unreadable: bool, encoding: str
+) -> None:
     """Add examples of a class."""
     with said_warnings(), open_recognizer(place, encoder=encoder) as recognizer:
-        version = recognizer.add(label, things, encoding=encoding)
+        version = recognizer.add(label, things, skip_unreadable=skip_unreadable, encoding=encoding)
         _changed(recognizer.collection, version)
 
 

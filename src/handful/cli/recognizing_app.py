@@ -17,7 +17,7 @@ Epsilon = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 Skip = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out pictures that cannot be read, and name them.")]
-Encoding = Annotated[str, typer.Option(help="Of a CSV, TSV or JSONL file; cp1252 of many spreadsheets.")]
+Encoding = Annotated[str, typer.Option(help="Of a CSV, TSV, JSONL or text file; cp1252 of many spreadsheets.")]
 
 
 def teach(
@@ -88,12 +88,13 @@ def add(
     label: Annotated[str, typer.Argument(help="The class, known or new.")],
     things: Annotated[list[str], typer.Argument(help="Examples of it.")],
     encoder: Encoder = None,
+    skip_unreadable: Skip = False,
     encoding: Encoding = "utf-8",
 ) -> None:
     """Add examples to a class, or a new class. At once, no training."""
     from .recognizing import run_add
 
-    run_add(collection, label, things, encoder, encoding)
+    run_add(collection, label, things, encoder, skip_unreadable, encoding)
 
 
 def suggest(

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ..errors import DataError
-from ..files import storage_errors
+from ..files import files_in, storage_errors
 
 __all__ = ["Member", "members"]
 
@@ -52,7 +52,7 @@ def members(path: Path, wanted: re.Pattern[str], *, largest: int) -> Iterator[Me
     """
     with storage_errors(path, "read"):
         if path.is_dir():
-            for file in sorted(path.rglob("*")):
+            for file in files_in(path):
                 name = file.relative_to(path.parent).as_posix()
                 if wanted.search(name) and file.is_file():
                     _admit(str(file), name, file.stat().st_size, largest)

@@ -11,10 +11,10 @@ import numpy as np
 
 from ..errors import DataError, StorageError
 from ..pictures import in_parallel
-from ..rows import KINDS, TEXTS, read_columns
+from ..rows import KINDS, TEXTS, doubt_minus_one, read_columns
 from .folder import SPLITS, PictureFile, passed_over, picture_files
 from .looks import Look, alike, picture_look, row_looks, same_groups
-from .tables import cells_of, chosen_columns
+from .tables import cells_of, chosen_columns, label_of
 
 __all__ = ["Report", "check_data"]
 
@@ -151,6 +151,10 @@ def _check_table(path: Path, label: str, text: str | None, features: Sequence[st
         raise DataError(f"{path}: expected rows, there are none")
     kind = "numbers" if text is None else "molecules" if molecules else "texts"
     looks, problems = row_looks(columns, kind, label, chosen)
+    try:
+        doubt_minus_one([name for name in map(label_of, columns[label]) if name is not None], str(path))
+    except DataError as error:
+        problems.append(str(error))
     said = [
         f"column {name!r} holds no numbers: if examples are its texts, say so (--text {name}); otherwise name the "
         "columns of numbers (--features)"

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from ..errors import DataError, DownloadError
-from ..files import storage_errors
+from ..files import files_in, storage_errors
 from ..pictures import BROKEN, Form
 from .cache import data_folder, load_or_make
 from .download import download
@@ -76,7 +76,7 @@ def add_cifar100(source: Path) -> Path:
     if binary:
         return _add_binary(source, binary, classes)
     with storage_errors(source, "read"):
-        mosaics = sorted(source.rglob("*.webp")) if source.is_dir() else []
+        mosaics = [path for path in files_in(source) if path.suffix == ".webp"] if source.is_dir() else []
     known = [path for path in mosaics if path.stem in classes]
     if known:
         counts = {path.stem: EACH for path in sorted(known, key=lambda path: path.stem)}

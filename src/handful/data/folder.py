@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from ..errors import DataError, LabelError
-from ..files import storage_errors
+from ..files import walk
 from ..pictures import SUFFIXES, Fit, Form, decode, in_parallel
 from .cache import cached_pool
 from .pool import ClassPool
@@ -102,7 +101,7 @@ def picture_files(root: Path, *, nested: bool = False) -> list[PictureFile]:
         DataError: none there, some that lie in no class folder, or folders of splits with others beside them.
         StorageError: no such folder, no permission.
     """
-    paths = [path for place, names in _walk(root) for path in (place / name for name in names) if _is_picture(path)]
+    paths = [path for place, names in walk(root) for path in (place / name for name in names) if _is_picture(path)]
     parts = [path.relative_to(root).parts[:-1] for path in paths]
     of_splits = _of_splits(root, parts)
     files, outside = [], []
@@ -129,7 +128,7 @@ def passed_over(root: Path) -> tuple[dict[str, int], list[str]]:
     """
     kinds: Counter[str] = Counter()
     places, full = [], {root}
-    for place, names in _walk(root):
+    for place, names in walk(root):
         places.append(place)
         others = [name for name in names if not _is_picture(place / name)]
         kinds.update(Path(name).suffix.lower() or "without an ending" for name in others)
@@ -165,20 +164,6 @@ def _stamp(path: Path) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return status.st_size, status.st_mtime_ns
-
-
-def _walk(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder with its files, hidden ones left out. Links are followed, but not back to a folder they lie in."""
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    with storage_errors(folder, "read"), os.scandir(folder) as found:
-        shown = (entry for entry in found if not entry.name.startswith((".", "__MACOSX")))
-        entries = sorted((entry.name, entry.is_dir()) for entry in shown)
-    yield folder, [name for name, is_folder in entries if not is_folder]
-    for name, is_folder in entries:
-        if is_folder:
-            yield from _walk(folder / name, above | {real})
 
 
 def _decoded(root: Path, files: Sequence[PictureFile], form: Form, skip: bool, problems: list[str]) -> ClassPool:

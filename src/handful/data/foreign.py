@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..pictures import Fit, Form, formed
-from ..rows import doubt_minus_one
 from .pool import ClassPool
 from .tables import columns_pool
 from .texts import Reading
@@ -78,14 +77,12 @@ def dataset_pool(
     if len(kinds) > 1:
         raise DataError(f"data set: expected examples of one kind, got {', '.join(sorted(kinds))}")
     names = _names(dataset, at_y)
-    if minus := [index for index, label in enumerate(labels) if isinstance(label, int | float) and label == -1]:
-        if names is not None:
+    if names is not None:
+        if minus := [index for index, label in enumerate(labels) if isinstance(label, int | float) and label == -1]:
             raise DataError(
                 f"data set: example {minus[0]}: expected a label, got -1 ({len(minus)} of these), which says that none "
                 "is known; leave these out"
             )
-        doubt_minus_one([f"{label:g}" if isinstance(label, float) else str(label) for label in labels], "data set")
-    if names is not None:
         labels = [names[label] if isinstance(label, int) and 0 <= label < len(names) else label for label in labels]
     if isinstance(examples[0], str):
         columns = {"text": examples, "label": labels}

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..episode import as_floats
 from ..errors import DataError, LabelError, ShapeError, unknown_name
+from ..rows import doubt_minus_one
 
 __all__ = ["ClassPool", "rotations", "symmetries"]
 
@@ -51,6 +52,7 @@ class ClassPool:
             x: [M, *shape]. uint8 are pictures and read as value / 255; all other numbers, integers too, become
                 floats of the same value.
             y: M labels: strings or integers. Class names are their `str`; bytes, as in HDF5 files, are read as UTF-8.
+                Among integers from 0, -1 says that no class is known, and is refused; as a string it is a class.
             splits: class names (or the labels themselves) by split name; classes not named belong to no split.
 
         Raises:
@@ -70,6 +72,8 @@ class ClassPool:
                     "expected finite numbers: clean or drop them"
                 )
         values, inverse, counts = _classes(labels, y)
+        if values.dtype.kind in "if":
+            doubt_minus_one(list(map(str, values[inverse])), "pool")
         order = torch.from_numpy(np.argsort(inverse, kind="stable"))
         names = tuple(map(_name, values))
         return ClassPool.grouped(x[order], counts.tolist(), names, splits=splits)

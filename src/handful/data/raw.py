@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import DataError
-from ..files import storage_errors, write_file
+from ..files import files_in, storage_errors, write_file
 from .cache import data_folder
 from .download import download
 
@@ -81,7 +81,7 @@ def add_raw(place: str, source: Path, files: Sequence[RawFile]) -> Path:
     wanted = {file.sha256: file for file in files}
     folder, kept, problem = data_folder() / place, [], ""
     with storage_errors(source, "read"):
-        paths = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+        paths = [source] if source.is_file() else [path for path in files_in(source) if path.is_file()]
         for path in paths:
             if path.stat().st_size > LARGEST:
                 continue

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import DataError, unknown_name
 from ..files import storage_errors
-from ..rows import LABELS, TEXTS, read_columns
+from ..rows import LABELS, TEXTS, doubt_minus_one, read_columns
 from .archives import DAMAGE
 from .pool import ClassPool
 from .splitting import Split, split_pool
@@ -141,8 +141,8 @@ def columns_pool(
 
     Raises:
         UnknownNameError: no such column.
-        DataError: no rows, one without a label, a text that is none, a value that is not a finite number; two columns
-            of one name, or columns of different lengths.
+        DataError: no rows, one without a label (also -1 among numbers from 0), a text that is none, a value that is not
+            a finite number; two columns of one name, or columns of different lengths; a data set of Hugging Face.
     """
     named = _named(columns)
     label, text, chosen = chosen_columns(named, label, text, features, what)
@@ -155,6 +155,7 @@ def columns_pool(
     if missing := [row for row, value in enumerate(labels, 1) if value is None]:
         raise DataError(f"{what}: rows {missing[:5]}{' ...' if len(missing) > 5 else ''} have no {label!r}; label them")
     classes = [value for value in labels if value is not None]
+    doubt_minus_one(classes, what)
     if text is not None:
         texts = [_plain(value) for value in named[text]]
         return text_pool(texts, classes, what=what, reading=reading, model=model, length=length)
@@ -218,13 +219,15 @@ def cells_of(value: Any) -> list[float] | None:
 
 
 def _named(columns: Any) -> Columns:
+    if isinstance(getattr(columns, "features", None), Mapping):  # which also have names of classes
+        raise DataError("table: expected columns, got a data set of Hugging Face; give it to dataset_pool")
     names = getattr(columns, "column_names", getattr(columns, "columns", None))  # pyarrow's, or pandas'
     if twice := [name for name, count in Counter(map(str, () if names is None else names)).items() if count > 1]:
         raise DataError(f"table: expected different column names, got {', '.join(twice)} more than once; rename them")
     if hasattr(columns, "to_pydict"):
         columns = columns.to_pydict()
     elif names is not None:
-        return {str(name): columns[name].tolist() for name in names}
+        return {str(name): list(columns[name]) for name in names}
     if not isinstance(columns, Mapping):
         raise DataError(f"table: expected a DataFrame or a mapping from names to columns, got {type(columns).__name__}")
     return {str(name): list(column) for name, column in columns.items()}

@@ -48,6 +48,8 @@ Policy = Literal["batch", "support", "running", "per_step", "episode", "frozen",
 
 
 BATCH_POLICIES: tuple[Policy, ...] = ("batch", "support", "running", "per_step", "episode", "frozen")
+TIMELESS: tuple[Policy, ...] = ("batch", "running", "frozen")
+"""Those that ask neither for the inner step nor for the support."""
 
 
 class _Moment(NamedTuple):
@@ -73,7 +75,11 @@ def called_plainly() -> bool:
 
     Then hardly anyone will want second derivatives, and what is fastest for first ones will do.
     """
-    return _moment.get() is None and torch._C._functorch.maybe_current_level() is None
+    return _moment.get() is None and not _transformed()
+
+
+def _transformed() -> bool:
+    return torch._C._functorch.maybe_current_level() is not None
 
 
 class BatchNorm(nn.Module):
@@ -112,10 +118,12 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[examples, C, ...] -> the same."""
-        moment = _moment.get() or _Moment()
+        always = self.policy in TIMELESS and torch.compiler.is_compiling()  # torch.compile reads no context variables
+        said = None if always else _moment.get()
+        moment = said or _Moment()
         step = min(moment.step, self.steps - 1)
         weight, bias = self.weight[step], self.bias[step]
-        if called_plainly():
+        if said is None and not _transformed():
             return self.normalize(x, step, None, weight, bias)
         shape = (-1,) + (1,) * (x.ndim - 2)
         return self.normalize(x, step, moment.support) * weight.view(shape) + bias.view(shape)

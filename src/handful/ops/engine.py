@@ -113,7 +113,7 @@ class Engine:
                     "one too; set gradient = 'graph'"
                 )
             form = "graph"
-        found = gradients_of(loss, theta, buffers, wanted, form)
+        found = gradients_of(loss, theta, buffers, wanted, form, _module.get())
         if form == "graph" and self.gradient == "auto":
             count_graph(found.values())
         unused = [name for name in wanted if name not in found]
@@ -146,7 +146,11 @@ class Engine:
         bytes_a_chunk = graph_bytes(device_of(module)) / len(spans)
 
         def one(own: M, number: int) -> R:
-            return part(own, *spans[number])
+            token = _module.set(own)
+            try:
+                return part(own, *spans[number])
+            finally:
+                _module.reset(token)
 
         def attempt(workers: int) -> list[R]:
             job = within(bytes_a_chunk, one)
@@ -236,6 +240,8 @@ class _Known(torch.autograd.Function):
         return None, None, None, *(scale * gradient for gradient in ctx.gradients)
 
 
+_module: ContextVar[nn.Module | None] = ContextVar("handful_module", default=None)
+"""Of whose losses inner gradients are."""
 _outside: ContextVar[bool] = ContextVar("handful_outside", default=False)
 
 

@@ -14,14 +14,15 @@ by the symmetry of second derivatives: the right sides are what "hvp" computes, 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
 from typing import Any, Literal
 
 import torch
 import torch.autograd.forward_ad as forward_mode
-from torch import Tensor
+from torch import Tensor, nn
 
 from .tasks import Named
 from .workers import NoiseDrawn, in_worker
@@ -36,7 +37,9 @@ gradients pass through."""
 Found = tuple[Tensor | None, ...]
 
 
-def gradients_of(loss: Loss, theta: Named, buffers: Named, wanted: Sequence[str], form: Form) -> dict[str, Tensor]:
+def gradients_of(
+    loss: Loss, theta: Named, buffers: Named, wanted: Sequence[str], form: Form, module: nn.Module | None = None
+) -> dict[str, Tensor]:
     """∇ of the summed loss in the wanted tensors, by name; those that take no part are left out.
 
     Args:
@@ -45,6 +48,7 @@ def gradients_of(loss: Loss, theta: Named, buffers: Named, wanted: Sequence[str]
         buffers: what the loss may write into; written once, whatever the form.
         wanted: names in `theta`.
         form: "none" for a gradient without a derivative.
+        module: whose layers the loss calls; on the way back they are in training or in evaluation mode as they are now.
     """
     if form in ("none", "graph"):
         kept = {name: leaf.detach() for name, leaf in theta.items()} if form == "none" else dict(theta)
@@ -56,7 +60,7 @@ def gradients_of(loss: Loss, theta: Named, buffers: Named, wanted: Sequence[str]
             inputs = [kept[name] for name in wanted]
             found: Found = torch.autograd.grad(total, inputs, create_graph=form == "graph", allow_unused=True)
     else:
-        problem = _Problem(loss, list(theta), list(wanted), buffers, forward=form == "hvp")
+        problem = _Problem(loss, list(theta), list(wanted), buffers, module, forward=form == "hvp")
         found = _Gradient.apply(problem, buffers, *theta.values())  # type: ignore[no-untyped-call]
     return {name: leaf for name, leaf in zip(wanted, found, strict=True) if leaf is not None}
 
@@ -77,12 +81,23 @@ class _Gradient(torch.autograd.Function):
 
 
 class _Problem:
-    """A support loss and the circumstances in which it was computed: buffers, noise, precision, context variables."""
+    """A support loss and the circumstances in which it was computed: buffers, noise, precision, the layers' modes,
+    context variables."""
 
-    def __init__(self, loss: Loss, names: list[str], wanted: list[str], buffers: Named, *, forward: bool) -> None:
+    def __init__(
+        self,
+        loss: Loss,
+        names: list[str],
+        wanted: list[str],
+        buffers: Named,
+        module: nn.Module | None,
+        *,
+        forward: bool,
+    ) -> None:
         self.loss, self.names, self.forward = loss, names, forward
         self.wanted = [names.index(name) for name in wanted]
         self.before = {name: leaf.clone() for name, leaf in buffers.items()}
+        self.modes = [(layer, layer.training) for layer in module.modules()] if module is not None else []
         self.context = copy_context()
 
     def solve(self, theta: Sequence[Tensor], buffers: Named) -> Found:
@@ -114,6 +129,7 @@ class _Problem:
             torch.random.fork_rng(others, enabled=self.noise is not None, device_type="cuda" if not others else kind),
             torch.enable_grad(),
             torch.autocast(kind, dtype, enabled=enabled),
+            _in_modes(self.modes),
         ):
             self._restore_noise()
             if self.forward and not again:
@@ -162,6 +178,19 @@ class _Problem:
             torch.set_rng_state(self.noise[0])
             for state in self.noise[1:]:
                 torch.get_device_module(self.device).set_rng_state(state, self.device)
+
+
+@contextmanager
+def _in_modes(modes: Sequence[tuple[nn.Module, bool]]) -> Iterator[None]:
+    """Layers in training or in evaluation mode, each as said; afterward as they were."""
+    others = [(layer, mode) for layer, mode in modes if layer.training != mode]
+    for layer, mode in others:
+        layer.training = mode
+    try:
+        yield
+    finally:
+        for layer, mode in others:
+            layer.training = not mode
 
 
 @cache

@@ -5,8 +5,9 @@
     theta, memory = optimizer.step(theta, gradients, memory)      # new tensors; the old ones stay
 
 Numbers, flags and their defaults are those of `torch.optim`. Rules are element by element, so that tensors may have
-leading axes of tasks, said in `step`, or be mapped by `vmap`. A square root has derivative 0 at 0, where its own is
-infinite: a parameter that the loss ignores, whose gradient is exactly 0, would otherwise make meta-gradients NaN.
+leading axes of tasks, said in `step`, or be mapped by `vmap`. A complex parameter is its real and imaginary parts,
+as in torch. A square root has derivative 0 at 0, where its own is infinite: a parameter that the loss ignores, whose
+gradient is exactly 0, would otherwise make meta-gradients NaN.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class InnerOptimizer(ABC):
     @final
     def init(self, theta: Named) -> dict[str, dict[str, Tensor]]:
         """What there is to remember before the first step, by parameter; nothing of the values of `theta` is in it."""
-        return {name: self._slots(leaf) for name, leaf in theta.items()}
+        return {name: self._slots(_real(leaf)) for name, leaf in theta.items()}
 
     @final
     def step(
@@ -122,10 +123,13 @@ class InnerOptimizer(ABC):
         """
         rate = self.lr if lr is None else lr
         after, kept = dict(theta), dict(memory)
-        there = {name: g for name, g in gradients.items() if g is not None}
+        there = {name: _real(g) for name, g in gradients.items() if g is not None}
         for name, g in self._clipped(there, task_axes).items():
-            own = rate[name] if isinstance(rate, Mapping) else rate
-            after[name], kept[name] = self._update(after[name], -g if self.maximize else g, memory[name], own)
+            own, leaf = rate[name] if isinstance(rate, Mapping) else rate, theta[name]
+            if leaf.is_complex() and isinstance(own, Tensor) and own.ndim:
+                own = own.unsqueeze(-1)
+            moved, kept[name] = self._update(_real(leaf), -g if self.maximize else g, memory[name], own)
+            after[name] = torch.view_as_complex(moved.contiguous()) if leaf.is_complex() else moved
         return after, kept
 
     @abstractmethod
@@ -281,6 +285,11 @@ def _kind(flag: bool, *, above: bool = False) -> str:
 def _on(value: Number) -> bool:
     """Whether a number does anything; one that is learned does."""
     return isinstance(value, Tensor) or value != 0
+
+
+def _real(leaf: Tensor) -> Tensor:
+    """The same numbers; of complex ones the parts along a last axis of two."""
+    return torch.view_as_real(leaf.resolve_conj()) if leaf.is_complex() else leaf
 
 
 def _counter(theta: Tensor) -> Tensor:

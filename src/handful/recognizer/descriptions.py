@@ -6,9 +6,7 @@ has `embed_text(texts) -> [n, F]`, which puts texts where its pictures are.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +16,9 @@ from numpy.typing import NDArray
 from ..collection import Example, NewExample, Snapshot
 from ..errors import DataError
 from ..files import storage_errors
+from ..rows import KINDS, LABELS, decoded, numbered_columns
 from .embedders import Embedder, embedder_for
+from .in_memory import class_name
 
 __all__ = [
     "NAMES",
@@ -34,30 +34,36 @@ __all__ = [
 NAMES = "names"
 """The head of a collection with descriptions."""
 MARK = "description:"
-LABELS, TEXTS = ("label", "class", "name"), ("description", "text")
+NAMED, TEXTS = (*LABELS, "name"), ("description", "text")
 
 Descriptions = Mapping[str, str | Sequence[str]] | Sequence[str]
 
 
-def read_descriptions(source: str | Path | Descriptions) -> list[tuple[str, str]]:
+def read_descriptions(source: str | Path | Descriptions, *, encoding: str = "utf-8") -> list[tuple[str, str]]:
     """Labels and what each is described by; a label without a description by itself, `_` read as a space.
 
     Args:
-        source: a text file with a class in each line, its description after a tab if it has one; a table (.csv) with
-            the columns label and description; or in memory {label: one or more descriptions}, or labels.
+        source: a table (.csv, .tsv, .jsonl, .parquet) with the columns label and description; any other file has a
+            class in each line, its description after a tab if it has one; or in memory {label: one or more
+            descriptions}, or labels.
+        encoding: of a file, as in `numbered_columns`.
 
     Raises:
-        DataError: nothing there, or no words. StorageError: cannot be read.
+        DataError: nothing there, no words, another encoding. StorageError: cannot be read.
+        MissingExtraError: Parquet without the extra `tables`.
     """
     if isinstance(source, str | Path):
-        pairs = _lines(Path(source))
+        path = Path(source)
+        pairs = (_table if path.suffix.lower() in KINDS else _lines)(path, encoding)
     elif isinstance(source, Mapping):
         groups = {label: [text] if isinstance(text, str) else list(text) for label, text in source.items()}
-        pairs = [(str(label), text) for label, group in groups.items() for text in group]
+        pairs = [(class_name(label, "descriptions"), text) for label, group in groups.items() for text in group]
     else:
-        pairs = [(str(label), "") for label in source]
+        pairs = [(class_name(label, "descriptions"), "") for label in source]
     found = [(label.strip(), (text or label.replace("_", " ")).strip()) for label, text in pairs]
     for label, text in found:
+        if not label:
+            raise DataError(f"class {text[:50]!r}: expected a name before its description, got none")
         if not any(character.isalnum() for character in text):
             raise DataError(f"class {label!r}: expected a description in words, got {text[:50]!r}")
     if not found:
@@ -65,22 +71,23 @@ def read_descriptions(source: str | Path | Descriptions) -> list[tuple[str, str]
     return found
 
 
-def _lines(path: Path) -> list[tuple[str, str]]:
+def _lines(path: Path, encoding: str) -> list[tuple[str, str]]:
     with storage_errors(path, "read"):
         content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-        if path.suffix.lower() != ".csv":
-            parts = [line.partition("\t") for line in text.splitlines() if line.strip()]
-            return [(label, more) for label, _, more in parts]
-        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if any(cell.strip() for cell in row)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: expected names of classes in UTF-8 ({error})") from None
-    header = [name.strip().lower() for name in rows[0]] if rows else []
-    place, more = (next((header.index(name) for name in names if name in header), None) for names in (LABELS, TEXTS))
-    if place is None:
-        raise DataError(f"{path}: expected a column 'label' (and 'description') in its first line, got {header}")
-    return [(row[place], row[more] if more is not None and more < len(row) else "") for row in rows[1:]]
+    parts = [line.partition("\t") for line in decoded(path, content, encoding).splitlines() if line.strip()]
+    return [(label, more) for label, _, more in parts]
+
+
+def _table(path: Path, encoding: str) -> list[tuple[str, str]]:
+    columns, numbers = numbered_columns(path, encoding=encoding)
+    named = {name.strip().lower(): name for name in reversed(columns)}
+    label, text = (next((named[name] for name in names if name in named), None) for names in (NAMED, TEXTS))
+    if label is None:
+        listed = ", ".join(columns)[:200] or "none"
+        raise DataError(f"{path}: expected a column 'label' (and 'description') in its first line, got {listed}")
+    labels = [class_name(value, f"{path}:{number}") for value, number in zip(columns[label], numbers, strict=True)]
+    texts = ["" if value is None else str(value) for value in columns[text]] if text else [""] * len(labels)
+    return list(zip(labels, texts, strict=True))
 
 
 def describer_for(encoder: str | None) -> Embedder:

@@ -89,7 +89,7 @@ def zipped(x: Any, y: Any, place: str) -> list[tuple[Any, str]]:
     if len(x) != len(y):
         raise ShapeError(f"{place}: expected one label for each of the {len(x)} examples, got {len(y)}")
     labels = [class_name(label, f"{place}, example {row}") for row, label in enumerate(y)]
-    if "-1" in labels and not isinstance(y[labels.index("-1")], str | bytes):
+    if not any(isinstance(label, str | bytes) for label in y):
         doubt_minus_one(labels, place)
     return list(zip(x, labels, strict=True))
 

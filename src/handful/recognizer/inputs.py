@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import DataError, ShapeError, StorageError
-from ..files import storage_errors
+from ..files import files_in, storage_errors
 from .in_memory import pairs, plain, zipped
 from .molecules import FINGERPRINTS, content_digest
 from .sheets import KINDS, table_kind, table_rows
@@ -170,16 +170,10 @@ def _pictures(path: Path, nested: bool) -> list[Item]:
 def _inside(folder: Path) -> list[Path]:
     from ..pictures import SUFFIXES
 
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    found = [path for path in found if not _hidden(path.relative_to(folder))]
+    found = [path for path in files_in(folder) if path.suffix.lower() in SUFFIXES]
     if not found:
         raise DataError(f"{folder}: no pictures found; expected {', '.join(sorted(SUFFIXES))}")
     return found
-
-
-def _hidden(path: Path) -> bool:
-    """Whether it is passed over, as where folders are taught: what macOS leaves beside pictures."""
-    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
 def _picture(path: Path, label: str) -> Item:

@@ -110,16 +110,22 @@ class Recognizer:
             )
         return answers
 
-    def add(self, label: str | int, things: Sequence[object], *, encoding: str = "utf-8") -> int:
+    def add(
+        self, label: str | int, things: Sequence[object], *, skip_unreadable: bool = False, encoding: str = "utf-8"
+    ) -> int:
         """Examples of a class, known or new; at once, without training. The version made.
 
-        Tables among them are in this encoding.
+        Pictures that cannot be read are left out if asked, with a warning. Tables among them are in this encoding.
 
         Raises:
-            DataError: something that cannot be read, or that is an example already.
+            DataError: something that cannot be read, or that is an example already; nothing that can be read.
         """
         label = class_name(label, "add").strip()
         items = [item._replace(label=label) for item in self._asked(things, encoding)]
+        if skip_unreadable:
+            items = readable(items, self._embedder.form)
+            if not items:
+                raise DataError(f"add, class {label!r}: expected pictures that can be read, found none")
         refuse_ways(self._embedder, len({label, *self.collection.labels}))
         head = str(self.collection.settings["head"])
         items = without_copies(items)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..rows import KINDS, LABELS, TEXTS, numbered_columns
+from ..rows import KINDS, LABELS, TEXTS, doubt_minus_one, numbered_columns
 from .in_memory import zipped
 from .molecules import SMILES
 
@@ -39,6 +39,8 @@ def table_rows(
         if label is None or (isinstance(label, str) and not label.strip()):
             raise DataError(f"{at}: expected a label, got none; leave out rows whose class is not known")
     found = zipped(contents, labels, place)
+    if all(isinstance(label, str) for label in labels):  # of numbers `zipped` has thought
+        doubt_minus_one([label.strip() for label in labels], place)
     return [(content, label.strip(), at) for (content, label), at in zip(found, places, strict=True)]
 
 

@@ -54,7 +54,7 @@ def teach(
         epsilon: how often a known thing may be refused wrongly, and the true class be missing among the candidates.
         skip_unreadable: leave out pictures that cannot be read, with a warning that names each.
         nested: classes are the innermost folders, named 'birds/robin'; otherwise the outermost, with all they hold.
-        encoding: of a CSV, TSV or JSONL file.
+        encoding: of a CSV, TSV or JSONL file, and of a file of descriptions.
 
     Raises:
         DataError: nothing to learn from, something unreadable, one thing in two classes.
@@ -125,7 +125,7 @@ def _to_teach(
         return embedder, chosen, with_thumbnails(embedded(embedder, items, chosen), items)
     if head is not None or learner is not None:
         raise DataError("teach: descriptions have a rule of their own; leave out head and learner")
-    told = read_descriptions(descriptions)
+    told = read_descriptions(descriptions, encoding=encoding)
     if source is None:
         embedder = describer_for(encoder)
         return embedder, NAMES, described(embedder, told)
