@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from handful.ops import refitting
-from handful.ops.nearest_mean import Metric, NearestMean, fit_nearest_mean, mean_ranks
+from handful.ops.mean_ranks import mean_ranks
+from handful.ops.nearest_mean import Metric, NearestMean, fit_nearest_mean
 from handful.ops.refitting import refit_nearest_mean
 
 WAYS, EACH = 60, 5

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import CollectionError, DataError, unknown_name
 from ..files import storage_errors
 from .database import Database, connect, in_memory, put_in_place
 from .interface import Change, Collection, EncoderIdentity, Example, NewExample, Snapshot, checked_label
+from .reading import read_version
 
 __all__ = ["SQLiteCollection", "collection_path", "create_collection", "open_collection"]
 
@@ -128,35 +128,7 @@ class SQLiteCollection(Collection):
             if version is not None and not 1 <= version <= newest:
                 raise DataError(f"{self._place}: expected a version from 1 to {newest}, got {version}")
             at = newest if version is None else int(version)
-            if known is not None and known.version == at:
-                return known
-            if known is None or known.version > at:
-                known = Snapshot(0, (), np.empty((0, self.encoder.features), np.float32))
-            standing = (
-                "FROM placements JOIN examples ON id = example WHERE since <= ? AND (until IS NULL OR until > ?) "
-                "AND example IN (SELECT example FROM placements WHERE since > ? OR until > ?)"
-            )
-            asked = (at, at, known.version, known.version)
-            moved = "SELECT DISTINCT example FROM placements WHERE since > ? OR until > ?"
-            changed = {example for (example,) in self._sql.execute(moved, asked[2:])} if known.examples else set()
-            (count,) = self._sql.execute(f"SELECT count(*) {standing}", asked).fetchone()
-            length, shared = 4 * self.encoder.features, dict[Any, Any]()  # names and times are kept once
-            read: list[Example] = []
-            content = bytearray(count * length)
-            columns = "id, label, source, sha256, added, by, vector, checksum"
-            for row, found in enumerate(self._sql.execute(f"SELECT {columns} {standing} ORDER BY id", asked)):
-                *about, vector, checksum = found
-                if len(vector) != length or zlib.crc32(vector) != checksum:
-                    raise self._damaged(f"the vector of example {about[0]} is not what was written")
-                content[row * length : (row + 1) * length] = vector
-                read.append(Example(*[shared.setdefault(value, value) for value in about]))
-            if len(read) != count:
-                raise self._damaged(f"{len(read)} examples found, of {count} counted")
-        vectors = np.frombuffer(content, "<f4").reshape(count, self.encoder.features).astype(np.float32, copy=False)
-        if known.examples:
-            return _merged(at, known, changed, read, vectors)
-        vectors.flags.writeable = False
-        return Snapshot(at, tuple(read), vectors)
+            return read_version(self._database, at, self.encoder.features, known)
 
     def preview(self, example: int) -> str | bytes | None:
         """As `Collection.preview`."""
@@ -303,23 +275,6 @@ class SQLiteCollection(Collection):
             for (example,) in self._sql.execute(query, (label,)).fetchall():
                 self._take_out(example, version)
                 self._place_example(example, new, version)
-
-
-def _merged(
-    version: int, known: Snapshot, changed: Container[int], read: list[Example], vectors: NDArray[np.float32]
-) -> Snapshot:
-    """What is known without what changed, and what was read, by id; with their vectors."""
-    rows = [row for row, one in enumerate(known.examples) if one.id not in changed]
-    examples = [known.examples[row] for row in rows] + read
-    at = np.array(rows + [-1 - row for row in range(len(read))], np.int64)
-    if read and rows and read[0].id < known.examples[rows[-1]].id:  # some were there before
-        order = sorted(range(len(examples)), key=lambda row: examples[row].id)
-        examples, at = [examples[row] for row in order], at[order]
-    found = np.empty((len(at), vectors.shape[1]), np.float32)
-    np.take(known.vectors, at, 0, out=found, mode="clip")  # no second copy of all
-    found[at < 0] = vectors[-1 - at[at < 0]]
-    found.flags.writeable = False
-    return Snapshot(version, tuple(examples), found)
 
 
 def _who() -> str:

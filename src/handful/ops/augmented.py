@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .nearest_mean import NearestMean, adding_to_means
+from .mean_ranks import adding_to_means
+from .nearest_mean import NearestMean
 from .ridge_margin import RidgeMargin, adding_to_ridge
 
 __all__ = ["Judged", "judge"]

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .augmented import judge
-from .nearest_mean import NearestMean, Ranks, distances, mean_ranks
+from .mean_ranks import Ranks, mean_ranks
+from .nearest_mean import NearestMean, distances
 from .ridge_margin import RidgeMargin, ridge_answers, ridge_ranks
 
 __all__ = ["Chosen", "chosen_ranks", "rule_distances", "rule_ranks"]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .choosing import Chosen, Rule, chosen_ranks, rule_ranks
-from .nearest_mean import Ranks
+from .mean_ranks import Ranks
 
 __all__ = ["Adaptive", "Head", "PValues", "candidates", "examples_needed", "p_values", "refusals_are_too_many"]
 

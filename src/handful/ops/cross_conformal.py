@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .nearest_mean import Ranks
+from .mean_ranks import Ranks
 
 __all__ = ["Folds", "fold_ranks", "folds_of", "margins", "miss_bound"]
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .nearest_mean import Ranks
+from .mean_ranks import Ranks
 
 __all__ = [
     "RidgeMargin",

@@ -24,7 +24,7 @@ from ..learners import PrototypicalNetwork
 from ..ops.conformal import Head
 from ..ops.cross_conformal import fold_ranks, folds_of, margins, miss_bound
 from ..ops.heads import fit_head
-from ..ops.nearest_mean import Ranks
+from ..ops.mean_ranks import Ranks
 from ..ops.temperature import Calibration, calibrate
 
 __all__ = ["CrossConformal", "fit_learner"]
