@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from handful import run
-from handful.checkpoint import load_checkpoint
+from handful.checkpoint import Checkpoint, load_checkpoint
 from handful.errors import HandfulError, SpecError, StorageError, UnknownNameError
 from handful.evaluation import evaluate
 from handful.recipes import recipe_names, recipe_path
@@ -36,6 +36,7 @@ PUBLISHED = {
     "omniglot-matching-20w1s": 0.938,
     "omniglot-matching-20w5s": 0.985,
     "omniglot-relation-5w1s": 0.996,
+    "omniglot-relation-5w1s-transductive": 0.996,
     "omniglot-relation-5w5s": 0.998,
     "omniglot-relation-20w1s": 0.976,
     "fewrel-cnn-5w1s": 0.692,
@@ -226,6 +227,19 @@ def test_the_inductive_recipe_differs_in_its_evaluation_only() -> None:
     assert support.spec == batch.spec
     assert support.evaluation.encoder == {"normalization": "support"}
     assert support.evaluation.model_copy(update={"encoder": {}}) == batch.evaluation
+
+
+def test_running_statistics_are_left_out_where_those_of_the_batch_are_taken() -> None:
+    recipe = load_recipe("omniglot-relation-5w1s-transductive")
+    assert recipe.spec == load_recipe("omniglot-relation-5w1s").spec
+    trained = build(recipe.spec)
+    assert list(trained.buffers())
+    assert not trained.transductive
+    learner = retuned(Checkpoint(recipe.spec, trained, 0), recipe.evaluation)
+    assert not list(learner.buffers())
+    assert learner.transductive
+    for mine, before in zip(learner.parameters(), trained.parameters(), strict=True):
+        assert torch.equal(mine, before)
 
 
 def test_another_learner_takes_the_trained_encoder(recipe_of: Make, tmp_path: Path) -> None:

@@ -209,7 +209,8 @@ def _check(recipe: Recipe, ranks: Ranks) -> None:
 def retuned(checkpoint: Checkpoint, trials: Trials) -> Learner:
     """The checkpoint's learner with the options of an evaluation (more inner steps, another normalization).
 
-    Options with another `name` make that learner around the trained encoder.
+    Options with another `name` make that learner around the trained encoder. Buffers that these options have no use
+    for (running statistics) are left out.
     """
     if not trials.learner and not trials.encoder:
         return checkpoint.learner
@@ -220,7 +221,9 @@ def retuned(checkpoint: Checkpoint, trials: Trials) -> Learner:
     learner = build(Spec.of(table))
     part = "encoder" if other else ""
     try:
-        learner.get_submodule(part).load_state_dict(checkpoint.learner.get_submodule(part).state_dict())
+        target, trained = learner.get_submodule(part), checkpoint.learner.get_submodule(part)
+        unused = {name for name, _ in trained.named_buffers()} - {name for name, _ in target.named_buffers()}
+        target.load_state_dict({name: leaf for name, leaf in trained.state_dict().items() if name not in unused})
     except (RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise SpecError(f"evaluation: its options do not fit the trained weights: {reason}") from None
