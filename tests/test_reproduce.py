@@ -199,7 +199,7 @@ def test_every_recipe_builds_what_it_trains(name: str) -> None:
                 "all",
             )
         else:
-            numbers = re.fullmatch(r".*-(?:(\d+)w)?(\d+)s(?:hot|-inductive)?", name)
+            numbers = re.fullmatch(r".*-(?:(\d+)w)?(\d+)s(?:hot|-inductive|-transductive)?", name)
             assert numbers is not None
             assert (recipe.evaluation.ways, recipe.evaluation.shots) == (int(numbers[1] or 5), int(numbers[2]))
     if recipe.published is not None:
