@@ -19,6 +19,7 @@ FLOORS = {
     "machine": 0,
     "progress": 0,
     "recipes": 0,
+    "stopping": 0,
     "version": 0,
     "molecules": 1,
     "pictures": 1,
@@ -35,6 +36,7 @@ FLOORS = {
     "gradient_learner": 4,
     "pretrained_learner": 4,
     "adaptable": 4,
+    "ensemble_learner": 4,
     "sequence_learner": 4,
     "zero_shot_learner": 4,
     "learners": 5,
@@ -62,6 +64,7 @@ FLOORS = {
 }
 SAME_FLOOR = {
     ("episode", "examples"),
+    ("ensemble_learner", "gradient_learner"),
     ("gradient_learner", "learner"),
     ("pretrained_learner", "learner"),
     ("sequence_learner", "learner"),
