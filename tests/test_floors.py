@@ -1,4 +1,5 @@
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -123,6 +124,20 @@ def test_a_file_imports_only_from_lower_floors(path: Path) -> None:
 def test_the_rule_sees_the_imports_there_are() -> None:
     seen = {imported for path in FILES for imported in imports(path)}
     assert {("errors",), ("ops", "classes"), ("learners", "gradient", "maml"), ("spec",), ("version",)} <= seen
+
+
+def test_the_pages_show_the_house_as_it_is() -> None:
+    if not (ROOT.parents[1] / "ARCHITECTURE.md").exists():
+        pytest.skip("an installed package has no pages")
+    chart = (ROOT.parents[1] / "ARCHITECTURE.md").read_text()
+    for module, floor in FLOORS.items():
+        assert module in ("", "__main__") or re.search(rf'"{floor} · [^"]*\b{module}\b', chart), module
+    house = (ROOT.parents[1] / "README.md").read_text().partition("## The house")[2]
+    rooms = {path.name for path in ROOT.glob("*.py")} | {f"{path.parent.name}/" for path in ROOT.glob("*/__init__.py")}
+    modules = {path.name for path in (ROOT / "ops").glob("*.py")}
+    learners = {path.stem for path in (ROOT / "learners").glob("*/*.py")}
+    for name in (rooms | modules | learners) - {"__init__.py", "__main__.py", "__init__"}:
+        assert name in house, f"{name} is not in the README's house"
 
 
 def test_recipes_need_only_the_errors() -> None:
