@@ -88,7 +88,7 @@ class MetaGAN(GradientLearner):
 
     def descend(self, support: Support) -> Adapted:
         """θ' = θ − α·∇L_D(θ) on the support and generated examples."""
-        return self._descended(support, moving=False)
+        return self._descend(support, self._generated(support, "inner", moving=False))
 
     def meta_loss(self, episode: Episode) -> tuple[Tensor, Named]:
         """L_D + L_G."""
@@ -102,7 +102,7 @@ class MetaGAN(GradientLearner):
         L_G = −log p(y ≤ N | x) of generated examples: means over each, and over tasks.
         """
         support, query = episode.support, episode.query
-        state = self._descended(support, moving=True)
+        state = self._descend(support, self._generated(support, "inner", moving=True))
         logits = self.answer(state, query.x)  # [B, Q, N]
         loss = task_losses(logits, query.y).mean()
         fakes = self._generated(support, "outer", moving=True)  # [B, n, *shape]
@@ -113,9 +113,8 @@ class MetaGAN(GradientLearner):
         judged = self._judged(held, fakes, self.steps)
         return loss + called_real(logits).mean() + called_fake(seen).mean(), called_real(judged).mean(), state.buffers
 
-    def _descended(self, support: Support, *, moving: bool) -> Adapted:
+    def _descend(self, support: Support, fakes: Tensor | None) -> Adapted:
         self._ways(support)
-        fakes = self._generated(support, "inner", moving=moving)
         fakes = None if fakes is None else fakes.detach()
         state = self.begin(support)
         theta = state.parameters
