@@ -39,23 +39,7 @@ HEAD = ("/weight", "/bias")
 
 
 class _FineTuning(GradientLearner):
-    """Gradient steps on the encoder and on a head that begins with cosines to the class means.
-
-    Args:
-        encoder: any module from [examples, *shape] to [examples, F].
-        classes: how many classes the training pool has; None: train episode by episode, through the steps.
-        adapted: "all" tunes the whole network, "head" the head alone.
-        steps: on each of the losses.
-        rate: of a step.
-        optimizer: its rule, a table such as {"name": "sgd"}; None: Adam, as published.
-        engine: how gradients are computed, as an Engine or a table; None: chosen by device and size.
-
-    Raises:
-        UnknownNameError: neither "all" nor "head".
-        SpecError: fewer than one step; an option of the optimizer out of range; an embedding with max_norm.
-        ShapeError: `classes` for an encoder that does not say its `out_features`; a normalization that needs a
-            meta-learned encoder; when called, a regression task.
-    """
+    """Gradient steps on the encoder and on a head that begins with cosines to the class means; see `FineTuning`."""
 
     paper = "Dhillon, Chaudhari, Ravichandran & Soatto 2020, arXiv:1909.02729"
     kind = "baseline"
@@ -162,7 +146,25 @@ def _logits(state: Named, z: Tensor) -> Tensor:
 
 @final
 class FineTuning(_FineTuning):
-    """Fine-tuning on the support: each query is answered by itself. Arguments and errors: those above."""
+    """Fine-tuning on the support: each query is answered by itself.
+
+    Gradient steps on the encoder and on a head that begins with cosines to the class means.
+
+    Args:
+        encoder: any module from [examples, *shape] to [examples, F].
+        classes: how many classes the training pool has; None: train episode by episode, through the steps.
+        adapted: "all" tunes the whole network, "head" the head alone.
+        steps: on each of the losses.
+        rate: of a step.
+        optimizer: its rule, a table such as {"name": "sgd"}; None: Adam, as published.
+        engine: how gradients are computed, as an Engine or a table; None: chosen by device and size.
+
+    Raises:
+        UnknownNameError: neither "all" nor "head".
+        SpecError: fewer than one step; an option of the optimizer out of range; an embedding with max_norm.
+        ShapeError: `classes` for an encoder that does not say its `out_features`; a normalization that needs a
+            meta-learned encoder; when called, a regression task.
+    """
 
     def descend(self, support: Support) -> Adapted:
         """Θ from the support's cross-entropy."""
@@ -171,7 +173,10 @@ class FineTuning(_FineTuning):
 
 @final
 class TransductiveFineTuning(_FineTuning):
-    """Fine-tuning on the support and all queries, when these are to be answered. Arguments and errors: those above."""
+    """Fine-tuning on the support and all queries, when these are to be answered.
+
+    Arguments and errors: those of FineTuning.
+    """
 
     uses_queries = True
 
