@@ -128,7 +128,7 @@ class PLATIPUS(EnsembleLearner):
 
     def _sampled(self, mean: Named, log_variance: nn.ParameterList, count: int, *, moving: bool) -> Named:
         """mean + √variance · ε: [B, L, ...]."""
-        log_variances = self.by_name(log_variance)
+        log_variances: Named = self.by_name(log_variance)
 
         def draw(name: str, center: Tensor) -> Tensor:
             shape = (count, *center.shape[1:])
