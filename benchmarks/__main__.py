@@ -25,8 +25,12 @@ import torch
 
 from handful.files import write_file
 
-from . import common, report
+from . import report
+from .agreement import agreeing
 from .common import OURS, PEERS, PLAIN, Place, UnmeasuredError, Work
+from .processes import flops_of, limit_of
+from .rows import rows
+from .turns import taking_turns
 
 ROOT = Path(__file__).parents[1]
 QUESTIONS = ("maml", "modules", "prototypical", "sampling", "evaluation", "growth", "gpu")
@@ -60,22 +64,22 @@ def measure(question: str, work: Work, device: str, options: argparse.Namespace,
     """Check one work, measure it everywhere, and write its rows."""
     module = importlib.import_module(f"benchmarks.{question}")
     threads = options.threads or getattr(module, "THREADS", (1, 2))
-    errors, lines = common.agreeing(question, work, list(work.peers), device, max(threads))
+    errors, lines = agreeing(question, work, list(work.peers), device, max(threads))
     for line in lines:
         print(f"    {line}", flush=True)
     if not errors:
         return
-    flops = common.flops_of(question, work, max(threads))
+    flops = flops_of(question, work, max(threads))
     allocators = options.allocators or getattr(module, "ALLOCATORS", ("default", "tuned"))
     seconds = options.seconds * getattr(module, "SHARE", 1.0)
     for count, allocator in itertools.product(threads, allocators):
         place = Place(count, allocator, device, options.precision, options.compile)
         where = place._replace(allocator="tuned", compiled=False)
         if where not in limits:
-            limits[where] = common.limit_of(where)
+            limits[where] = limit_of(where)
         rivals = list(errors)[:1] if allocator == "tuned" and not options.peers else list(errors)  # to save time
-        turns, lines = common.taking_turns(question, work, [OURS, *rivals], place, seconds)
-        found = common.rows(question, work, place, turns, errors, flops, limits[where])
+        turns, lines = taking_turns(question, work, [OURS, *rivals], place, seconds)
+        found = rows(question, work, place, turns, errors, flops, limits[where])
         keep(options.results / f"{question}.json", found)
         for line in [*lines, *(f"{count} threads, {allocator}: {report.line(row)}" for row in found)]:
             print(f"    {line}", flush=True)

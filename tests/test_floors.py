@@ -1,4 +1,5 @@
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ FLOORS = {
     "machine": 0,
     "progress": 0,
     "recipes": 0,
+    "stopping": 0,
     "version": 0,
     "molecules": 1,
     "pictures": 1,
@@ -35,6 +37,7 @@ FLOORS = {
     "gradient_learner": 4,
     "pretrained_learner": 4,
     "adaptable": 4,
+    "ensemble_learner": 4,
     "sequence_learner": 4,
     "zero_shot_learner": 4,
     "learners": 5,
@@ -62,6 +65,7 @@ FLOORS = {
 }
 SAME_FLOOR = {
     ("episode", "examples"),
+    ("ensemble_learner", "gradient_learner"),
     ("gradient_learner", "learner"),
     ("pretrained_learner", "learner"),
     ("sequence_learner", "learner"),
@@ -120,6 +124,20 @@ def test_a_file_imports_only_from_lower_floors(path: Path) -> None:
 def test_the_rule_sees_the_imports_there_are() -> None:
     seen = {imported for path in FILES for imported in imports(path)}
     assert {("errors",), ("ops", "classes"), ("learners", "gradient", "maml"), ("spec",), ("version",)} <= seen
+
+
+def test_the_pages_show_the_house_as_it_is() -> None:
+    if not (ROOT.parents[1] / "ARCHITECTURE.md").exists():
+        pytest.skip("an installed package has no pages")
+    chart = (ROOT.parents[1] / "ARCHITECTURE.md").read_text()
+    for module, floor in FLOORS.items():
+        assert module in ("", "__main__") or re.search(rf'"{floor} · [^"]*\b{module}\b', chart), module
+    house = (ROOT.parents[1] / "README.md").read_text().partition("## The house")[2]
+    rooms = {path.name for path in ROOT.glob("*.py")} | {f"{path.parent.name}/" for path in ROOT.glob("*/__init__.py")}
+    modules = {path.name for path in (ROOT / "ops").glob("*.py")}
+    learners = {path.stem for path in (ROOT / "learners").glob("*/*.py")}
+    for name in (rooms | modules | learners) - {"__init__.py", "__main__.py", "__init__"}:
+        assert name in house, f"{name} is not in the README's house"
 
 
 def test_recipes_need_only_the_errors() -> None:

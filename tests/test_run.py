@@ -3,7 +3,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 import random
 import signal
 import subprocess
@@ -23,7 +22,7 @@ from handful import run
 from handful.checkpoint import load_checkpoint, save_checkpoint
 from handful.errors import CheckpointError, DataError, HandfulError, MissingExtraError, SpecError, StorageError
 from handful.evaluation import evaluate
-from handful.run import Event, fit, interruptible
+from handful.run import Event, fit
 from handful.spec import Spec, build, load_data, make_optimizer
 from handful.training import train
 
@@ -455,52 +454,6 @@ def test_tensorboard_that_is_not_installed(spec: Spec, tmp_path: Path, monkeypat
     with pytest.raises(MissingExtraError, match=r'pip install "handful\[tensorboard\]"'):
         next(fit(spec, tmp_path / "run", tensorboard=True))
     assert not (tmp_path / "run").exists()
-
-
-@pytest.fixture
-def interrupts() -> Iterator[None]:
-    """As in a terminal: what is started in the background may ignore them."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interrupts")
-def test_the_first_interrupt_asks_and_the_second_insists() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with interruptible() as asked:
-        assert not asked()
-        os.kill(os.getpid(), signal.SIGINT)
-        assert asked()
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
-    with interruptible() as asked:
-        assert not asked()
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_to_terminate_asks_however_often() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with interruptible() as asked:
-        for _ in range(3):
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert asked()
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_outside_the_main_thread_signals_are_left_alone() -> None:
-    answers = []
-
-    def body() -> None:
-        with interruptible() as asked:
-            answers.append((asked(), signal.getsignal(signal.SIGINT)))
-
-    before = signal.getsignal(signal.SIGINT)
-    thread = threading.Thread(target=body)
-    thread.start()
-    thread.join()
-    assert answers == [(False, before)]
 
 
 def written(table: Table, path: Path) -> Path:

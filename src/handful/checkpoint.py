@@ -107,6 +107,15 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint in place of what `folder` holds; with `optimizer` (and `selection`), one to resume from.
 
+    Args:
+        folder: made if need be, and replaced whole.
+        learner: whose weights and buffers are kept.
+        spec: what it was trained by, and is made again from.
+        step: steps done.
+        notes: JSON values to keep with it.
+        optimizer: whose tensors are kept; None where nobody will go on from here.
+        selection: the state of the selection of tasks, by name.
+
     Raises:
         StorageError: full disk, no permission; the old checkpoint is still there.
         DataError: the notes are not JSON values.

@@ -220,6 +220,14 @@ class Episode:
         """B, the number of tasks."""
         return self.support.y.shape[0]
 
+    def together(self) -> Support:
+        """Support and queries as one labeled set [B, S + Q]; where supports have weights, a query weighs 1."""
+        support, query = self.support, self.query
+        weight = support.weight
+        if weight is not None:
+            weight = torch.cat([weight, weight.new_ones(query.y.shape[:2])], 1)
+        return Support(join_data([support.x, query.x], 1), torch.cat([support.y, query.y], 1), support.ways, weight)
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Episode:
         """The same tasks on another device."""
         move = _mover(device, non_blocking)

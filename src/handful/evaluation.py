@@ -100,6 +100,12 @@ def evaluate(learner: Learner, episodes: EpisodeSource, *, tasks: int = 1000, ra
     A learner that leaves its encoder alone has each example embedded once, however often it is drawn. The processes
     of `ranks` share the work, and each returns the whole evaluation.
 
+    Args:
+        learner: put into evaluation mode meanwhile; its device is where tasks go.
+        episodes: batches of tasks, from number 0 on.
+        tasks: how many to score.
+        ranks: processes that share the work, each of which calls this.
+
     Raises:
         DataError: fewer than one task, or `episodes` ends before.
         ShapeError: the learner answers in another shape than the queries need.

@@ -27,6 +27,7 @@ __all__ = [
     "new_folder",
     "recover_folder",
     "storage_errors",
+    "sweep",
     "walk",
     "write_file",
 ]
@@ -229,6 +230,15 @@ def _sweep(path: Path) -> None:
         for other in path.parent.iterdir():
             if left.fullmatch(other.name):
                 shutil.rmtree(other, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a process left in a folder that was killed while it wrote."""
+    for stale in folder.glob(".*.tmp"):
+        if stale.is_dir():
+            shutil.rmtree(stale, ignore_errors=True)
+        else:
+            stale.unlink(missing_ok=True)
 
 
 def recover_folder(path: str | Path) -> None:

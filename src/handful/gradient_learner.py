@@ -8,7 +8,7 @@ the engine's (`ops/engine.py`).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import NamedTuple, TypeVar, final
 
@@ -18,13 +18,15 @@ from torch import Tensor, nn
 from .encoders.normalization import adapting, policies_of
 from .encoders.placing import placed
 from .episode import Data, Episode, Query, Support, as_floats, join_data, leading
-from .errors import LabelError, ShapeError, SpecError
-from .learner import Learner, features_of, task_losses
+from .errors import LabelError, ShapeError
+from .learner import Learner, at_least_one, features_of, task_losses
 from .ops.buffers import settle_
 from .ops.engine import Engine
 from .ops.tasks import Named, call_each, check_embeddings, map_tasks
 
-__all__ = ["Adapted", "GradientLearner", "numbers_in", "with_head"]
+__all__ = ["Adapted", "GradientLearner", "mini_batch", "numbers_in", "with_head"]
+
+V = TypeVar("V")
 
 
 class Adapted(NamedTuple):
@@ -73,9 +75,7 @@ class GradientLearner(Learner):
         self.adapted = tuple(adapted)
         if not self.adapted:
             raise ShapeError(f"{name}: no parameter requires a gradient, so there is nothing to adapt; unfreeze some")
-        for what, count in (("inner_steps", inner_steps), ("evaluation_steps", evaluation_steps)):
-            if count is not None and count < 1:
-                raise SpecError(f"{name}: expected {what} of at least 1, got {count}")
+        at_least_one(name, inner_steps=inner_steps, evaluation_steps=evaluation_steps)
         self.inner_steps, self.evaluation_steps = inner_steps, evaluation_steps
         self.engine = Engine.of(engine)
         check_embeddings(model, name)
@@ -122,6 +122,11 @@ class GradientLearner(Learner):
 
         With `rows` [B, n] the loss is that of these examples of each task.
         """
+        losses = self.support_losses(support, step, rows)
+        return self.engine.gradients(losses, theta, buffers, self.adapted, first_order=first_order)
+
+    def support_losses(self, support: Support, step: int, rows: Tensor | None = None) -> Callable[[Named], Tensor]:
+        """L of each task's support, or of these rows [B, n] of it: parameters and buffers [B, ...] by name -> [B]."""
         x, y, weight = support.x, support.y, support.weight
         if rows is not None:
             picked = torch.arange(len(rows), device=rows.device).unsqueeze(1), rows
@@ -131,9 +136,13 @@ class GradientLearner(Learner):
             with adapting(step):
                 output = self.forward_each(state, x)
             self._check(output, y, support.ways)
-            return task_losses(output, y, weight)  # [B]
+            return task_losses(output, y, weight)
 
-        return self.engine.gradients(losses, theta, buffers, self.adapted, first_order=first_order)
+        return losses
+
+    def by_name(self, values: Iterable[V]) -> dict[str, V]:
+        """One value for each adapted tensor, in their order, by its name."""
+        return dict(zip(self.adapted, values, strict=True))
 
     def forward_each(self, state: Named, x: Data) -> Tensor:
         """Outputs of each task's model, whose parameters and buffers are [B, ...]: [B, S, *shape] -> [B, S, *out]."""
@@ -224,6 +233,14 @@ def with_head(encoder: nn.Module, outputs: int | None) -> nn.Module:
         return encoder
     head = nn.Linear(features_of(encoder, f"a head of {outputs} outputs"), outputs)
     return nn.Sequential(encoder, placed(head, encoder))
+
+
+def mini_batch(order: Tensor, step: int, size: int) -> Tensor:
+    """The examples of a step [B, min(size, S)]: one mini-batch after the other through the order [B, S], again and
+    again."""
+    examples = order.shape[1]
+    places = torch.arange(step * size, step * size + min(size, examples), device=order.device)
+    return order[:, places % examples]
 
 
 def numbers_in(x: Data) -> int:

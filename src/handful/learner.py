@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from .encoders.normalization import policies_of, shares_statistics
 from .episode import Data, Episode, Support, as_floats, join_data, leading, map_data
-from .errors import ShapeError
+from .errors import ShapeError, SpecError
 from .ops.buffers import settle_
 from .ops.tasks import call_with, pure_call
 
 __all__ = [
     "EmbeddingLearner",
     "Learner",
+    "at_least_one",
     "embedded",
     "features_of",
     "plain_encoder",
@@ -71,6 +72,12 @@ class Learner(nn.Module, ABC):
     @abstractmethod
     def loss(self, episode: Episode) -> Tensor:
         """The scalar that meta-training descends: a mean over tasks."""
+
+    def _ways(self, support: Support) -> int:
+        """N; 0 for a regression, where the learner learns one."""
+        if support.ways is None and not self.regression:
+            raise ShapeError(f"{type(self).__name__} learns classes; a regression task (ways=None) came")
+        return support.ways or 0
 
 
 class EmbeddingLearner(Learner):
@@ -134,11 +141,6 @@ class EmbeddingLearner(Learner):
         features = embedded(self.encoder, join_data([support.x, query.x], 1), keep=True)
         z_support, z_query = torch.split(features, [support.y.shape[1], query.y.shape[1]], 1)
         return z_support, z_query
-
-    def _ways(self, support: Support) -> int:
-        if support.ways is None and not self.regression:
-            raise ShapeError(f"{type(self).__name__} learns classes; a regression task (ways=None) came")
-        return support.ways or 0
 
 
 def embedded(encoder: nn.Module, x: Data, *, keep: bool) -> Tensor:
@@ -205,6 +207,17 @@ def features_of(encoder: nn.Module, what: str) -> int:
             "give it that attribute, or leave `outputs` out if it ends in logits already"
         )
     return features
+
+
+def at_least_one(who: str, **counts: int | None) -> None:
+    """Refuse a number, by its name as an argument of `who`, that is below one; None passes.
+
+    Raises:
+        SpecError: there is such a number.
+    """
+    for what, count in counts.items():
+        if count is not None and count < 1:
+            raise SpecError(f"{who}: expected {what} of at least 1, got {count}")
 
 
 def task_losses(output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:

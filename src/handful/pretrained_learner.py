@@ -15,7 +15,7 @@ from .episode import Episode
 from .errors import LabelError
 from .learner import EmbeddingLearner, features_of, task_losses, weights
 
-__all__ = ["PretrainedLearner", "training_classes"]
+__all__ = ["PretrainedLearner", "classification_loss", "classifier_of"]
 
 
 class PretrainedLearner(EmbeddingLearner):
@@ -33,10 +33,7 @@ class PretrainedLearner(EmbeddingLearner):
 
     def __init__(self, encoder: nn.Module, *, classes: int | None = None, scale: float | None = None) -> None:
         super().__init__(encoder)
-        self.classifier: nn.Linear | None = None
-        if classes is not None:
-            features = features_of(encoder, f"a classifier of {classes} classes")
-            self.classifier = placed(nn.Linear(features, classes, bias=scale is None), encoder)
+        self.classifier = classifier_of(encoder, classes, bias=scale is None)
         self.classifier_scale = scale
 
     def loss(self, episode: Episode) -> Tensor:
@@ -50,20 +47,35 @@ class PretrainedLearner(EmbeddingLearner):
         if self.classifier is None:
             state = self.adapt_features(z, support.y, ways, support.weight)
             return task_losses(self.predict_features(state, z_query), episode.query.y).mean()
-        y = training_classes(episode, self.classifier.out_features)
         every = torch.cat([z, z_query], 1)
         if self.classifier_scale is None:
-            return task_losses(self.classifier(every), y, weights(episode)).mean()
+            return classification_loss(self.classifier(every), episode)
         cosines = linear(normalize(every, dim=-1), normalize(self.classifier.weight, dim=-1))
-        return task_losses(self.classifier_scale * cosines, y, weights(episode)).mean()
+        return classification_loss(self.classifier_scale * cosines, episode)
 
 
-def training_classes(episode: Episode, classes: int) -> Tensor:
-    """[B, S + Q] the training class of each example, support first.
+def classifier_of(encoder: nn.Module, classes: int | None, *, bias: bool = True) -> nn.Linear | None:
+    """A linear classifier of features, where the encoder is and in its precision; None without classes.
 
     Raises:
-        LabelError: the episode does not say them, or they are not below `classes`.
+        ShapeError: the encoder does not say its `out_features`.
     """
+    if classes is None:
+        return None
+    return placed(nn.Linear(features_of(encoder, f"a classifier of {classes} classes"), classes, bias=bias), encoder)
+
+
+def classification_loss(logits: Tensor, episode: Episode) -> Tensor:
+    """Cross-entropy of an episode's examples, support first, among all training classes: [B, S + Q, classes] -> a mean.
+
+    Raises:
+        LabelError: the episode does not say the training classes, or they are not below `classes`.
+    """
+    return task_losses(logits, _training_classes(episode, logits.shape[-1]), weights(episode)).mean()
+
+
+def _training_classes(episode: Episode, classes: int) -> Tensor:
+    """[B, S + Q] the training class of each example, support first."""
     if episode.classes is None:
         raise LabelError(
             "pre-training: the episodes do not say which training classes their labels stand for; expected "

@@ -130,36 +130,16 @@ def reproduce(
         with storage_errors(results):  # hours of training before this is known would be a pity
             results.mkdir(parents=True, exist_ok=True)
     _check(recipe, ranks)
-    evaluations, notes, origin = [], [], commit()
+    evaluations, notes, origin = list[Evaluation](), list[dict[str, Any]](), commit()
     for spec, folder in training_runs(recipe, runs, seeds):
         for event in fit(spec, folder, resume=True, device=device, stop=stop, ranks=ranks):
             yield event
             if event.stopped == "interrupted":
                 return
-        finished = load_checkpoint(folder / "last", ranks=ranks)
-        best = finished.notes["progress"]["best"]  # None where no validation was finite
-        chosen = finished if spec.validation is None or best is None else load_checkpoint(folder / "best", ranks=ranks)
         data = load_data(spec, ranks=ranks)
-        learner = retuned(chosen, recipe.evaluation).to(device)
-        trials = recipe.evaluation
-        evaluation = evaluate(learner, trials.draw_from(data), tasks=trials.tasks, ranks=ranks)
-        if ranks.first:
-            with storage_errors(folder):
-                np.save(folder / f"{recipe.name}.npy", evaluation.values, allow_pickle=False)
+        evaluation, note = _evaluated(recipe, spec, folder, data, device, ranks)
         evaluations.append(evaluation)
-        notes.append(
-            {
-                "seed": spec.train.seed,
-                "value": evaluation.mean.value,
-                "ci95": evaluation.mean.ci95,
-                "record": evaluation.record,
-                "step": chosen.step,
-                "commits": commits(finished),
-                "train_seconds": round(finished.notes["progress"]["seconds"], 1),
-                "evaluation_seconds": round(evaluation.seconds, 1),
-                "weights": weights_digest(learner),
-            }
-        )
+        notes.append(note)
     mean = evaluations[0].mean if seeds == 1 else mean_interval([e.mean.value for e in evaluations])
     table = {
         "name": recipe.name,
@@ -186,6 +166,31 @@ def reproduce(
     if ranks.first:
         write_file(results / f"{recipe.name}.json", _json(table))
     yield Outcome(table, tuple(evaluations))
+
+
+def _evaluated(
+    recipe: Recipe, spec: Spec, folder: Path, data: Any, device: str, ranks: Ranks
+) -> tuple[Evaluation, dict[str, Any]]:
+    """The evaluation of a finished run, by its best checkpoint, and what the ledger says of it."""
+    finished = load_checkpoint(folder / "last", ranks=ranks)
+    best = finished.notes["progress"]["best"]  # None where no validation was finite
+    chosen = finished if spec.validation is None or best is None else load_checkpoint(folder / "best", ranks=ranks)
+    learner, trials = retuned(chosen, recipe.evaluation).to(device), recipe.evaluation
+    evaluation = evaluate(learner, trials.draw_from(data), tasks=trials.tasks, ranks=ranks)
+    if ranks.first:
+        with storage_errors(folder):
+            np.save(folder / f"{recipe.name}.npy", evaluation.values, allow_pickle=False)
+    return evaluation, {
+        "seed": spec.train.seed,
+        "value": evaluation.mean.value,
+        "ci95": evaluation.mean.ci95,
+        "record": evaluation.record,
+        "step": chosen.step,
+        "commits": commits(finished),
+        "train_seconds": round(finished.notes["progress"]["seconds"], 1),
+        "evaluation_seconds": round(evaluation.seconds, 1),
+        "weights": weights_digest(learner),
+    }
 
 
 def _command(recipe: Recipe, seeds: int, ranks: Ranks) -> str:

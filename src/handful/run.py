@@ -12,16 +12,12 @@ On a CPU a resumed run gives the same bits as one that was never stopped, also a
 from __future__ import annotations
 
 import math
-import shutil
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -30,13 +26,15 @@ from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .distributed import ALONE, Ranks
 from .errors import CheckpointError, DataError, RankError, SpecError, StorageError
 from .evaluation import evaluate
-from .files import locked, recover_folder, storage_errors
+from .files import locked, recover_folder, storage_errors, sweep
+from .learner import Learner
 from .log import Log, tensorboard_writer
 from .machine import commit
+from .selection.base import Selection
 from .spec import Spec, build, load_data, make_optimizer, make_schedule, make_selection
 from .training import PARTS, REMEDY, check_device, train
 
-__all__ = ["Event", "Progress", "commits", "fit", "interruptible"]
+__all__ = ["Event", "Progress", "commits", "fit"]
 
 
 class Event(NamedTuple):
@@ -113,60 +111,24 @@ def fit(
     if ranks.send([spec.digest.encode()]) != [spec.digest.encode()]:
         raise SpecError("the processes of this run read different specs; give every machine the same file")
     data = load_data(spec, ranks=ranks)
-    episodes, validation = spec.train.draw_from(data), spec.validation
+    episodes, validation, schedule = spec.train.draw_from(data), spec.validation, make_schedule(spec)
     trials = None if validation is None else validation.draw_from(data)
     learner = build(spec)
     make_optimizer(spec, learner)  # a spec of which nothing can be made leaves no folder
     with _held(folder) if ranks.first else nullcontext():
-        begun = _begin(folder, spec, resume, ranks)
-        if ranks.first:
-            _sweep(folder)
-        learner = (learner if begun is None else begun.learner).to(device)
-        optimizer, schedule = make_optimizer(spec, learner), make_schedule(spec)
-        selection = make_selection(spec, data, learner)
-        budget, last = spec.train.seconds, sys.maxsize if spec.train.steps is None else spec.train.steps
-        start, progress = 0, Progress()
-        if begun is not None:
-            begun.resume_optimizer(optimizer)
-            if selection is not None:
-                selection.restore(begun.selection or {})
-            start, progress = begun.step, _progress(begun, folder)
-
-        def spent() -> bool:
-            return budget is not None and progress.seconds >= budget
-
-        def factor(t: int) -> float:
-            return schedule(t if budget is None else min(int(PARTS * progress.seconds / budget), PARTS))
-
-        def tired() -> bool:
-            return validation is not None and validation.patience is not None and progress.worse >= validation.patience
-
-        ended = "finished" if start >= last or spent() else "patience" if tired() else ""
-        if ended:
-            yield Event(start, spec.train.steps, math.nan, None, None, progress.best, progress.seconds, ended)
+        run = _begin(spec, folder, resume, learner, data, device, ranks)
+        if run.ended:
+            yield run.event(math.nan, stopped=run.ended)
             return
-
-        origin = commit()
-        history = [*(other for other in (commits(begun) if begun else []) if other != origin), origin]
-
-        def save(name: str, step: int, *, whole: bool) -> None:
-            if not all(bool(torch.isfinite(p).all()) for p in learner.parameters()):  # their gradients were not
-                raise DataError(f"training: the weights are not finite after {step} steps; {REMEDY}")
-            if not ranks.first:
-                return
-            notes = {"progress": progress.__dict__, "score": progress.score, "commits": history}
-            kept: Any = {"optimizer": optimizer, "selection": selection and selection.state()} if whole else {}
-            save_checkpoint(folder / name, learner, spec, step=step, notes=notes, **kept)
-
-        with closing(Log(folder if ranks.first else None, start, board)) as log, _telling(folder):
+        with closing(Log(folder if ranks.first else None, run.step, board)) as log, _telling(folder):
             begin, saved = clock(), time.perf_counter()
             steps = train(
-                learner,
-                episodes if selection is None else selection,
-                optimizer,
-                steps=last,
-                start=start,
-                schedule=factor,
+                run.learner,
+                episodes if run.selection is None else run.selection,
+                run.optimizer,
+                steps=run.last,
+                start=run.step,
+                schedule=lambda t: schedule(run.place(t)),
                 clip=spec.train.clip,
                 accumulate=spec.train.accumulate,
                 precision=spec.train.precision,
@@ -174,34 +136,104 @@ def fit(
                 ranks=ranks,
             )
             for step in steps:
-                done = step.t + 1
-                loss = float(step.loss)
+                run.step, loss = step.t + 1, float(step.loss)
                 if not math.isfinite(loss):  # an accelerator's
                     raise DataError(f"training: the loss is {loss} at step {step.t}; {REMEDY}")
-                if selection is not None:
-                    selection.learned(step.t)
-                progress = replace(progress, seconds=progress.seconds + clock() - begin)
-                finished = done == last or spent()
+                if run.selection is not None:
+                    run.selection.learned(step.t)
+                run.progress = replace(run.progress, seconds=run.progress.seconds + clock() - begin)
                 score = ci95 = None
-                if validation is not None and trials is not None and (finished or done % validation.every == 0):
-                    result = evaluate(learner, trials, tasks=validation.tasks, ranks=ranks)
+                if validation is not None and trials is not None and (run.finished or run.step % validation.every == 0):
+                    result = evaluate(run.learner, trials, tasks=validation.tasks, ranks=ranks)
                     score, ci95 = result.mean
-                    progress = _validated(progress, score, done, lower=result.metric == "mse")
-                    log.write(done, validation=score, ci95=ci95, metric=result.metric)
-                    if progress.best_step == done:
-                        save("best", done, whole=False)
-                ended = "finished" if finished else "patience" if tired() else ""
-                ended = ended or ("interrupted" if ranks.any(stop()) else "")
-                if done % log_every == 0 or ended in ("finished", "patience"):  # not where it was stopped
-                    log.write(done, loss=loss, rate=optimizer.param_groups[0]["lr"], seconds=round(progress.seconds, 3))
+                    run.progress = _validated(run.progress, score, run.step, lower=result.metric == "mse")
+                    log.write(run.step, validation=score, ci95=ci95, metric=result.metric)
+                    if run.progress.best_step == run.step:
+                        run.save("best", whole=False)
+                ended = run.ended or ("interrupted" if ranks.any(stop()) else "")
+                if run.step % log_every == 0 or run.ended:  # not where it was stopped
+                    rate = run.optimizer.param_groups[0]["lr"]
+                    log.write(run.step, loss=loss, rate=rate, seconds=round(run.progress.seconds, 3))
                 if ended or score is not None or time.perf_counter() - saved >= save_every:
-                    save("last", done, whole=True)
+                    run.save("last", whole=True)
                     saved = time.perf_counter()
-                yield Event(done, spec.train.steps, loss, score, ci95, progress.best, progress.seconds, ended)
+                yield run.event(loss, score, ci95, stopped=ended)
                 if ended:
                     ranks.meet()  # nobody leaves before it is saved
                     break
                 begin = clock()
+
+
+@dataclass
+class _Run:
+    """What is trained, and how far it is."""
+
+    spec: Spec
+    folder: Path
+    learner: Learner
+    optimizer: torch.optim.Optimizer
+    selection: Selection | None
+    commits: list[str | None]
+    ranks: Ranks
+    step: int = 0
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def last(self) -> int:
+        """The last step."""
+        return sys.maxsize if self.spec.train.steps is None else self.spec.train.steps
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or the budget of time is spent."""
+        budget = self.spec.train.seconds
+        return self.step >= self.last or (budget is not None and self.progress.seconds >= budget)
+
+    @property
+    def ended(self) -> str:
+        """Why it ends here by itself: "finished" or "patience"; empty while it goes on."""
+        patience = None if self.spec.validation is None else self.spec.validation.patience
+        tired = patience is not None and self.progress.worse >= patience
+        return "finished" if self.finished else "patience" if tired else ""
+
+    def place(self, t: int) -> int:
+        """Where step t is on the schedule: by steps, or by the share of the budget that is spent."""
+        budget = self.spec.train.seconds
+        return t if budget is None else min(int(PARTS * self.progress.seconds / budget), PARTS)
+
+    def event(self, loss: float, score: float | None = None, ci95: float | None = None, *, stopped: str) -> Event:
+        """What there is to report now."""
+        best, seconds = self.progress.best, self.progress.seconds
+        return Event(self.step, self.spec.train.steps, loss, score, ci95, best, seconds, stopped)
+
+    def save(self, name: str, *, whole: bool) -> None:
+        """Write a checkpoint; with what is needed to resume if `whole`."""
+        if not all(bool(torch.isfinite(p).all()) for p in self.learner.parameters()):  # their gradients were not
+            raise DataError(f"training: the weights are not finite after {self.step} steps; {REMEDY}")
+        if not self.ranks.first:
+            return
+        notes = {"progress": self.progress.__dict__, "score": self.progress.score, "commits": self.commits}
+        selection = self.selection and self.selection.state()
+        kept: Any = {"optimizer": self.optimizer, "selection": selection} if whole else {}
+        save_checkpoint(self.folder / name, self.learner, self.spec, step=self.step, notes=notes, **kept)
+
+
+def _begin(spec: Spec, folder: Path, resume: bool, learner: Learner, data: Any, device: str, ranks: Ranks) -> _Run:
+    """A run where the folder's last checkpoint left it, or a new one of this learner."""
+    begun = _last(folder, spec, resume, ranks)
+    if ranks.first:
+        sweep(folder)
+    learner = (learner if begun is None else begun.learner).to(device)
+    optimizer, selection = make_optimizer(spec, learner), make_selection(spec, data, learner)
+    origin = commit()
+    history = [*(other for other in (commits(begun) if begun else []) if other != origin), origin]
+    run = _Run(spec, folder, learner, optimizer, selection, history, ranks)
+    if begun is not None:
+        begun.resume_optimizer(optimizer)
+        if selection is not None:
+            selection.restore(begun.selection or {})
+        run.step, run.progress = begun.step, _progress(begun, folder)
+    return run
 
 
 def commits(checkpoint: Checkpoint) -> list[str | None]:
@@ -232,7 +264,8 @@ def _held(folder: Path) -> Iterator[None]:
         yield
 
 
-def _begin(folder: Path, spec: Spec, resume: bool, ranks: Ranks) -> Checkpoint | None:
+def _last(folder: Path, spec: Spec, resume: bool, ranks: Ranks) -> Checkpoint | None:
+    """The folder's last checkpoint, None where there is none yet."""
     begun = False
     if ranks.first:
         recover_folder(folder / "last")
@@ -254,46 +287,10 @@ def _progress(checkpoint: Checkpoint, folder: Path) -> Progress:
         raise CheckpointError(f"{said}; train in another folder") from None
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what a process left that was killed while it saved."""
-    for stale in folder.glob(".*.tmp"):
-        if stale.is_dir():
-            shutil.rmtree(stale, ignore_errors=True)
-        else:
-            stale.unlink(missing_ok=True)
-
-
 def _validated(progress: Progress, score: float, step: int, *, lower: bool) -> Progress:
     best = progress.best if progress.best is not None and math.isfinite(progress.best) else None
     better = math.isfinite(score) and (best is None or (score < best if lower else score > best))
-    return replace(
-        progress,
-        score=score,
-        validations=progress.validations + 1,
-        best=score if better else progress.best,
-        best_step=step if better else progress.best_step,
-        worse=0 if better else progress.worse + 1,
-    )
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Within, Ctrl-C or SIGTERM only makes the given function answer True; a second Ctrl-C interrupts as usual."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        asked.set()
-        if number == signal.SIGINT:  # a launcher may send SIGTERM again while the last checkpoint is written
-            signal.signal(number, before[signal.SIGINT])
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    progress = replace(progress, score=score, validations=progress.validations + 1)
+    if better:
+        return replace(progress, best=score, best_step=step, worse=0)
+    return replace(progress, worse=progress.worse + 1)

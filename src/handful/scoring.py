@@ -132,12 +132,25 @@ def _score(batch: Draw | Episode, episodes: EpisodeSource, output: Tensor | None
     if output is None:
         return Scored(values, hits, classes, 0, which, told)
     own = slice(start, start + len(output))
-    y = y[own].to(output.device)
+    y = y[own].to(output.device)  # [B, Q, ...] of the tasks that were answered
     if there:
         output, strange = output[:, : y.shape[1]], output[:, y.shape[1] :]
         for name, measure in told.items():
             known, unknown = (KNOWN_BY[name](logits).cpu() for logits in (output, strange))
             measure[:, own] = torch.stack([area_under_curve(known, unknown), false_acceptance(known, unknown)])
+    values[own], right, not_finite = _judged(output, y, ways, curve)
+    if hits is not None and right is not None:
+        hits[own] = right
+    return Scored(values, hits, classes, not_finite, which, told)
+
+
+def _judged(
+    output: Tensor, y: Tensor, ways: int | None, curve: Callable[..., float] | None
+) -> tuple[Tensor, Tensor | None, int]:
+    """The value of each task [B], which queries are right [B, Q] if that is what it means, how many are not finite.
+
+    A value is the area under the curve, the squared error of a regression, or the accuracy: the mean of those right.
+    """
     expected = y.shape if ways is None else (*y.shape, ways)
     if output.shape != expected:
         kind = "outputs [B, Q, *out]" if ways is None else "logits [B, Q, ways]"
@@ -152,13 +165,11 @@ def _score(batch: Draw | Episode, episodes: EpisodeSource, output: Tensor | None
         worst = torch.where(y == 1, -torch.inf, torch.inf)
         ranked = torch.where(finite, output[..., 1] - output[..., 0], worst).clamp(-HUGE, HUGE)
         pairs = zip(y.cpu().numpy(), ranked.double().cpu().numpy(), strict=True)
-        values[own] = torch.tensor([curve(*pair) for pair in pairs], dtype=values.dtype)
-    elif hits is None:
-        values[own] = (output - y).square().flatten(1).mean(1).cpu().double()
-    else:
-        hits[own] = ((output.argmax(-1) == y) & finite).double().cpu()  # the argmax of NaN is a class too
-        values[own] = hits[own].mean(1)
-    return Scored(values, hits, classes, not_finite, which, told)
+        return torch.tensor([curve(*pair) for pair in pairs], dtype=torch.float64), None, not_finite
+    if ways is None:
+        return (output - y).square().flatten(1).mean(1).cpu().double(), None, not_finite
+    right = ((output.argmax(-1) == y) & finite).double().cpu()  # the argmax of NaN is a class too
+    return right.mean(1), right, not_finite
 
 
 def _rows_digest(episodes: Episodes | AssayEpisodes, draw: Draw) -> bytes:

@@ -123,7 +123,13 @@ class Validation(Tasks):
 
 
 class Spec(Table):
-    """A training run."""
+    """A training run, as a document: docs/specs.md has every key.
+
+    Attributes:
+        learner, encoder, data: a name of the catalog each, and the arguments of what stands there.
+        train: the tasks, the optimizer, and how long.
+        validation: the tasks that choose the best checkpoint, and how often; None for none.
+    """
 
     learner: Part
     encoder: Part
@@ -178,7 +184,11 @@ class Spec(Table):
 
 
 def build(spec: Spec) -> Learner:
-    """The learner of a spec, with initial weights that depend on its seed only."""
+    """The learner of a spec, with initial weights that depend on its seed only.
+
+    Raises:
+        SpecError: sizes of which torch cannot make a layer; and whatever learner and encoder refuse.
+    """
     encoder = _encoder(spec)
     learner = entry_of("learner", spec.learner, LEARNERS)
     with torch.random.fork_rng([]):

@@ -148,18 +148,7 @@ def train(
         DataError: the loss (or, with `clip`, a gradient) is not finite; the weights are those before the step. An
             accelerator is not waited for: there the loss is for the caller to check.
     """
-    first = next(learner.parameters(), None)
-    if first is None:
-        raise SpecError(f"training: {type(learner).__name__} has no parameters to learn; evaluate it as it is")
-    if accumulate < 1:
-        raise SpecError(f"training: expected `accumulate` to be at least 1 batch a step, got {accumulate}")
-    if clip is not None and not clip > 0:
-        raise SpecError(f"training: expected `clip` to be a norm above 0, or None; got {clip}")
-    if start < 0:
-        raise SpecError(f"training: expected `start` to be a step, counted from 0; got {start}")
-    if precision not in ("float32", "bfloat16"):
-        raise unknown_name("precision", precision, ["float32", "bfloat16"])
-    device = first.device
+    device = _checked(learner, start, clip, accumulate, precision)
     checked = device.type == "cpu"
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     rates: Sequence[float] = []
@@ -211,6 +200,22 @@ def train(
         optimizer.step()
         learner.eval()
         yield Step(t, total)
+
+
+def _checked(learner: Learner, start: int, clip: float | None, accumulate: int, precision: str) -> torch.device:
+    """The learner's device, if arguments are in range."""
+    first = next(learner.parameters(), None)
+    if first is None:
+        raise SpecError(f"training: {type(learner).__name__} has no parameters to learn; evaluate it as it is")
+    if accumulate < 1:
+        raise SpecError(f"training: expected `accumulate` to be at least 1 batch a step, got {accumulate}")
+    if clip is not None and not clip > 0:
+        raise SpecError(f"training: expected `clip` to be a norm above 0, or None; got {clip}")
+    if start < 0:
+        raise SpecError(f"training: expected `start` to be a step, counted from 0; got {start}")
+    if precision not in ("float32", "bfloat16"):
+        raise unknown_name("precision", precision, ["float32", "bfloat16"])
+    return first.device
 
 
 def _own(episodes: EpisodeSource, t: int, ranks: Ranks, turn: int) -> tuple[Episode | None, float]:

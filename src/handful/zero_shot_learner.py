@@ -59,14 +59,12 @@ class ZeroShotLearner(Learner):
     @final
     def adapt(self, support: Support) -> Described:
         """As `Learner.adapt`."""
-        name = type(self).__name__
-        if support.ways is None:
-            raise ShapeError(f"{name} learns classes; a regression task (ways=None) came")
+        ways = self._ways(support)
         if not isinstance(support.x, Tensor) or support.x.shape[2:] != self.description:
             came = tuple(support.x.shape[2:]) if isinstance(support.x, Tensor) else "tensors by name"
             wanted = f"expected descriptions of shape {self.description}"
-            raise ShapeError(f"{name}: {wanted}, got {came}; set description= to their shape")
-        return Described(self.codes(support.x, support.y, support.ways, support.weight))
+            raise ShapeError(f"{type(self).__name__}: {wanted}, got {came}; set description= to their shape")
+        return Described(self.codes(support.x, support.y, ways, support.weight))
 
     @final
     def predict(self, state: Described, x: Data) -> Tensor:

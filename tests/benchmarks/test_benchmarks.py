@@ -15,7 +15,7 @@ import pytest
 import torch
 from benchmarks.__main__ import QUESTIONS, keep, main
 
-from benchmarks import common, gpu, report, sampling
+from benchmarks import agreement, common, gpu, processes, report, sampling, turns
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -63,8 +63,8 @@ def test_every_question_is_measured(measured):
         for found in rows:
             assert found.keys() >= NEEDED
             assert found["low"] <= found["ratio"] <= found["high"]
-            assert found["pairs"] >= common.FEW  # of a busy machine; seven otherwise
-            assert found["gradient_error"] <= common.TOLERANCE
+            assert found["pairs"] >= turns.FEW  # of a busy machine; seven otherwise
+            assert found["gradient_error"] <= agreement.TOLERANCE
             assert report.ratio(found) in page
     assert (folder / "growth.svg").exists()
 
@@ -124,24 +124,24 @@ def test_what_is_not_compiled_is_left_out_at_once(monkeypatch, capsys):
     ],
 )
 def test_what_only_the_first_call_takes_is_not_a_step(place, took):
-    turns = iter([(9.0, 9.0), (0.002, 0.002)])
-    assert common.warm(lambda: next(turns), place) == took
-    assert common.warm(lambda: None, place) is None
+    calls = iter([(9.0, 9.0), (0.002, 0.002)])
+    assert turns.warm(lambda: next(calls), place) == took
+    assert turns.warm(lambda: None, place) is None
 
 
 def test_who_does_not_answer_is_given_up(monkeypatch):
-    monkeypatch.setattr(common, "PATIENCE", 0.5)
-    with common.process(common.Place()) as running, pytest.raises(common.UnmeasuredError, match="did not answer"):
+    monkeypatch.setattr(processes, "PATIENCE", 0.5)
+    with processes.process(common.Place()) as running, pytest.raises(common.UnmeasuredError, match="did not answer"):
         running(time.sleep, 60)
 
 
 def test_answers_are_compared_name_by_name():
     ours = {"weight": np.array([3.0, 4.0]), "bias": np.array([1e-9])}
-    assert common.distance(ours, {"weight": np.array([3.0, 4.0])}) == 0
-    assert common.distance(ours, {"weight": np.array([3.0, 4.5]), "bias": np.zeros(1)}) > 0.05
-    assert common.distance(ours, {"bias": np.zeros(1), "weight": ours["weight"]}) < 1e-6
-    assert common.distance(ours, {"another": np.zeros(1)}) == float("inf")
-    assert not common.distance(ours, {"weight": np.array([3.0, float("nan")])}) <= common.TOLERANCE
+    assert agreement.distance(ours, {"weight": np.array([3.0, 4.0])}) == 0
+    assert agreement.distance(ours, {"weight": np.array([3.0, 4.5]), "bias": np.zeros(1)}) > 0.05
+    assert agreement.distance(ours, {"bias": np.zeros(1), "weight": ours["weight"]}) < 1e-6
+    assert agreement.distance(ours, {"another": np.zeros(1)}) == float("inf")
+    assert not agreement.distance(ours, {"weight": np.array([3.0, float("nan")])}) <= agreement.TOLERANCE
 
 
 def row(**values: Any) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def judged(logits: Tensor, real: bool) -> Tensor:
 
 def _fakes(learner: MetaGAN | MetaGANRelation, x: Tensor, purpose: str, moving: bool) -> Tensor:
     h = learner.generator.instances(x).mean(0)
-    z = learner.noise.normal(purpose, shape=(learner.fakes, learner.latent), like=h, moving=moving)
+    z = learner.noise.normal(purpose, shape=(learner.fakes, learner.generator.latent), like=h, moving=moving)
     return torch.cat([learner.generator.examples(torch.cat([row, h])[None]) for row in z])
 
 

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handful.encoders.normalization import adapting
+from handful.encoders.weight_changes import Hyper, Optimizer, Update
 from handful.episode import Episode
 from handful.learners import MANN, SNAIL, ConditionalNeuralProcess, LSTMMetaLearner, MetaLSTM
-from handful.learners.memory.meta_lstm import Hyper, Optimizer, Update
 
 Task = tuple[Tensor, Tensor, Tensor, Tensor]
 

@@ -14,7 +14,7 @@ from ..comparison.plan import Plan, load_plan
 from ..comparison.tables import BEGIN, END, comparison_tables, with_tables
 from ..errors import unknown_name
 from ..files import storage_errors, write_file
-from ..run import interruptible
+from ..stopping import interruptible
 from .progress import console
 from .training import prepare
 

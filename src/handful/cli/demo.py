@@ -22,8 +22,9 @@ from ..evaluation import Evaluation, compare, evaluate
 from ..files import storage_errors
 from ..learner import Learner
 from ..learners import PrototypicalNetwork
-from ..run import fit, interruptible
+from ..run import fit
 from ..spec import Spec, build, load_data
+from ..stopping import interruptible
 from .progress import console, follow, training_bar
 from .training import prepare
 

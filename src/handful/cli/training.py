@@ -19,8 +19,9 @@ from ..files import kept_folder
 from ..ledger import measured, percent
 from ..machine import tune_allocator
 from ..reproduce import Outcome, Recipe, load_recipe, reproduce
-from ..run import Event, fit, interruptible
+from ..run import Event, fit
 from ..spec import Spec
+from ..stopping import interruptible
 from ..tables import plain_numbers
 from ..training import check_device
 from .progress import console, describe, follow, training_bar

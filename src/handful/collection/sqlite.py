@@ -38,6 +38,12 @@ def create_collection(
 ) -> SQLiteCollection:
     """A new collection with its first examples, which are version 1. `":memory:"` keeps it in memory.
 
+    Args:
+        name: the path of its file; `.handful` is added where it is missing.
+        encoder: what made the vectors.
+        settings: JSON values to keep with it.
+        examples: the first ones.
+
     Raises:
         StorageError: there is one already; nothing can be written there.
         DataError: as for `add`.

@@ -16,7 +16,7 @@ import torch
 
 from ..errors import HandfulError
 from ..machine import tune_allocator
-from ..run import interruptible
+from ..stopping import interruptible
 from .measuring import Place, Progress, finished, measure
 from .plan import Plan
 
@@ -59,7 +59,6 @@ def run(works: Sequence[Work], jobs: int, stop: Callable[[], bool] = lambda: Fal
     What is finished already is passed over. An entry that takes another's weights waits for it, and fails with it. When
     `stop` says so, the processes are asked to save and end; the same call goes on from there.
     """
-    context = multiprocessing.get_context("spawn")
     waiting, running = list(works), dict[str, tuple[BaseProcess, Connection]]()
     ended: dict[str, str] = {}
     asked = False
@@ -81,27 +80,34 @@ def run(works: Sequence[Work], jobs: int, stop: Callable[[], bool] = lambda: Fal
                     ended[work.name] = "done"
                     yield Report(work.name, "done")
                 else:
-                    here, there = context.Pipe(duplex=False)
-                    process = context.Process(target=_measured, args=(there, work), name=work.name)
-                    _start(process)
-                    there.close()
-                    running[work.name] = process, here
+                    running[work.name] = _started(work)
             wait([pipe for _, pipe in running.values()], timeout=0.2)
             for name, (process, pipe) in list(running.items()):
                 report = _heard(name, process, pipe)
-                if report is not None and asked and report.what == "failed" and process.exitcode == -signal.SIGTERM:
+                if report is None:
+                    continue
+                if asked and report.what == "failed" and process.exitcode == -signal.SIGTERM:
                     report = Report(name, "interrupted")  # before it could save anything
-                if report is not None:
-                    yield report
-                    if report.what != "progress":
-                        ended[name] = report.what
-                        process.join()
-                        del running[name]
+                yield report
+                if report.what != "progress":
+                    ended[name] = report.what
+                    process.join()
+                    del running[name]
     finally:
         for process, _ in running.values():
             process.terminate()
         for process, _ in running.values():
             process.join()
+
+
+def _started(work: Work) -> tuple[BaseProcess, Connection]:
+    """Its process, and where its reports come from."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_measured, args=(there, work), name=work.name)
+    _start(process)
+    there.close()
+    return process, here
 
 
 def _start(process: BaseProcess) -> None:

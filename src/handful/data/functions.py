@@ -32,7 +32,14 @@ class FunctionFamily(Protocol):
 
 @dataclass(frozen=True)
 class Sinusoid:
-    """y = A·sin(x − φ): A in [0.1, 5], φ in [0, π], x in [−5, 5] (Finn et al. 2017, section 5.1)."""
+    """y = A·sin(x − φ): A in [0.1, 5], φ in [0, π], x in [−5, 5] (Finn et al. 2017, section 5.1).
+
+    Attributes:
+        amplitude, phase, x: the least and the greatest A, φ (in radians) and x, drawn uniformly.
+
+    Raises:
+        DataError: a range that is none.
+    """
 
     amplitude: tuple[float, float] = (0.1, 5.0)
     phase: tuple[float, float] = (0.0, math.pi)
@@ -50,7 +57,15 @@ class Sinusoid:
 
 @dataclass(frozen=True)
 class Line:
-    """y = a·x + b + noise: a and b in [−3, 3], x in [−5, 5] (Finn et al. 2018, PLATIPUS, noise 0.3)."""
+    """y = a·x + b + noise: a and b in [−3, 3], x in [−5, 5] (Finn et al. 2018, PLATIPUS, noise 0.3).
+
+    Attributes:
+        slope, intercept, x: the least and the greatest a, b and x, drawn uniformly.
+        noise: standard deviation of what is added to each y.
+
+    Raises:
+        DataError: a range that is none, or a negative noise.
+    """
 
     slope: tuple[float, float] = (-3.0, 3.0)
     intercept: tuple[float, float] = (-3.0, 3.0)

@@ -78,7 +78,7 @@ def add_raw(place: str, source: Path, files: Sequence[RawFile]) -> Path:
         DataError: none of them found.
         StorageError: full disk, no permission.
     """
-    wanted = {file.sha256: file for file in files}
+    wanted = {file.sha256: file.name for file in files}
     folder, kept, problem = data_folder() / place, [], ""
     with storage_errors(source, "read"):
         paths = [source] if source.is_file() else [path for path in files_in(source) if path.is_file()]
@@ -86,24 +86,28 @@ def add_raw(place: str, source: Path, files: Sequence[RawFile]) -> Path:
             if path.stat().st_size > LARGEST:
                 continue
             content = path.read_bytes()
-            file = wanted.get(hashlib.sha256(content).hexdigest())
-            if file is None and path.suffix in PACKED:
+            name = wanted.get(hashlib.sha256(content).hexdigest())
+            if name is None and path.suffix in PACKED:
                 try:
-                    with PACKED[path.suffix](io.BytesIO(content)) as packed:
-                        content = packed.read(LARGEST + 1)
+                    content = _unpacked(content, path.suffix)
                 except (lzma.LZMAError, OSError, EOFError, zlib.error) as error:
                     problem = f"; {path} is cut short or damaged ({error}): get it again"
                     continue
-                file = wanted.get(hashlib.sha256(content).hexdigest())
-            if file is not None:
-                write_file(folder / file.name, content)
-                kept.append(file.name)
+                name = wanted.get(hashlib.sha256(content).hexdigest())
+            if name is not None:
+                write_file(folder / name, content)
+                kept.append(name)
     if not kept:
         names = ", ".join(file.name for file in files)
         raise DataError(
             f"{source}: expected some of the published files {names}; found none with their content{problem}"
         )
     return folder
+
+
+def _unpacked(content: bytes, suffix: str) -> bytes:
+    with PACKED[suffix](io.BytesIO(content)) as packed:
+        return packed.read(LARGEST + 1)
 
 
 def adder(place: str, files: Sequence[RawFile]) -> Callable[[Path], Path]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..episode import Support
 from ..errors import ShapeError
+from ..ops.noise import Noise
 
 __all__ = ["ExampleGenerator", "InstanceEncoder", "TaskGenerator"]
 
@@ -94,6 +95,7 @@ class TaskGenerator(nn.Module):
 
     def __init__(self, shape: Sequence[int], *, latent: int, code: int) -> None:
         super().__init__()
+        self.latent = latent
         self.instances = InstanceEncoder(shape, code=code)
         self.examples = ExampleGenerator(latent + code, shape)
 
@@ -111,3 +113,8 @@ class TaskGenerator(nn.Module):
         inputs = torch.cat([z.expand(len(h), -1, -1), h.unsqueeze(1).expand(-1, len(z), -1)], -1)  # [B, n, ...]
         made: Tensor = self.examples(inputs.flatten(0, 1))
         return made.view(len(h), len(z), *made.shape[1:])
+
+    def draw(self, support: Support, count: int, noise: Noise, purpose: str, *, moving: bool) -> Tensor:
+        """So many examples for each task, of a learner's own noise (`purpose` is its key): [B, n, *shape]."""
+        z = noise.normal(purpose, shape=(count, self.latent), like=next(self.parameters()), moving=moving)
+        return self(support, z)  # type: ignore[no-any-return]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -61,16 +63,21 @@ def logistic(x: Tensor, member: Tensor, strength: float, *, steps: int = 50) -> 
                 active = g.abs().flatten(1).amax(1).view(-1, 1, 1) > 100 * digits * scale
                 if not bool(active.any()):
                     break
-                step, now = torch.where(active, solve(w, g), 0), value(w)
-                rate = torch.ones_like(now)
-                for _ in range(30):
-                    worse = value(w - rate * step) > now + digits * now.abs()
-                    if not bool(worse.any()):
-                        break
-                    rate = torch.where(worse, rate / 2, rate)
-                w = w - torch.where(worse, 0, rate) * step  # what does not descend is not taken
+                w = _descended(value, w, torch.where(active, solve(w, g), 0), digits)
                 w[:, -1] -= w[:, -1].mean(-1, keepdim=True)  # a b for all classes alike changes nothing
             found = slope(x, w).abs().flatten(1).amax(1).view(-1, 1, 1) <= digits**0.5 * scale
         better = implicit(w, slope(x, w), lambda v: solve(w, v))
         w = torch.where(found, better, w).to(asked)  # a Newton step from elsewhere may lead anywhere
         return Linear(w[:, :-1], w[:, -1])
+
+
+def _descended(value: Callable[[Tensor], Tensor], w: Tensor, step: Tensor, digits: float) -> Tensor:
+    """w − step, each task's step halved until its value [B, 1, 1] does not rise; what does not descend is not taken."""
+    now = value(w)
+    rate = torch.ones_like(now)
+    for _ in range(30):
+        worse = value(w - rate * step) > now + digits * now.abs()
+        if not bool(worse.any()):
+            break
+        rate = torch.where(worse, rate / 2, rate)
+    return w - torch.where(worse, 0, rate) * step

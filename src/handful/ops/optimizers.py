@@ -23,6 +23,7 @@ from torch import Tensor
 from ..errors import SpecError, unknown_name
 from .precision import double_where_there, safe_sqrt
 from .tasks import Named
+from .vectors import totals
 
 __all__ = ["INNER_OPTIMIZERS", "SGD", "Adagrad", "Adam", "AdamW", "InnerOptimizer", "RMSprop"]
 
@@ -149,8 +150,7 @@ class InnerOptimizer(ABC):
             gradients = {name: g.clamp(-most, most) for name, g in gradients.items()}
         if self.clip_norm is None or not gradients:
             return gradients
-        squares = [g.square().reshape(*g.shape[:task_axes], -1).sum(-1) for g in gradients.values()]
-        norm = safe_sqrt(torch.stack(squares).sum(0))  # [*tasks]
+        norm = safe_sqrt(totals({name: g.square() for name, g in gradients.items()}, task_axes))  # [*tasks]
         factor = (self.clip_norm / (norm + 1e-6)).clamp(max=1.0)
         return {name: g * factor.reshape(factor.shape + (1,) * (g.ndim - task_axes)) for name, g in gradients.items()}
 

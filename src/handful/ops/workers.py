@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import copy_context
 from functools import cache
 from typing import TypeVar
@@ -25,6 +25,7 @@ __all__ = ["NoiseDrawn", "in_worker", "share", "threadable", "without_noise"]
 
 M = TypeVar("M", bound=nn.Module)
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class NoiseDrawn(Exception):  # noqa: N818 - a signal between floors, never seen outside
@@ -89,11 +90,7 @@ def share(module: M, job: Callable[[M, int], R], jobs: int, workers: int) -> Ite
         torch.set_num_threads(1)
         _here.working = True
         try:
-            while waiting:
-                try:
-                    number, result = waiting.popleft()
-                except IndexError:  # another worker was faster
-                    return
+            for number, result in _taken(waiting):
                 try:
                     with state():
                         result.set_result(job(own, number))
@@ -113,6 +110,13 @@ def share(module: M, job: Callable[[M, int], R], jobs: int, workers: int) -> Ite
         waiting.clear()
         wait(running)
         torch.set_num_threads(threads)  # MKL has one setting for the process
+
+
+def _taken(waiting: deque[T]) -> Iterator[T]:
+    """What waits, one after the other, until nothing does: other workers take from it too."""
+    with suppress(IndexError):
+        while True:
+            yield waiting.popleft()
 
 
 @cache

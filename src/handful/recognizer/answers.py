@@ -22,6 +22,8 @@ class Neighbor:
 
     Attributes:
         id: its number in the collection.
+        label: its class.
+        source: where it came from.
         distance: squared distance of the vectors.
         text: of texts, its beginning; of molecules, the SMILES.
     """

@@ -40,7 +40,13 @@ CHUNK = 1 << 20
 
 @final
 class Recognizer:
-    """See `teach` and `open_recognizer`. Its examples are all it is: what is removed has no influence any more."""
+    """See `teach` and `open_recognizer`. Its examples are all it is: what is removed has no influence any more.
+
+    Args:
+        collection: the examples taught, with their vectors.
+        embedder: makes the vectors of what is asked or added; the one that made the collection's.
+        calibration: of the probabilities; None: found from the examples.
+    """
 
     def __init__(self, collection: Collection, embedder: Embedder, *, calibration: Calibration | None = None) -> None:
         self.collection = collection

@@ -13,7 +13,7 @@ Departures:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, final
 
 import torch
@@ -21,17 +21,16 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ...encoders.normalization import adapting
-from ...encoders.placing import placed
 from ...episode import Data, Episode, Support, join_data
-from ...errors import ShapeError, unknown_name
+from ...errors import unknown_name
 from ...gradient_learner import Adapted, GradientLearner
-from ...learner import features_of, plain_encoder, task_losses, weights
+from ...learner import plain_encoder
 from ...ops.classes import membership
 from ...ops.engine import Engine
 from ...ops.optimizers import InnerOptimizer, Memory
 from ...ops.precision import precise
 from ...ops.tasks import Named, call_each, map_tasks
-from ...pretrained_learner import training_classes
+from ...pretrained_learner import classification_loss, classifier_of
 
 __all__ = ["FineTuning", "TransductiveFineTuning"]
 
@@ -40,23 +39,7 @@ HEAD = ("/weight", "/bias")
 
 
 class _FineTuning(GradientLearner):
-    """Gradient steps on the encoder and on a head that begins with cosines to the class means.
-
-    Args:
-        encoder: any module from [examples, *shape] to [examples, F].
-        classes: how many classes the training pool has; None: train episode by episode, through the steps.
-        adapted: "all" tunes the whole network, "head" the head alone.
-        steps: on each of the losses.
-        rate: of a step.
-        optimizer: its rule, a table such as {"name": "sgd"}; None: Adam, as published.
-        engine: how gradients are computed, as an Engine or a table; None: chosen by device and size.
-
-    Raises:
-        UnknownNameError: neither "all" nor "head".
-        SpecError: fewer than one step; an option of the optimizer out of range; an embedding with max_norm.
-        ShapeError: `classes` for an encoder that does not say its `out_features`; a normalization that needs a
-            meta-learned encoder; when called, a regression task.
-    """
+    """Gradient steps on the encoder and on a head that begins with cosines to the class means; see `FineTuning`."""
 
     paper = "Dhillon, Chaudhari, Ravichandran & Soatto 2020, arXiv:1909.02729"
     kind = "baseline"
@@ -79,10 +62,7 @@ class _FineTuning(GradientLearner):
         own = [name for name, leaf in encoder.named_parameters() if leaf.requires_grad and adapted == "all"]
         super().__init__(plain_encoder(encoder), inner_steps=steps, adapted=(*own, *HEAD), engine=engine)
         self.optimizer = InnerOptimizer.of(optimizer or {"name": "adam"}, lr=rate)
-        self.classifier: nn.Linear | None = None
-        if classes is not None:
-            classifier = nn.Linear(features_of(encoder, f"a classifier of {classes} classes"), classes)
-            self.classifier = placed(classifier, encoder)
+        self.classifier = classifier_of(encoder, classes)
 
     @property
     def encoder(self) -> nn.Module:
@@ -97,8 +77,7 @@ class _FineTuning(GradientLearner):
         state = super().begin(episode.support)
         x = join_data([episode.support.x, episode.query.x], 1)
         logits = self.classifier(self.features({**state.parameters, **state.buffers}, x))  # [B, S + Q, classes]
-        y = training_classes(episode, self.classifier.out_features)
-        return task_losses(logits, y, weights(episode)).mean(), state.buffers
+        return classification_loss(logits, episode), state.buffers
 
     def begin(self, support: Support) -> Adapted:
         """Every task with the encoder's own tensors, the head w_k = c_k / ‖c_k‖, b_k = 0 (eq. 6), and its support."""
@@ -128,11 +107,12 @@ class _FineTuning(GradientLearner):
         """
         assert state.support is not None
         assert state.member is not None
-        member = state.member
+        theta, member = state.parameters, state.member
         examples: dict[str, Data] = {"/support": state.support}
+        losses: list[Callable[[Named], Tensor]] = [lambda theta: _cross_entropy(log_p(theta, "/support"), member)]
         if queries is not None:
             examples["/queries"] = queries
-        theta = state.parameters
+            losses.append(lambda theta: _entropy(log_p(theta, "/queries")))
         if self.adapted == HEAD:  # then features stay as they are
             with adapting(0):
                 z = {name: self.features({**theta, **state.buffers}, data) for name, data in examples.items()}
@@ -143,25 +123,21 @@ class _FineTuning(GradientLearner):
                 z = theta[name] if name in theta else self.features(theta, examples[name])
             return _logits(theta, z).log_softmax(-1)
 
-        def cross_entropy(theta: Named) -> Tensor:
-            return -(member * log_p(theta, "/support")).sum((1, 2)) / member.sum((1, 2))  # [B]
-
-        def entropy(theta: Named) -> Tensor:
-            log = log_p(theta, "/queries")
-            return -(log.exp() * log).sum(2).mean(1)  # [B]
-
         memory: Memory = self.optimizer.init({name: theta[name] for name in self.adapted})
         for _ in range(self.steps):
-            for loss in (cross_entropy,) if queries is None else (cross_entropy, entropy):
+            for loss in losses:
                 g = self.engine.gradients(loss, theta, state.buffers, self.adapted)
                 theta, memory = self.optimizer.step(theta, g, memory, task_axes=1)
         moved = {name: theta[name] for name in self.adapted}
         return state._replace(parameters={**state.parameters, **moved}, support=None, member=None)
 
-    def _ways(self, support: Support) -> int:
-        if support.ways is None:
-            raise ShapeError(f"{type(self).__name__} learns classes; a regression task (ways=None) came")
-        return support.ways
+
+def _cross_entropy(log_p: Tensor, member: Tensor) -> Tensor:
+    return -(member * log_p).sum((1, 2)) / member.sum((1, 2))  # [B]
+
+
+def _entropy(log_p: Tensor) -> Tensor:
+    return -(log_p.exp() * log_p).sum(2).mean(1)  # [B]
 
 
 def _logits(state: Named, z: Tensor) -> Tensor:
@@ -170,7 +146,25 @@ def _logits(state: Named, z: Tensor) -> Tensor:
 
 @final
 class FineTuning(_FineTuning):
-    """Fine-tuning on the support: each query is answered by itself. Arguments and errors: those above."""
+    """Fine-tuning on the support: each query is answered by itself.
+
+    Gradient steps on the encoder and on a head that begins with cosines to the class means.
+
+    Args:
+        encoder: any module from [examples, *shape] to [examples, F].
+        classes: how many classes the training pool has; None: train episode by episode, through the steps.
+        adapted: "all" tunes the whole network, "head" the head alone.
+        steps: on each of the losses.
+        rate: of a step.
+        optimizer: its rule, a table such as {"name": "sgd"}; None: Adam, as published.
+        engine: how gradients are computed, as an Engine or a table; None: chosen by device and size.
+
+    Raises:
+        UnknownNameError: neither "all" nor "head".
+        SpecError: fewer than one step; an option of the optimizer out of range; an embedding with max_norm.
+        ShapeError: `classes` for an encoder that does not say its `out_features`; a normalization that needs a
+            meta-learned encoder; when called, a regression task.
+    """
 
     def descend(self, support: Support) -> Adapted:
         """Θ from the support's cross-entropy."""
@@ -179,7 +173,10 @@ class FineTuning(_FineTuning):
 
 @final
 class TransductiveFineTuning(_FineTuning):
-    """Fine-tuning on the support and all queries, when these are to be answered. Arguments and errors: those above."""
+    """Fine-tuning on the support and all queries, when these are to be answered.
+
+    Arguments and errors: those of FineTuning.
+    """
 
     uses_queries = True
 

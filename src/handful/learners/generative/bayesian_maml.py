@@ -19,20 +19,22 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
-from ...episode import Data, Episode, Support, join_data
-from ...errors import SpecError, unknown_name
-from ...gradient_learner import Adapted, GradientLearner, with_head
-from ...learner import task_losses
+from ...ensemble_learner import EnsembleLearner
+from ...episode import Episode, Support
+from ...errors import unknown_name
+from ...gradient_learner import Adapted, with_head
+from ...learner import at_least_one, task_losses
 from ...ops.engine import Engine
-from ...ops.ensembles import each_support, each_time, folded, mixture, unfolded
+from ...ops.ensembles import each_support, unfolded
 from ...ops.stein import stein_direction
 from ...ops.tasks import Named, map_tasks
+from ...ops.vectors import joined, parted, totals
 
 __all__ = ["BayesianMAML"]
 
 
 @final
-class BayesianMAML(GradientLearner):
+class BayesianMAML(EnsembleLearner):
     """Particles of a task's posterior, from meta-learned particles by SVGD on the support.
 
     Args:
@@ -57,7 +59,6 @@ class BayesianMAML(GradientLearner):
     """
 
     paper = "Yoon, Kim, Dia, Kim, Bengio & Ahn 2018, arXiv:1806.03836"
-    kind = "generative"
 
     def __init__(
         self,
@@ -76,9 +77,7 @@ class BayesianMAML(GradientLearner):
     ) -> None:
         model = with_head(encoder, outputs)
         super().__init__(model, inner_steps=inner_steps, evaluation_steps=evaluation_steps, engine=engine)
-        for what, count in (("particles", particles), ("leader_steps", leader_steps)):
-            if count < 1:
-                raise SpecError(f"BayesianMAML: expected {what} of at least 1, got {count}")
+        at_least_one("BayesianMAML", particles=particles, leader_steps=leader_steps)
         if objective not in ("chaser", "query"):
             raise unknown_name("objective", objective, ("chaser", "query"))
         self.inner_rate, self.first_order, self.particles = inner_rate, first_order, particles
@@ -88,14 +87,12 @@ class BayesianMAML(GradientLearner):
 
     def descend(self, support: Support) -> Adapted:
         """Θ^n = SVGD_n(Θ₀; support)."""
-        own = dict(zip(self.adapted, self.others, strict=True))  # [M − 1, ...]
+        own = self.by_name(self.others)  # [M − 1, ...]
         first = dict(self.model.named_parameters())
         cloud = {name: torch.cat([first[name].unsqueeze(0), own[name]]) for name in own}  # [M, ...]
         theta = {name: leaf.expand(len(support.y), *leaf.shape) for name, leaf in cloud.items()}
         buffers = unfolded(self.begin(each_support(support, self.particles)).buffers, self.particles)
-        ways = None if support.ways is None else torch.full_like(support.y[:, 0], support.ways)  # [B]
-        state = Adapted(theta, buffers, support.x if self.keeps_support else None, ways)
-        return self._moved(state, support, range(self.steps))
+        return self._moved(self.taught(theta, buffers, support), support, range(self.steps))
 
     def meta_loss(self, episode: Episode) -> tuple[Tensor, Named]:
         """Σ_m ‖θ^{m,n} − sg(θ^{m,n+s})‖² (section 3.3), or the loss of the queries; means over tasks."""
@@ -104,60 +101,31 @@ class BayesianMAML(GradientLearner):
             loss = task_losses(self.answer(state, episode.query.x), episode.query.y)  # [B]
         else:
             leader = self._leader(state, episode)
-            apart = [(state.parameters[n] - leader[n]).square().flatten(1).sum(1) for n in self.adapted]
-            loss = torch.stack(apart).sum(0)  # [B]
-        return loss.mean(), {name: leaf[:, 0] for name, leaf in state.buffers.items()}
-
-    def answer(self, state: Adapted, x: Data, *, steps: int | None = None) -> Tensor:
-        """The logarithm of the mean probability of the particles, or the mean of their outputs: [B, Q, *out]."""
-        return mixture(self.answer_each(state, x, steps=steps), classes=state.ways is not None)
-
-    def answer_each(self, state: Adapted, x: Data, *, steps: int | None = None) -> Tensor:
-        """The predictive distribution by its particles: [B, M, Q, *out]."""
-        outputs = super().answer(self._flat(state), each_time(x, self.particles), steps=steps)  # [B·M, Q, *out]
-        return unfolded(outputs, self.particles)  # type: ignore[no-any-return]
-
-    def _flat(self, state: Adapted) -> Adapted:
-        """B·M tasks, with the parameters that all have in common: [B·M, ...]."""
-        tasks = len(next(iter(state.parameters.values())))
-        model = dict(self.model.named_parameters())
-        common = {n: leaf.expand(tasks * self.particles, *leaf.shape) for n, leaf in model.items()}
-        support = each_time(state.support, self.particles)
-        return Adapted({**common, **folded(state.parameters)}, folded(state.buffers), support)
+            loss = totals({n: (state.parameters[n] - leader[n]).square() for n in self.adapted})  # [B]
+        return loss.mean(), self.left(state)
 
     def _moved(self, state: Adapted, support: Support, steps: range) -> Adapted:
         """SVGD: θ^m ← θ^m + ε φ(θ^m), with φ of `stein_direction`."""
         every = each_support(support, self.particles)
         for step in steps:
-            flat = self._flat(state)
-            g = self.slopes(flat.parameters, flat.buffers, every, step, first_order=self.first_order)
-            cloud = {name: state.parameters[name] for name in g}
-            shapes = [leaf.shape for leaf in cloud.values()]
-            scores = _vector({name: -unfolded(slope, self.particles) for name, slope in g.items()})
-            direction = torch.split(stein_direction(_vector(cloud), scores), [s[2:].numel() for s in shapes], 2)
-            moved = zip(cloud.items(), direction, shapes, strict=True)
-            theta = {name: leaf + self.inner_rate * part.reshape(shape) for (name, leaf), part, shape in moved}
-            buffers = unfolded(flat.buffers, self.particles)
-            state = state._replace(parameters=state.parameters | theta, buffers=buffers)
+            each = self.apart(state)  # [B·M, ...]
+            g = self.slopes(each.parameters, each.buffers, every, step, first_order=self.first_order)
+            theta = {name: state.parameters[name] for name in g}  # [B, M, ...]
+            scores = {name: -unfolded(slope, self.particles) for name, slope in g.items()}
+            phi = parted(stein_direction(joined(theta, 2), joined(scores, 2)), theta)
+            moved = {name: theta[name] + self.inner_rate * phi[name] for name in theta}
+            buffers = unfolded(each.buffers, self.particles)
+            state = state._replace(parameters=state.parameters | moved, buffers=buffers)
         return state
 
     @torch.no_grad()
     def _leader(self, chaser: Adapted, episode: Episode) -> Named:
         """Θ^{n+s} = SVGD_s(Θ^n; support and queries): [B, M, ...], a constant."""
-        support, query = episode.support, episode.query
-        weight = support.weight
-        if weight is not None:
-            weight = torch.cat([weight, torch.ones(query.y.shape[:2]).to(weight)], 1)
-        both = Support(join_data([support.x, query.x], 1), torch.cat([support.y, query.y], 1), support.ways, weight)
         chaser = chaser._replace(buffers=map_tasks(torch.clone, chaser.buffers))
-        return self._moved(chaser, both, range(self.steps, self.steps + self.leader_steps)).parameters
+        beyond = range(self.steps, self.steps + self.leader_steps)
+        return self._moved(chaser, episode.together(), beyond).parameters
 
 
 def _around(leaf: Tensor, count: int, spread: float) -> nn.Parameter:
     deviation = spread * leaf.detach().square().mean().sqrt()
     return nn.Parameter(leaf.detach() + deviation * torch.randn(count, *leaf.shape).to(leaf))
-
-
-def _vector(leaves: Named) -> Tensor:
-    """[B, M, ...] by name -> [B, M, P]."""
-    return torch.cat([leaf.reshape(*leaf.shape[:2], -1) for leaf in leaves.values()], 2)

@@ -14,6 +14,7 @@ Departures:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import final
 
 import torch
@@ -24,9 +25,8 @@ from ...encoders.normalization import adapting
 from ...encoders.placing import placed
 from ...encoders.shapes import shape_of
 from ...episode import Episode, Support
-from ...errors import ShapeError, SpecError
 from ...gradient_learner import Adapted, GradientLearner, with_head
-from ...learner import task_losses
+from ...learner import at_least_one, task_losses
 from ...ops.adversarial import called_fake, called_real
 from ...ops.engine import Engine
 from ...ops.noise import Noise
@@ -80,10 +80,8 @@ class MetaGAN(GradientLearner):
     ) -> None:
         model = with_head(encoder, outputs)
         super().__init__(model, inner_steps=inner_steps, evaluation_steps=evaluation_steps, engine=engine)
-        for what, count in (("fakes", fakes), ("latent", latent), ("code", code)):
-            if count < 1:
-                raise SpecError(f"MetaGAN: expected {what} of at least 1, got {count}")
-        self.inner_rate, self.first_order, self.fakes, self.latent = inner_rate, first_order, fakes, latent
+        at_least_one("MetaGAN", fakes=fakes, latent=latent, code=code)
+        self.inner_rate, self.first_order, self.fakes = inner_rate, first_order, fakes
         shape = shape_of(encoder)
         self.generator = placed(TaskGenerator(shape, latent=latent, code=code), encoder) if generator else None
         self.noise = Noise(seed)
@@ -110,52 +108,42 @@ class MetaGAN(GradientLearner):
         fakes = self._generated(support, "outer", moving=True)  # [B, n, *shape]
         if fakes is None:
             return loss, logits.new_zeros(()), state.buffers
-        seen = self._judged(state.parameters, state.buffers, fakes.detach(), self.steps)
-        held = map_tasks(torch.detach, state.parameters)
-        judged = self._judged(held, state.buffers, fakes, self.steps)
+        seen = self._judged({**state.parameters, **state.buffers}, fakes.detach(), self.steps)
+        held = map_tasks(torch.detach, {**state.parameters, **state.buffers})
+        judged = self._judged(held, fakes, self.steps)
         return loss + called_real(logits).mean() + called_fake(seen).mean(), called_real(judged).mean(), state.buffers
 
     def _descend(self, support: Support, fakes: Tensor | None) -> Adapted:
-        if support.ways is None:
-            raise ShapeError("MetaGAN learns classes; a regression task (ways=None) came")
+        self._ways(support)
         fakes = None if fakes is None else fakes.detach()
         state = self.begin(support)
         theta = state.parameters
         for step in range(self.steps):
-            g = self._slopes(theta, state.buffers, support, fakes, step)
+            losses = partial(self._discriminator_losses, support, fakes, step)
+            g = self.engine.gradients(losses, theta, state.buffers, self.adapted, first_order=self.first_order)
             theta = theta | {name: theta[name] - self.inner_rate * g[name] for name in g}
         return state._replace(parameters=theta)
 
-    def _slopes(
-        self, theta: Named, buffers: Named, support: Support, fakes: Tensor | None, step: int
-    ) -> dict[str, Tensor]:
-        """∇L_D(θ) of each task: [B, ...] by name."""
-
-        def losses(state: Named) -> Tensor:
-            with adapting(step):
-                logits = call_each(self.model, state, support.x)  # [B, S, N]
-            self._check(logits, support.y, support.ways)
-            loss = task_losses(logits, support.y, support.weight)  # [B]
-            if fakes is None:
-                return loss
-            real, weight = called_real(logits), support.weight  # [B, S]
-            real = real.mean(1) if weight is None else (real * weight).sum(1) / weight.sum(1)
-            own = {name: state[name] for name in buffers}
-            model = {name: state[name] for name in theta}
-            return loss + real + called_fake(self._judged(model, own, fakes, step)).mean(1)
-
-        return self.engine.gradients(losses, theta, buffers, self.adapted, first_order=self.first_order)
-
-    def _judged(self, theta: Named, buffers: Named, fakes: Tensor, step: int) -> Tensor:
-        """Logits of generated examples, which leave no trace in running statistics: [B, n, N]."""
+    def _discriminator_losses(self, support: Support, fakes: Tensor | None, step: int, state: Named) -> Tensor:
+        """L_D(θ) of each task: [B]."""
         with adapting(step):
-            return call_each(self.model, {**theta, **map_tasks(torch.clone, buffers)}, fakes)
+            logits = call_each(self.model, state, support.x)  # [B, S, N]
+        self._check(logits, support.y, support.ways)
+        loss = task_losses(logits, support.y, support.weight)  # [B]
+        if fakes is None:
+            return loss
+        real, weight = called_real(logits), support.weight  # [B, S]
+        real = real.mean(1) if weight is None else (real * weight).sum(1) / weight.sum(1)
+        return loss + real + called_fake(self._judged(state, fakes, step)).mean(1)
+
+    def _judged(self, state: Named, fakes: Tensor, step: int) -> Tensor:
+        """Logits of generated examples, which leave no trace in running statistics: [B, n, N]."""
+        copies = {name: state[name].clone() for name, _ in self.model.named_buffers()}
+        with adapting(step):
+            return call_each(self.model, {**state, **copies}, fakes)
 
     def _generated(self, support: Support, purpose: str, *, moving: bool) -> Tensor | None:
         """G(z, h_T): [B, n, *shape], with h_T the (weighted) mean of E(x) over the support."""
         if self.generator is None:
             return None
-        like = next(self.generator.parameters())
-        shape = self.fakes, self.latent
-        made: Tensor = self.generator(support, self.noise.normal(purpose, shape=shape, like=like, moving=moving))
-        return made
+        return self.generator.draw(support, self.fakes, self.noise, purpose, moving=moving)

@@ -25,8 +25,7 @@ from ...encoders.generation import TaskGenerator
 from ...encoders.placing import placed
 from ...encoders.shapes import shape_of
 from ...episode import Episode, Support
-from ...errors import ShapeError, SpecError
-from ...learner import EmbeddingLearner, embedded, features_of, task_losses
+from ...learner import EmbeddingLearner, at_least_one, embedded, features_of, task_losses
 from ...ops.adversarial import called_fake, called_real
 from ...ops.classes import class_means
 from ...ops.noise import Noise
@@ -74,11 +73,9 @@ class MetaGANRelation(EmbeddingLearner):
         seed: int = 0,
     ) -> None:
         super().__init__(encoder)
-        for what, count in (("hidden", hidden), ("fakes", fakes), ("latent", latent), ("code", code)):
-            if count < 1:
-                raise SpecError(f"MetaGANRelation: expected {what} of at least 1, got {count}")
+        at_least_one("MetaGANRelation", hidden=hidden, fakes=fakes, latent=latent, code=code)
         features, shape = features_of(encoder, "a relation module"), shape_of(encoder)
-        self.fakes, self.latent = fakes, latent
+        self.fakes = fakes
         relation = nn.Sequential(nn.Linear(2 * features, hidden), nn.ReLU(), nn.Linear(hidden, 1, bias=False))
         self.relation = placed(relation, encoder)
         self.generator = placed(TaskGenerator(shape, latent=latent, code=code), encoder) if generator else None
@@ -106,10 +103,9 @@ class MetaGANRelation(EmbeddingLearner):
         L_G = −log p(y ≤ N | x) of generated examples: means over each, and over tasks.
         """
         support, query = episode.support, episode.query
-        if support.ways is None:
-            raise ShapeError("MetaGANRelation learns classes; a regression task (ways=None) came")
+        ways = self._ways(support)
         z_support, z_query = self.embed_episode(episode)
-        state = self.adapt_features(z_support, support.y, support.ways, support.weight)
+        state = self.adapt_features(z_support, support.y, ways, support.weight)
         logits = self.predict_features(state, z_query)  # [B, Q, N]
         loss = task_losses(logits, query.y).mean()
         fakes = self._generated(support)  # [B, n, *shape]
@@ -131,10 +127,7 @@ class MetaGANRelation(EmbeddingLearner):
         """G(z, h_T): [B, n, *shape], with h_T the (weighted) mean of E(x) over the support."""
         if self.generator is None:
             return None
-        like = next(self.generator.parameters())
-        shape = self.fakes, self.latent
-        made: Tensor = self.generator(support, self.noise.normal("outer", shape=shape, like=like, moving=True))
-        return made
+        return self.generator.draw(support, self.fakes, self.noise, "outer", moving=True)
 
 
 def _pairs(z: Tensor, c: Tensor) -> Tensor:

@@ -13,28 +13,28 @@ Departures:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from ...encoders.normalization import adapting
-from ...episode import Data, Episode, Query, Support
-from ...errors import SpecError
-from ...gradient_learner import Adapted, GradientLearner, with_head
-from ...learner import task_losses
+from ...ensemble_learner import EnsembleLearner
+from ...episode import Episode, Query, Support
+from ...gradient_learner import Adapted, with_head
+from ...learner import at_least_one, task_losses
 from ...ops.engine import Engine
-from ...ops.ensembles import each_support, each_time, folded, mixture, unfolded
+from ...ops.ensembles import each_support, each_time, folded, unfolded
 from ...ops.gaussians import kl_divergence
 from ...ops.noise import Noise
 from ...ops.tasks import Named, call_each
+from ...ops.vectors import totals
 
 __all__ = ["PLATIPUS"]
 
 
 @final
-class PLATIPUS(GradientLearner):
+class PLATIPUS(EnsembleLearner):
     """Probabilistic MAML by amortized variational inference; every variance is diagonal.
 
     Args:
@@ -58,7 +58,6 @@ class PLATIPUS(GradientLearner):
     """
 
     paper = "Finn, Xu & Levine 2018, arXiv:1806.02817"
-    kind = "generative"
 
     def __init__(
         self,
@@ -79,9 +78,7 @@ class PLATIPUS(GradientLearner):
     ) -> None:
         model = with_head(encoder, outputs)
         super().__init__(model, inner_steps=inner_steps, evaluation_steps=evaluation_steps, engine=engine)
-        for what, count in (("samples", samples), ("training_samples", training_samples)):
-            if count < 1:
-                raise SpecError(f"PLATIPUS: expected {what} of at least 1, got {count}")
+        at_least_one("PLATIPUS", samples=samples, training_samples=training_samples)
         self.inner_rate, self.first_order, self.kl_weight = inner_rate, first_order, kl_weight
         self.samples, self.training_samples = samples, training_samples
         self.log_sigma2, self.log_v = self._each(log_variance), self._each(log_variance)
@@ -96,25 +93,13 @@ class PLATIPUS(GradientLearner):
     def meta_loss(self, episode: Episode) -> tuple[Tensor, Named]:
         """E_q[L(φ, queries)] + kl_weight · KL(q(θ | queries) ‖ p(θ | support)) (algorithm 1)."""
         support, query, count = episode.support, episode.query, self.training_samples
-        mu_q = self._moved(self.gamma_q, self._query_slopes(query))
+        mu_q = self._moved(self.gamma_q, self._query_slopes(self.begin(support), query))
         theta = self._sampled(mu_q, self.log_v, count, moving=True)
         state = self._adapted(theta, support, count)
         losses = task_losses(self.answer_each(state, query.x).flatten(0, 1), each_time(query.y, count))  # [B·L]
         divergence = self._divergence(mu_q, self._prior_mean(support))  # [B]
         loss = losses.mean() + self.kl_weight * divergence.mean()
-        buffers = {name: leaf[:, 0] for name, leaf in state.buffers.items()}
-        return loss, {**buffers, ".noise.turn": self.noise.next_turn(episode.tasks)}
-
-    def answer(self, state: Adapted, x: Data, *, steps: int | None = None) -> Tensor:
-        """The logarithm of the mean probability of the samples, or the mean of their outputs: [B, Q, *out]."""
-        return mixture(self.answer_each(state, x, steps=steps), classes=state.ways is not None)
-
-    def answer_each(self, state: Adapted, x: Data, *, steps: int | None = None) -> Tensor:
-        """The predictive distribution by its samples: [B, L, Q, *out]."""
-        members = next(iter(state.parameters.values())).shape[1]
-        each = Adapted(folded(state.parameters), folded(state.buffers), each_time(state.support, members))
-        outputs = super().answer(each, each_time(x, members), steps=steps)  # [B·L, Q, *out]
-        return unfolded(outputs, members)  # type: ignore[no-any-return]
+        return loss, {**self.left(state), ".noise.turn": self.noise.next_turn(episode.tasks)}
 
     def _each(self, value: float) -> nn.ParameterList:
         """A parameter of this value for each adapted number."""
@@ -124,30 +109,26 @@ class PLATIPUS(GradientLearner):
     def _prior_mean(self, support: Support) -> Named:
         """μ_p = μ − γ_p·∇L(μ) on the support: [B, ...]."""
         mu = self.begin(support)
-        return self._moved(
-            self.gamma_p, self.slopes(mu.parameters, mu.buffers, support, 0, first_order=self.first_order)
-        )
+        g = self.slopes(mu.parameters, mu.buffers, support, 0, first_order=self.first_order)
+        return self._moved(self.gamma_p, g)
 
-    def _query_slopes(self, query: Query) -> Named:
+    def _query_slopes(self, mu: Adapted, query: Query) -> Named:
         """∇L(μ) on the queries, which need not be of every class: [B, ...]."""
 
         def losses(state: Named) -> Tensor:
             with adapting(0):
                 return task_losses(call_each(self.model, state, query.x), query.y)  # [B]
 
-        tasks = len(query.y)
-        theta = {name: leaf.expand(tasks, *leaf.shape) for name, leaf in self.model.named_parameters()}
-        buffers = {name: leaf.expand(tasks, *leaf.shape).clone() for name, leaf in self.model.named_buffers()}
-        return self.engine.gradients(losses, theta, buffers, self.adapted, first_order=self.first_order)
+        return self.engine.gradients(losses, mu.parameters, mu.buffers, self.adapted, first_order=self.first_order)
 
     def _moved(self, gamma: nn.ParameterList, g: Named) -> Named:
         """μ − γ·g, [B, ...] for every parameter that takes part; γ one for each number."""
-        mu, rate = dict(self.model.named_parameters()), self._by_name(gamma)
+        mu, rate = dict(self.model.named_parameters()), self.by_name(gamma)
         return {name: mu[name] - rate[name] * g[name] for name in g}
 
     def _sampled(self, mean: Named, log_variance: nn.ParameterList, count: int, *, moving: bool) -> Named:
         """mean + √variance · ε: [B, L, ...]."""
-        log_variances = self._by_name(log_variance)
+        log_variances: Named = self.by_name(log_variance)
 
         def draw(name: str, center: Tensor) -> Tensor:
             shape = (count, *center.shape[1:])
@@ -157,22 +138,16 @@ class PLATIPUS(GradientLearner):
         return {name: draw(name, center) for name, center in mean.items()}
 
     def _adapted(self, theta: Named, support: Support, members: int) -> Adapted:
-        """φ: from each θ [B, L, ...] so many gradient steps on the support."""
+        """φ ← φ − α·∇L(φ) on the support, from each θ [B, L, ...]."""
         every = each_support(support, members)
         state = self.begin(every)
         phi = {**state.parameters, **folded(theta)}
         for step in range(self.steps):
             g = self.slopes(phi, state.buffers, every, step, first_order=self.first_order)
             phi = phi | {name: phi[name] - self.inner_rate * g[name] for name in g}
-        ways = None if support.ways is None else torch.full_like(support.y[:, 0], support.ways)  # [B]
-        kept = support.x if self.keeps_support else None
-        return Adapted(unfolded(phi, members), unfolded(state.buffers, members), kept, ways)
+        return self.taught(unfolded(phi, members), unfolded(state.buffers, members), support)
 
     def _divergence(self, mu_q: Named, mu_p: Named) -> Tensor:
         """KL(N(μ_q, v_q) ‖ N(μ_p, σ²)) of each task: [B]."""
-        log_v, log_sigma2 = self._by_name(self.log_v), self._by_name(self.log_sigma2)
-        terms = [kl_divergence(mu_q[n], log_v[n], mu_p[n], log_sigma2[n]) for n in mu_q]
-        return torch.stack([term.reshape(len(term), -1).sum(1) for term in terms]).sum(0)
-
-    def _by_name(self, leaves: nn.ParameterList) -> Mapping[str, Tensor]:
-        return dict(zip(self.adapted, leaves, strict=True))
+        log_v, log_sigma2 = self.by_name(self.log_v), self.by_name(self.log_sigma2)
+        return totals({n: kl_divergence(mu_q[n], log_v[n], mu_p[n], log_sigma2[n]) for n in mu_q})

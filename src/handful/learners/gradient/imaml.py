@@ -12,7 +12,6 @@ Departures:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -25,6 +24,7 @@ from ...learner import task_losses
 from ...ops.conjugate import conjugate_gradients
 from ...ops.engine import Engine
 from ...ops.tasks import Named
+from ...ops.vectors import joined, parted
 
 __all__ = ["IMAML"]
 
@@ -86,31 +86,20 @@ class IMAML(GradientLearner):
         before = {name: leaf.clone() for name, leaf in state.buffers.items()}
         if not torch.is_grad_enabled():
             return task_losses(self.answer(state, episode.query.x), episode.query.y).mean(), state.buffers
-        phi = {name: state.parameters[name].detach().requires_grad_() for name in self.adapted}
+        phi = self.by_name(state.parameters[name].detach().requires_grad_() for name in self.adapted)
         leaves = list(phi.values())
         state = state._replace(parameters=state.parameters | phi)
         loss = task_losses(self.answer(state, episode.query.x), episode.query.y).mean()
-        v = torch.autograd.grad(loss, leaves, materialize_grads=True)
+        v = self.by_name(torch.autograd.grad(loss, leaves, materialize_grads=True))
         g = self.slopes(state.parameters, before, episode.support, self.steps)
 
         def product(direction: Tensor) -> Tensor:
-            pieces = dict(zip(phi, _split(direction, leaves), strict=True))
+            pieces = parted(direction, phi)
             along = [pieces[name] for name in g]
             curved = torch.autograd.grad(list(g.values()), leaves, along, retain_graph=True, materialize_grads=True)
-            return direction + _joined(curved) / self.strength
+            return direction + joined(self.by_name(curved)) / self.strength
 
-        u = _split(conjugate_gradients(product, _joined(v), iterations=self.conjugate_steps), leaves)
+        u = parted(conjugate_gradients(product, joined(v), iterations=self.conjugate_steps), phi)
         theta = self.begin(episode.support).parameters
-        known = [((theta[name] - theta[name].detach()) * slope).sum() for name, slope in zip(phi, u, strict=True)]
+        known = [((theta[name] - theta[name].detach()) * u[name]).sum() for name in u]
         return loss.detach() + torch.stack(known).sum(), state.buffers  # what is added is 0, its gradient is u
-
-
-def _joined(leaves: Sequence[Tensor]) -> Tensor:
-    """[B, ...] each -> [B, P]."""
-    return torch.cat([leaf.reshape(len(leaf), -1) for leaf in leaves], 1)
-
-
-def _split(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """[B, P] -> as the leaves."""
-    sizes = [leaf[0].numel() for leaf in like]
-    return [piece.view_as(leaf) for piece, leaf in zip(torch.split(vector, sizes, 1), like, strict=True)]

@@ -20,15 +20,15 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor, nn
 
-from ...encoders.normalization import adapting
 from ...encoders.placing import placed
 from ...episode import Support
 from ...errors import SpecError
-from ...gradient_learner import Adapted, GradientLearner, with_head
-from ...learner import task_losses
+from ...gradient_learner import Adapted, GradientLearner, mini_batch, with_head
+from ...learner import at_least_one
 from ...ops.engine import Engine
 from ...ops.recurrent import log_and_sign
-from ...ops.tasks import Named, map_tasks
+from ...ops.tasks import Named
+from ...ops.vectors import joined, parted
 
 __all__ = ["LSTMMetaLearner"]
 
@@ -79,8 +79,7 @@ class LSTMMetaLearner(GradientLearner):
         super().__init__(model, inner_steps=inner_steps, evaluation_steps=evaluation_steps, engine=engine)
         if not 0 < inner_rate < 1:
             raise SpecError(f"LSTMMetaLearner: expected inner_rate between 0 and 1, got {inner_rate}")
-        if support_batch is not None and support_batch < 1:
-            raise SpecError(f"LSTMMetaLearner: expected support_batch of at least 1, got {support_batch}")
+        at_least_one("LSTMMetaLearner", support_batch=support_batch)
         self.support_batch = support_batch
         self.lstm = nn.LSTMCell(4, hidden)
         self.forget_gate = nn.Linear(hidden + 2, 1)  # W_F, b_F
@@ -98,11 +97,10 @@ class LSTMMetaLearner(GradientLearner):
         """θ_T from θ_0 = c_I, by T cells (algorithm 1, lines 7 to 13)."""
         state, past = self.begin(support), None
         for step in range(self.steps):
-            slopes, loss = self._look(state, support, step)
-            names = list(slopes)
-            theta = _flat(state.parameters, names)
-            theta, past = self.advance(theta, _flat(slopes, names), loss, past)
-            state = state._replace(parameters=state.parameters | _unflat(theta, slopes))
+            g, loss = self._look(state, support, step)
+            theta = {name: state.parameters[name] for name in g}
+            moved, past = self.advance(joined(theta), joined(g), loss, past)
+            state = state._replace(parameters=state.parameters | parted(moved, theta))
         return state
 
     def advance(self, theta: Tensor, g: Tensor, loss: Tensor, past: Gates | None) -> tuple[Tensor, Gates]:
@@ -120,37 +118,20 @@ class LSTMMetaLearner(GradientLearner):
 
     def _look(self, state: Adapted, support: Support, step: int) -> tuple[dict[str, Tensor], Tensor]:
         """∇L_t by name and L_t of each task [B], neither with a graph."""
-        x, y, weight = support.x, support.y, support.weight
-        if self.support_batch is not None:
-            size, first = y.shape[1], step * self.support_batch
-            rows = torch.arange(first, first + min(self.support_batch, size), device=y.device) % size
-            x, y, weight = map_tasks(lambda leaf: leaf[:, rows], (x, y, weight))
-        seen: list[Tensor] = []
+        tasks, examples = support.y.shape[:2]
+        order = torch.arange(examples, device=support.y.device).expand(tasks, examples)
+        rows = None if self.support_batch is None else mini_batch(order, step, self.support_batch)
+        losses, seen = self.support_losses(support, step, rows), list[Tensor]()
 
-        def losses(own: Named) -> Tensor:
-            with adapting(step):
-                output = self.forward_each(own, x)
-            self._check(output, y, support.ways)
-            value = task_losses(output, y, weight)
-            seen.append(value.detach())
-            return value
+        def watched(own: Named) -> Tensor:
+            seen.append(losses(own))
+            return seen[-1]
 
         theta, buffers = state.parameters, state.buffers
-        slopes = self.engine.gradients(losses, theta, buffers, self.adapted, first_order=True)
-        return slopes, seen[-1]
+        g = self.engine.gradients(watched, theta, buffers, self.adapted, first_order=True)
+        return g, seen[-1].detach()
 
     @staticmethod
     def _gate(gate: nn.Module, h: Tensor, theta: Tensor, past: Tensor) -> Tensor:
         value: Tensor = gate(torch.cat([h, theta.unsqueeze(-1), past.unsqueeze(-1)], -1))
         return value.squeeze(-1)
-
-
-def _flat(leaves: Named, names: list[str]) -> Tensor:
-    """All coordinates of these tensors: [B, ...] by name -> [B, n]."""
-    return torch.cat([leaves[name].reshape(len(leaves[name]), -1) for name in names], 1)
-
-
-def _unflat(theta: Tensor, like: Named) -> dict[str, Tensor]:
-    """[B, n] -> [B, ...] by name."""
-    parts = torch.split(theta, [leaf[0].numel() for leaf in like.values()], 1)
-    return {name: part.view_as(leaf) for (name, leaf), part in zip(like.items(), parts, strict=True)}

@@ -90,4 +90,4 @@ class MAML(GradientLearner):
         """α by name."""
         if self.rates is None:
             return dict.fromkeys(self.adapted, self.inner_rate)
-        return dict(zip(self.adapted, self.rates, strict=True))
+        return self.by_name(self.rates)

@@ -102,7 +102,7 @@ class MAMLPlusPlus(GradientLearner):
         theta = state.parameters
         for step in range(self.steps):
             g = self.slopes(theta, state.buffers, support, step, first_order=first_order)
-            rate = dict(zip(self.adapted, self.rates[min(step, len(self.rates) - 1)], strict=True))
+            rate = self.by_name(self.rates[min(step, len(self.rates) - 1)])
             theta = theta | {name: theta[name] - rate[name] * g[name] for name in g}
             yield state._replace(parameters=theta)
 

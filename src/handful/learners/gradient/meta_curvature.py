@@ -86,7 +86,7 @@ class MetaCurvature(GradientLearner):
 
     def descend(self, support: Support) -> Adapted:
         """θ' = θ − α·MC(∇L(θ)), `inner_steps` times (eq. 8)."""
-        state, transform = self.begin(support), dict(zip(self.adapted, self.curvatures, strict=True))
+        state, transform = self.begin(support), self.by_name(self.curvatures)
         theta = state.parameters
         for step in range(self.steps):
             g = self.slopes(theta, state.buffers, support, step, first_order=self.first_order)

@@ -66,7 +66,7 @@ class MetaSGD(GradientLearner):
 
     def descend(self, support: Support) -> Adapted:
         """θ' = θ − α∘∇L(θ) (eq. 2)."""
-        state, rate = self.begin(support), dict(zip(self.adapted, self.rates, strict=True))
+        state, rate = self.begin(support), self.by_name(self.rates)
         theta = state.parameters
         for step in range(self.steps):
             g = self.slopes(theta, state.buffers, support, step, first_order=self.first_order)

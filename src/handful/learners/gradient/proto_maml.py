@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from ...encoders.normalization import adapting
 from ...episode import Data, Support
-from ...errors import ShapeError
 from ...gradient_learner import Adapted, GradientLearner
 from ...ops.classes import class_means
 from ...ops.engine import Engine
@@ -66,12 +65,11 @@ class ProtoMAML(GradientLearner):
 
     def begin(self, support: Support) -> Adapted:
         """Every task with the encoder's own tensors, and the head w_k = 2c_k, b_k = −‖c_k‖²."""
-        if support.ways is None:
-            raise ShapeError("ProtoMAML learns classes; a regression task (ways=None) came")
+        ways = self._ways(support)
         state, apart = super().begin(support), super().begin(support).parameters
         with adapting(0):  # on views apart: the inner gradient in θ is for a given head, and does not go through c
             z = call_each(self.model, {**apart, **state.buffers}, support.x)  # [B, S, F]
-        c = class_means(z, support.y, support.ways, support.weight)  # [B, N, F]
+        c = class_means(z, support.y, ways, support.weight)  # [B, N, F]
         head = dict(zip(HEAD, (2 * c, -c.square().sum(2)), strict=True))
         return state._replace(parameters={**state.parameters, **head})
 

@@ -18,12 +18,13 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from ...episode import Episode, Support, join_data
-from ...errors import SpecError
-from ...gradient_learner import Adapted, GradientLearner, with_head
+from ...episode import Episode, Support
+from ...gradient_learner import Adapted, GradientLearner, mini_batch, with_head
+from ...learner import at_least_one
 from ...ops.engine import Engine
 from ...ops.optimizers import InnerOptimizer
 from ...ops.tasks import Named
+from ...ops.vectors import totals
 
 __all__ = ["Reptile"]
 
@@ -69,8 +70,7 @@ class Reptile(GradientLearner):
     ) -> None:
         model = with_head(encoder, outputs)
         super().__init__(model, inner_steps=inner_steps, evaluation_steps=evaluation_steps, engine=engine)
-        if inner_batch is not None and inner_batch < 1:
-            raise SpecError(f"Reptile: expected inner_batch of at least 1, got {inner_batch}")
+        at_least_one("Reptile", inner_batch=inner_batch)
         self.inner_batch, self.last_step = inner_batch, last_step
         self.optimizer = InnerOptimizer.of(optimizer or {"name": "adam", "betas": [0.0, 0.999]}, lr=inner_rate)
         theta = dict(model.named_parameters())
@@ -91,7 +91,7 @@ class Reptile(GradientLearner):
         memory: dict[str, Any] = {name: self._remembered(slots, len(support.y)) for name, slots in self.slots.items()}
         yield state, memory
         for step in range(self.steps):
-            rows = None if order is None else _columns(order, step, self.inner_batch or order.shape[1])
+            rows = None if order is None else mini_batch(order, step, self.inner_batch or order.shape[1])
             g = self.slopes(state.parameters, state.buffers, support, step, first_order=True, rows=rows)
             theta, memory = self.optimizer.step(state.parameters, g, memory, task_axes=1)
             state = state._replace(parameters=theta)
@@ -99,21 +99,21 @@ class Reptile(GradientLearner):
 
     def meta_loss(self, episode: Episode) -> tuple[Tensor, Named]:
         """½·mean‖θ − sg(φ̃)‖², or with the last step alone in the place of φ̃ − θ."""
-        examples = _together(episode)
+        examples = episode.together()
         order = None
         if self.inner_batch is not None:
             order = torch.rand(examples.y.shape[:2], device=examples.y.device).argsort(1)
         first = self.begin(examples)
         (before, _), (last, memory) = deque(self.path(examples, order), maxlen=2)
         start = before if self.last_step else first
-        squares = []
+        squares = {}
         for name in self.adapted:
             theta = first.parameters[name]
             target = (theta + (last.parameters[name] - start.parameters[name])).detach()
-            squares.append((theta - target).square().reshape(len(theta), -1).sum(1))  # [B]
+            squares[name] = (theta - target).square()
         left = {f".{key}": memory[name][slot] for name, slots in self.slots.items() for slot, key in slots.items()}
         counted = {key: leaf if leaf.is_floating_point() else leaf.expand(episode.tasks) for key, leaf in left.items()}
-        return torch.stack(squares).sum(0).mean() / 2, {**last.buffers, **counted}
+        return totals(squares).mean() / 2, {**last.buffers, **counted}
 
     def _remembered(self, slots: Mapping[str, str], tasks: int) -> dict[str, Tensor]:
         """The memory of one parameter, for each task; counters are of all tasks."""
@@ -121,19 +121,3 @@ class Reptile(GradientLearner):
         return {
             slot: leaf.expand(tasks, *leaf.shape) if leaf.is_floating_point() else leaf for slot, leaf in found.items()
         }
-
-
-def _together(episode: Episode) -> Support:
-    """Supports and queries as one set."""
-    support, query = episode.support, episode.query
-    x, y, weight = join_data([support.x, query.x], 1), torch.cat([support.y, query.y], 1), support.weight
-    if weight is not None:
-        weight = torch.cat([weight, weight.new_ones(query.y.shape[:2])], 1)
-    return Support(x, y, support.ways, weight)
-
-
-def _columns(order: Tensor, step: int, size: int) -> Tensor:
-    """The examples of a step: [B, min(size, S)], one mini-batch after the other through the order, again and again."""
-    examples = order.shape[1]
-    places = torch.arange(step * size, step * size + min(size, examples), device=order.device)
-    return order[:, places % examples]
