@@ -84,7 +84,8 @@ class HubPictures(_Pictures):
         form = of_hub(about, str(folder / "preprocessor_config.json"))
         network, config, pooler = loaded(folder, vision=True)
         self.sha256 = digest_of(folder)
-        own = "first" if _has_class_token(network) and not getattr(config, "use_mean_pooling", False) else "mean"
+        first = _has_class_token(network) and not getattr(config, "use_mean_pooling", False)
+        own: Features = "first" if first else "mean"
         if features == "auto":
             features = "pooled" if pooler and config.model_type not in OWN_FIRST else own
         elif features == "pooled" and not pooler:

@@ -94,10 +94,9 @@ def _places(network: nn.Module, config: Any) -> int | None:
     """How many tokens a text may have; None: any number."""
     places = getattr(config, "max_position_embeddings", None)
     for name, layer in network.named_modules():
-        skipped = getattr(layer, "padding_idx", None)
-        if name.endswith("position_embeddings") and skipped is not None:  # RoBERTa's kind counts from behind it
-            return int(layer.num_embeddings) - skipped - 1  # type: ignore[arg-type]
-    return places if places is None or places > 0 else None
+        if isinstance(layer, nn.Embedding) and name.endswith("position_embeddings") and layer.padding_idx is not None:
+            return layer.num_embeddings - layer.padding_idx - 1  # RoBERTa's kind counts from behind it
+    return None if places is None or places <= 0 else int(places)
 
 
 def token_numbers(texts: Sequence[str], length: int, model: str, revision: str | None = None) -> Tensor:

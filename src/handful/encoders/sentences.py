@@ -109,7 +109,7 @@ def _modules(folder: Path) -> list[dict[str, str]]:
 
 def _check_weights(first: Any, folder: Path) -> None:
     """Raises DataError for weights of a transformer that are in no file: they would be random numbers."""
-    network = getattr(first, "auto_model", None)
+    network: Any = getattr(first, "auto_model", None)
     if not hasattr(network, "from_pretrained"):
         return
     _, report = network.from_pretrained(
