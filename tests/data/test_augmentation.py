@@ -155,6 +155,9 @@ def test_what_cannot_be_varied() -> None:
         Augmentation(cutout=7)(pictures(), generator(0))
     with pytest.raises(ShapeError, match="as floats"):
         Augmentation()(pictures().int(), generator(0))
+    for wrong in ({"crop": 1.5}, {"cutout": True}, {"color": "much"}):
+        with pytest.raises(SpecError, match="crop and cutout in whole pixels"):
+            Augmentation(**wrong)  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="crop and cutout from 0 on"):
         Augmentation(crop=-1)
     named = Episode(
