@@ -51,9 +51,7 @@ class Augmentation:
     def __post_init__(self) -> None:
         pixels, shares = (self.crop, self.cutout), (self.color, self.mixup, self.word_dropout)
         if not all(type(number) is int for number in pixels) or not all(isinstance(share, Real) for share in shares):
-            raise SpecError(
-                f"augmentation: expected crop and cutout in whole pixels, others as numbers, got {self}"
-            )
+            raise SpecError(f"augmentation: expected crop and cutout in whole pixels, others as numbers, got {self}")
         if self.crop < 0 or self.cutout < 0 or not 0 <= self.color <= 1:
             raise SpecError(f"augmentation: expected crop and cutout from 0 on and color in [0, 1], got {self}")
         if not 0 <= self.mixup < math.inf or not 0 <= self.word_dropout < 1:
