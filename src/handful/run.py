@@ -30,6 +30,7 @@ from .files import locked, recover_folder, storage_errors, sweep
 from .learner import Learner
 from .log import Log, tensorboard_writer
 from .machine import commit
+from .resuming import refuse_another
 from .selection.base import Selection
 from .spec import Spec, build, load_data, make_optimizer, make_schedule, make_selection
 from .training import PARTS, REMEDY, check_device, train
@@ -275,7 +276,7 @@ def _last(folder: Path, spec: Spec, resume: bool, ranks: Ranks) -> Checkpoint | 
     if not ranks.any(begun):
         return None
     checkpoint = load_checkpoint(folder / "last", ranks=ranks)
-    checkpoint.refuse_another(spec, folder)
+    refuse_another(checkpoint.spec, checkpoint.step, spec, folder)
     return checkpoint
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import inspect
 import io
 import json as json_module
 from pathlib import Path
@@ -16,7 +15,7 @@ from ..errors import SpecError
 from ..evaluation import Evaluation, compare, evaluate
 from ..files import write_file
 from ..ledger import NAMES, percent
-from ..parts import Part, entry_of
+from ..parts import Part, completed, entry_of
 from ..spec import Tasks, load_data
 from ..tables import checked, plain_numbers
 from ..transfer import foreign_data
@@ -86,11 +85,7 @@ def run_evaluate(
 
 def _same_data(one: Part, two: Part) -> bool:
     """Whether two parts load the same, options that one leaves out at their defaults."""
-    whole = []
-    for part in (one, two):
-        parameters = inspect.signature(entry_of("data set", part, DATASETS).load).parameters
-        usual = {name: parameter.default for name, parameter in parameters.items()}
-        whole.append(json_module.dumps({**usual, **part.model_dump()}, sort_keys=True, default=str))
+    whole = [completed(entry_of("data set", part, DATASETS).load, part) for part in (one, two)]
     return whole[0] == whole[1]
 
 
