@@ -37,8 +37,8 @@ MEGABYTES = 1024
 VARIABLE = "HANDFUL_CACHE_MB"
 FEWEST = 8
 """Fewer are made sooner than looked up and kept."""
-PREPARATION = 1
-"""Counts up when pictures are decoded or fitted in another way."""
+PREPARATION = 2
+"""Counts up when pictures are decoded or fitted in another way, or a model gives other features of them."""
 QUICK = ("vectors", "ngrams", "morgan", "maccs")
 """Encoders that are faster than a look into the cache."""
 SCHEMA = """
