@@ -233,3 +233,9 @@ def test_values_too_large_to_compare(model: Any, dtype: type, most: float) -> No
         model.fit(x * dtype(most), y)
     with pytest.raises(DataError, match="too large to compare"):
         model.fit(x, y).predict(x * dtype(most))
+
+
+def test_an_unreadable_picture_names_no_option_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"junk")
+    with pytest.raises(DataError, match=r"a\.png: not a picture .*convert or remove it$"):
+        FewShotClassifier(encoder="gradients").fit([tmp_path / "a.png"] * 2, [0, 1])

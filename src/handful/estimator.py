@@ -196,7 +196,7 @@ class FewShotClassifier(ClassifierMixin, _Saved):  # type: ignore[misc]
         items = asked(embedder.kind, given)
         if len(items) != len(given):
             raise DataError(f"expected one of {embedder.kind} in each of {len(given)} rows, got {len(items)} in files")
-        return np.stack([one.vector for one in embedded(embedder, items, self.head)])
+        return np.stack([one.vector for one in embedded(embedder, items, self.head, skippable=False)])
 
     def _more(self) -> dict[str, Any]:
         return super()._more() | {"classes": self.classes_.tolist(), "dtype": self.classes_.dtype.str}

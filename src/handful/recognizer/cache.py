@@ -79,8 +79,10 @@ def usage() -> Usage:
     return Usage(path, sum(sizes), limit())
 
 
-def vectors_of(embedder: Embedder, items: Sequence[Item]) -> Vectors:
+def vectors_of(embedder: Embedder, items: Sequence[Item], *, skippable: bool = True) -> Vectors:
     """The vectors of examples, [n, F]; only new ones pass the encoder, each content once, with a progress bar.
+
+    `skippable` is that of `with_pixels`.
 
     Raises:
         DataError: one that cannot be read.
@@ -89,19 +91,19 @@ def vectors_of(embedder: Embedder, items: Sequence[Item]) -> Vectors:
         return embedder.embed([item.content for item in items])
     size = 0 if len(items) < FEWEST or getattr(embedder, "exported", False) else limit()
     if size == 0:
-        return _made(embedder, items, None)
+        return _made(embedder, items, None, skippable)
     about = f"{embedder.identity.sha256} {embedder.identity.features} {embedder.form} {PREPARATION}"
     key = hashlib.sha256(about.encode()).hexdigest()
-    return _made(embedder, items, VectorCache(cache_file(), key, embedder.identity.features, size))
+    return _made(embedder, items, VectorCache(cache_file(), key, embedder.identity.features, size), skippable)
 
 
-def _made(embedder: Embedder, items: Sequence[Item], cache: VectorCache | None) -> Vectors:
+def _made(embedder: Embedder, items: Sequence[Item], cache: VectorCache | None, skippable: bool) -> Vectors:
     found = dict(cache.get([item.sha256 for item in items])) if cache else {}
     new = list({item.sha256: item for item in items if item.sha256 not in found}.values())
     with progress(f"embedding by {embedder.identity.name}" if len(new) > CHUNK else None, len(new)) as advance:
         for start in range(0, len(new), CHUNK):
             part = new[start : start + CHUNK]
-            vectors = embedder.embed(with_pixels(part, embedder.form))
+            vectors = embedder.embed(with_pixels(part, embedder.form, skippable=skippable))
             made = {item.sha256: vector for item, vector in zip(part, vectors, strict=True)}
             found |= made
             if cache:

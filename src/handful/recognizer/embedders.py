@@ -230,15 +230,17 @@ def _trained(folder: str) -> Embedder:
     return TrainedMolecules(trained, options["features"], options["atoms"])
 
 
-def embedded(embedder: Embedder, items: Sequence[Item], head: str) -> list[NewExample]:
+def embedded(embedder: Embedder, items: Sequence[Item], head: str, *, skippable: bool = True) -> list[NewExample]:
     """The examples with their vectors; those that were made before are found by their content.
+
+    `skippable` is that of `with_pixels`.
 
     Raises:
         DataError: none, one that cannot be read, or one without a direction for a head that needs it.
     """
     if not items:
         raise DataError("expected at least one example, got none")
-    vectors = vectors_of(embedder, items)
+    vectors = vectors_of(embedder, items, skippable=skippable)
     if head in ("cosine", "ridge", "names"):
         zeros = np.flatnonzero(~vectors.any(1)).tolist()
         if zeros:

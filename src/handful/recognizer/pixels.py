@@ -20,8 +20,15 @@ MOST_NAMED = 10
 UNREADABLE = DataError, StorageError
 
 
-def with_pixels(items: Sequence[Item], form: tuple[int, int, int] | Form | None) -> list[Any]:
+def with_pixels(
+    items: Sequence[Item], form: tuple[int, int, int] | Form | None, *, skippable: bool = True
+) -> list[Any]:
     """What an encoder takes: pictures decoded to a form, or (channels, height, width); all else as it is.
+
+    Args:
+        items: the examples.
+        form: of pictures.
+        skippable: whether who asks may have those left out that cannot be read; the error then says how.
 
     Raises:
         DataError: pictures that cannot be read; names them. StorageError: of none of them there is a file to read.
@@ -34,7 +41,8 @@ def with_pixels(items: Sequence[Item], form: tuple[int, int, int] | Form | None)
         others = f"; and {len(broken) - MOST_NAMED} more" if len(broken) > MOST_NAMED else ""
         listed = "; ".join(map(str, broken[:MOST_NAMED]))
         kind = StorageError if all(isinstance(one, StorageError) for one in broken) else DataError
-        raise kind(f"{listed}{others} (skip_unreadable, --skip-unreadable, leaves out what cannot be read)")
+        remedy = " (skip_unreadable, --skip-unreadable, leaves out what cannot be read)" if skippable else ""
+        raise kind(f"{listed}{others}{remedy}")
     return found
 
 
