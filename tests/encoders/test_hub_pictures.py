@@ -15,8 +15,10 @@ from handful import MAML, Episodes, PrototypicalNetwork, train
 from handful.checkpoint import load_checkpoint, save_checkpoint
 from handful.data import ClassPool
 from handful.encoders import HubPictures, TimmPictures
+from handful.encoders.hub import digest_of
 from handful.errors import DataError, HandfulError, MissingExtraError, ShapeError, SpecError
 from handful.ops.engine import Engine
+from handful.recognizer.embedders import embedder_for
 from handful.spec import Spec, build
 from tiny_models import model_of, saved, transformers
 
@@ -37,6 +39,14 @@ def test_features_are_the_models_own(kind: str, tmp_path: Path) -> None:
     assert encoder.out_features == 16
     assert encoder.shape == (3, 32, 32)
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_models_prepared_in_a_new_way_are_others(tmp_path: Path) -> None:
+    """Vectors of before are not compared with those of now; those of all other models stay what they were."""
+    for kind, same in (("vit", True), ("dinov2", True), ("beit", False), ("ijepa", False), ("vitmae", False)):
+        folder = saved(tmp_path / kind, kind)
+        assert (HubPictures(model=str(folder)).sha256 == digest_of(folder)) is same
+        assert embedder_for("pictures", f"hf:{folder}", 0).identity.sha256 == HubPictures(model=str(folder)).sha256
 
 
 def test_running_estimates_are_those_of_the_file(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Neither needs torchvision for its pictures: resizing and normalization are done 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, Literal, final
 
@@ -25,6 +26,9 @@ Features = Literal["auto", "pooled", "first", "mean"]
 
 OWN_FIRST = ("vit", "deit")
 """Kinds of models whose pooler is no part of what was pretrained, or is made for one task."""
+
+PREPARATIONS = dict.fromkeys(("beit", "data2vec-vision", "efficientnet", "ijepa", "levit", "vit_mae"), 2)
+"""By kind of model how often the pictures it gets, or the features taken, were made otherwise; of all others 1."""
 
 
 class _Pictures(Pretrained):
@@ -83,7 +87,9 @@ class HubPictures(_Pictures):
             )
         form = of_hub(about, str(folder / "preprocessor_config.json"))
         network, config, pooler = loaded(folder, vision=True)
-        self.sha256 = digest_of(folder)
+        self.sha256, preparation = digest_of(folder), PREPARATIONS.get(config.model_type, 1)
+        if preparation > 1:  # so that old vectors are not compared with new ones
+            self.sha256 = hashlib.sha256(f"{self.sha256} {preparation}".encode()).hexdigest()
         first = _has_class_token(network) and not getattr(config, "use_mean_pooling", False)
         own: Features = "first" if first else "mean"
         if features == "auto":

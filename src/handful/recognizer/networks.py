@@ -168,4 +168,4 @@ def _read(name: str, where: str, model: str, folder: str, kind: str, sha256: str
     made = TimmPictures(model=model, frozen=True) if where == "timm" else HubPictures(model=model, frozen=True)
     wanted = made.form
     form = Form(wanted.height, wanted.width, 3, "crop", wanted.resample, wanted.resize)
-    return FrozenPictures(name, made, sha256, form, about)
+    return FrozenPictures(name, made, made.sha256, form, about)
