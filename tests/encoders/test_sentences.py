@@ -101,3 +101,17 @@ def test_a_tokenizer_without_padding(folder: Path) -> None:
     together = sentence_vectors(texts, model=str(folder))
     assert sentence_encoder(str(folder)).tokenizer.pad_token == "[SEP]"
     assert torch.allclose(together[0], sentence_vectors(texts[:1], model=str(folder))[0], atol=1e-5)
+
+
+def test_weights_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import BertModel
+
+    kept, read = BertModel.from_pretrained.__func__, list[Any]()
+
+    def counted(cls: Any, *arguments: Any, **options: Any) -> Any:
+        read.append(cls)
+        return kept(cls, *arguments, **options)
+
+    monkeypatch.setattr(BertModel, "from_pretrained", classmethod(counted))
+    sentence_encoder(str(folder))
+    assert len(read) == 1

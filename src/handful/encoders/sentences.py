@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..errors import DataError, DownloadError, MissingExtraError
@@ -18,6 +19,8 @@ from .hub import PACKAGES, VOCABULARIES, first_line, model_folder, quiet
 
 __all__ = ["SentenceGraph", "portable_sentences", "sentence_encoder", "sentence_vectors"]
 
+LONGEST = 1 << 20
+"""Tokens of a text, where a model takes any number: more than a text that is allowed has."""
 OWN = "sentence_transformers."
 """What the names of its parts begin with, if no code comes with a model."""
 
@@ -112,12 +115,20 @@ def _check_weights(first: Any, folder: Path) -> None:
     network: Any = getattr(first, "auto_model", None)
     if not hasattr(network, "from_pretrained"):
         return
+    there = {name for file in folder.glob("*.safetensors") for name in _names(file)}
+    if all(name in there or f"{network.base_model_prefix}.{name}" in there for name in network.state_dict()):
+        return  # or else it is loaded once more: a file may have other names for the same weights
     _, report = network.from_pretrained(
         folder, use_safetensors=True, output_loading_info=True, local_files_only=True, trust_remote_code=False
     )
     strange = sorted(name for name in report["missing_keys"] if "pooler" not in name)
     if strange:
         raise DataError(f"its file does not hold {len(strange)} of the weights: {', '.join(strange[:3])}")
+
+
+def _names(file: Path) -> list[str]:
+    with safe_open(file, "pt") as weights:
+        return list(weights.keys())
 
 
 class _Sentence(nn.Module):
@@ -156,13 +167,26 @@ def portable_sentences(model: str) -> SentenceGraph:
     if backend is None:
         raise DataError(f"sentence encoder {model!r}: its tokenizer has no form that the library tokenizers reads")
     first = encoder[0]
-    ids = torch.tensor([[7, 8, 9, 10, 11, 12], [12, 11, 10, 0, 0, 0]])
     preparation = {
-        "longest": int(encoder.max_seq_length),
+        "longest": min(int(encoder.max_seq_length or LONGEST), LONGEST),
+        "cut": str(tokenizer.truncation_side),
         "lower": bool(getattr(first, "do_lower_case", False)),
         "before": str(encoder.prompts.get(encoder.default_prompt_name or "", "")),
         "pad": int(tokenizer.pad_token_id),
         "pad_token": str(tokenizer.pad_token),
     }
     module = _Sentence(list(encoder)).eval()
-    return SentenceGraph(module, (ids, (ids > 0).long()), preparation, {"tokenizer.json": backend.to_str().encode()})
+    numbers = backend.from_str(backend.to_str())  # as `handful.runtime` reads it
+    numbers.enable_truncation(preparation["longest"], direction=preparation["cut"])
+    numbers.enable_padding(pad_id=preparation["pad"], pad_token=preparation["pad_token"])
+    texts = ["a text.", "another text, which is a little longer"]
+    coded = numbers.encode_batch([(preparation["before"] + text) for text in texts])
+    samples = torch.tensor([one.ids for one in coded]), torch.tensor([one.attention_mask for one in coded])
+    with torch.no_grad():
+        apart = float((module(*samples) - sentence_vectors(texts, model=model)).abs().max())
+    if not apart < 1e-4:
+        raise DataError(
+            f"sentence encoder {model!r}: cannot be exported, its vectors depend on more than a text's numbers and "
+            "which are there, such as padding on the left; expected minilm, or another of the hub"
+        )
+    return SentenceGraph(module, samples, preparation, {"tokenizer.json": backend.to_str().encode()})
