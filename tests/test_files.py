@@ -278,3 +278,15 @@ def test_where_nobody_may_write_nobody_waits(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with alone(tmp_path / "file" / "below"):
         assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_link_to_a_folder_stays_one(tmp_path: Path) -> None:
+    fill(tmp_path / "v1", "old")
+    (tmp_path / "current").symlink_to("v1")
+    fill(tmp_path / "current", "new")
+    assert (tmp_path / "current").is_symlink()
+    assert content(tmp_path / "v1") == {"deep/file": "new"}
+    (tmp_path / "v1").rename(tmp_path / ".v1.old")  # as a kill leaves it
+    recover_folder(tmp_path / "current")
+    assert content(tmp_path / "current") == {"deep/file": "new"}
+    assert sorted(os.listdir(tmp_path)) == ["current", "v1"]

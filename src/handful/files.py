@@ -120,7 +120,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     Raises:
         StorageError: full disk, no permission. What was there before is still there.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link stays one, and leads to the new folder
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     old = kept_folder(path)
     with storage_errors(path):
@@ -243,7 +243,7 @@ def sweep(folder: Path) -> None:
 
 def recover_folder(path: str | Path) -> None:
     """Mend what a process killed inside `new_folder` left: put the old folder back if the new one is not there."""
-    path, old = Path(path), kept_folder(Path(path))
+    path, old = Path(os.path.realpath(path)), kept_folder(Path(path))
     with storage_errors(path):
         if not old.exists():
             return
@@ -256,6 +256,7 @@ def recover_folder(path: str | Path) -> None:
 
 def kept_folder(path: Path) -> Path:
     """Where `new_folder` keeps the old folder for the moment between its two renames."""
+    path = Path(os.path.realpath(path))
     return path.with_name(f".{path.name}.old")
 
 

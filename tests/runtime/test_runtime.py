@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,12 +21,14 @@ from handful.encoders.sentences import portable_sentences, sentence_vectors
 from handful.errors import CollectionError, DataError, MissingExtraError, StorageError
 from handful.ops.heads import Linear, strangeness
 from handful.ops.temperature import probabilities
-from handful.recognizer import Answer, Recognizer, teach
+from handful.recognizer import Answer, Recognizer, open_recognizer, teach
+from handful.recognizer import export as export_module
 from handful.recognizer.portable import INPUTS, Portable, write_graph
 from handful.runtime import open_export
 from handful.runtime.__main__ import main
 from handful.runtime.encoders import encoder_of
 from handful.spec import Spec, build
+from tiny_models import saved
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -217,6 +221,100 @@ def test_what_stands_there_is_not_replaced(exported: Path, tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_what_was_put_beside_an_export_is_not_lost(exported: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(exported, tmp_path / "out")
+    (place / "NOTES.md").write_text("who uses it")
+    with pytest.raises(StorageError, match=r"holds other things \(NOTES\.md\)"):
+        teach(vectors(3)).export(place, force=True)
+    assert (place / "NOTES.md").read_text() == "who uses it"
+    (place / "NOTES.md").unlink()
+    teach(vectors(3)).export(place, force=True)
+    (place / "recognizer.json").write_bytes(b"damaged")  # whose it is cannot be told any more
+    with pytest.raises(StorageError, match="and 1 more"):
+        teach(vectors(3)).export(place, force=True)
+
+
+def test_a_killed_export_leaves_nothing_for_good(tmp_path: Path) -> None:
+    (tmp_path / ".out.1.tmp").mkdir()
+    (tmp_path / ".out.1.tmp" / "model.onnx").write_bytes(b"half")
+    made = teach(vectors(3))
+    made.export(tmp_path / "out")
+    assert os.listdir(tmp_path) == ["out"]
+    (tmp_path / "out").rename(tmp_path / ".out.old")  # killed between two renames
+    assert open_export(tmp_path / "out").recognize([1.0] * 6) == made.recognize([1.0] * 6)
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_this_folder_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    teach(vectors(3)).export(".", force=True)
+    assert open_export(tmp_path / "out").collection.version == 1
+
+
+def test_an_export_is_of_one_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its card too, whatever another process changes while the graph is made."""
+    made = teach(vectors(3), tmp_path / "shop")
+
+    def slowly(*arguments: Any) -> None:
+        with open_recognizer(tmp_path / "shop") as other:
+            other.add("sudden", [[9.0] * 6])
+        write_graph(*arguments)
+
+    monkeypatch.setattr(export_module, "write_graph", slowly)
+    made.export(tmp_path / "out")
+    assert "Version 1 of" in (tmp_path / "out" / "CARD.md").read_text()
+    assert "sudden" not in (tmp_path / "out" / "CARD.md").read_text()
+    assert made.collection.version == 2
+
+
+def test_the_files_are_utf8_whatever_the_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("io.text_encoding", lambda encoding, level=2: encoding or "ascii")
+    teach({"straße": vectors(3)["c0"], "日本": vectors(3)["c1"]}).export(tmp_path / "out")
+    assert open_export(tmp_path / "out").collection.labels == ("straße", "日本")
+    assert "日本" in (tmp_path / "out" / "CARD.md").read_bytes().decode()
+
+
+@pytest.mark.parametrize("name", ["vectors", "ngrams"])
+def test_a_checkpoint_may_be_called_as_a_built_in_encoder(tmp_path: Path, name: str) -> None:
+    encoder = trained(tmp_path / name, "omniglot", {"name": "identity", "shape": [1, 12, 12]})
+    made = teach(pictures(tmp_path / "photos", 3, 0), encoder=encoder, head="squared")
+    run = open_export(made.export(tmp_path / "out"))
+    asked = [tmp_path / "photos" / "lying" / "0.png"]
+    alike(made.recognize_many(asked), run.recognize_many(asked))
+    assert run.collection.encoder.name == f"./{name}"
+
+
+def test_the_card_knows_what_the_encoder_was_trained_on(case: tuple[Recognizer, Path, list[Any]]) -> None:
+    made, folder, _ = case
+    assert open_export(folder).card().splitlines()[1:] == made.card().splitlines()[1:]
+
+
+def test_the_command_reads_what_recognize_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teach(TEXTS, encoder="ngrams").export(tmp_path / "texts")
+    (tmp_path / "new.csv").write_bytes("text\nstraße light\n".encode("cp1252"))
+    asked = [str(tmp_path / "texts"), str(tmp_path / "new.csv")]
+    assert main(asked) == 1
+    assert "is not utf-8" in capsys.readouterr().err
+    assert main([*asked, "--encoding", "cp1252"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["source"] == "straße light"
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert main([*asked, "--encoding", "cp1252"]) == 0
+    monkeypatch.undo()
+    photos = pictures(tmp_path / "photos", 3, 0)
+    teach(photos, encoder="gradients").export(tmp_path / "pictures")
+    (photos / "lying" / "junk.jpg").write_bytes(b"junk")
+    asked = [str(tmp_path / "pictures"), str(photos / "lying")]
+    assert main(asked) == 1
+    assert "--skip-unreadable" in capsys.readouterr().err
+    assert main([*asked, "--skip-unreadable"]) == 0
+    said = capsys.readouterr()
+    assert len(json.loads(said.out)) == 3
+    assert "left out: " in said.err
+
+
 def test_damage_is_told(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def spoil(name: str, content: bytes) -> str:
         shutil.rmtree(tmp_path / "copy", ignore_errors=True)
@@ -317,6 +415,59 @@ def test_sentences(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         graph.embed(texts), sentence_vectors(texts, model=str(tmp_path / "bert")).numpy(), atol=1e-5
     )
+
+
+@pytest.fixture
+def word_model(tmp_path: Path) -> Path:
+    pytest.importorskip("sentence_transformers")
+    return saved(tmp_path / "bert", "bert")
+
+
+def exported_texts(portable: Portable, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What an export makes of texts; torch stands for onnxruntime, which takes seconds."""
+
+    class Session:
+        def run(self, names: list[str], given: dict[str, np.ndarray]) -> list[np.ndarray]:
+            with torch.no_grad():
+                return [portable.module(*(torch.from_numpy(value) for value in given.values())).numpy()]
+
+    for name, content in portable.files.items():
+        (folder / name).write_bytes(content)
+    monkeypatch.setattr("handful.runtime.encoders._session", lambda folder: Session())
+    identity = EncoderIdentity("bert", "", 16)
+    return encoder_of(folder, {"kind": "texts", "built_in": None, **portable.preparation}, identity, INPUTS["texts"])
+
+
+def test_long_texts_are_cut_where_the_tokenizer_cuts_them(
+    word_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = word_model / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"truncation_side": "left"}))
+    graph = exported_texts(Portable(*portable_sentences(str(word_model))), tmp_path, monkeypatch)
+    texts = ["turn on the light " * 4 + "stop music play a song", "a song"]
+    np.testing.assert_allclose(graph.embed(texts), sentence_vectors(texts, model=str(word_model)).numpy(), atol=1e-5)
+
+
+def test_a_model_of_texts_of_any_length(word_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from handful.encoders.sentences import sentence_encoder
+
+    encoder = sentence_encoder(str(word_model))
+    for longest in (int(1e30), None):  # as T5's tokenizer says it
+        monkeypatch.setattr(type(encoder), "max_seq_length", longest)
+        portable = Portable(*portable_sentences(str(word_model)))
+        assert portable.preparation["longest"] == 1 << 20
+    graph = exported_texts(portable, tmp_path, monkeypatch)
+    np.testing.assert_allclose(
+        graph.embed(["a song"])[0], sentence_vectors(["a song"], model=str(word_model))[0], atol=1e-5
+    )
+
+
+def test_a_model_of_texts_that_asks_for_more_than_numbers(word_model: Path) -> None:
+    """Places are counted from the left, where this tokenizer fills up: then a vector depends on the batch."""
+    path = word_model / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"padding_side": "left"}))
+    with pytest.raises(DataError, match="cannot be exported, its vectors depend on more"):
+        portable_sentences(str(word_model))
 
 
 @pytest.mark.filterwarnings("ignore:.*are unlike every example")

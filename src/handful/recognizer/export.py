@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch import nn
 
 from ..collection import Collection
 from ..errors import DataError, StorageError
-from ..files import new_folder, storage_errors
+from ..files import alone, new_folder, storage_errors
 from ..ops.choosing import Chosen
 from ..ops.heads import as_linear
 from ..ops.nearest_mean import NearestMean
@@ -49,46 +50,59 @@ def export(
         raise DataError(
             f"export: head {collection.settings['head']!r} adapts to the examples by torch, which an export does "
             "without; the heads auto, squared, cosine and ridge can be exported: "
-            "handful teach SOURCE --to ANOTHER --head squared"
+            "handful teach SOURCE --to ANOTHER --with ENCODER --head squared"
         )
-    portable = _portable(embedder)
-    _check_place(folder, force)
+    portable, place = _portable(embedder), Path(os.path.realpath(folder))
+    with alone(place):
+        _check_place(place, folder, force)
+        with new_folder(place) as temporary:
+            _fill(temporary, learned, collection, embedder, portable, card)
+    return folder
+
+
+def _fill(
+    folder: Path,
+    learned: Learned,
+    collection: Collection,
+    embedder: Embedder,
+    portable: Portable,
+    card: Callable[[], str],
+) -> None:
     linear = as_linear(learned.head, learned.calibration.temperature)
     built_in = embedder.identity.name if embedder.identity.name in BUILT_IN else None
     head = NAMES if collection.settings["head"] == NAMES else closed_form(learned.head)
-    with new_folder(folder) as temporary:
-        kind = "vectors" if built_in else embedder.kind
-        write_graph(kind, portable, linear, temporary / "model.onnx")
-        whole = collection.read(learned.snapshot.version)  # with what describes classes
-        examples = whole.examples
-        number = {name: index for index, name in enumerate(learned.names)}
-        labels = np.array([number[one.label] for one in examples], np.int64)
-        vectors = np.ascontiguousarray(whole.vectors)
-        (temporary / "supports.safetensors").write_bytes(save({"vectors": vectors, "labels": labels}))
-        (temporary / "CARD.md").write_text(card())
-        for name, content in portable.files.items():
-            (temporary / name).write_bytes(content)
-        document = {
-            "format": FORMAT,
-            "handful": __version__,
-            "exported": datetime.now(UTC).isoformat(timespec="seconds"),
-            "version": learned.snapshot.version,
-            "encoder": {
-                "name": Path(embedder.identity.name).name,
-                "sha256": embedder.identity.sha256,
-                "features": embedder.identity.features,
-                "about": about(embedder)._asdict(),
-            },
-            "settings": dict(collection.settings) | {"encoder": Path(embedder.identity.name).name, "head": head},
-            "preparation": {"kind": embedder.kind, "built_in": built_in, **portable.preparation},
-            "inputs": list(INPUTS[kind]),
-            "classes": list(learned.names),
-            "calibration": _without_nan(learned.calibration._asdict()),
-            "examples": [_example(collection, one) for one in examples],
-            "files": {file.name: _digest(file) for file in sorted(temporary.iterdir())},
-        }
-        (temporary / "recognizer.json").write_text(json.dumps(document, indent=1, ensure_ascii=False))
-    return folder
+    kind, name = "vectors" if built_in else embedder.kind, _name(embedder)
+    write_graph(kind, portable, linear, folder / "model.onnx")
+    whole = collection.read(learned.snapshot.version)  # with what describes classes
+    examples = whole.examples
+    number = {label: index for index, label in enumerate(learned.names)}
+    labels = np.array([number[one.label] for one in examples], np.int64)
+    vectors = np.ascontiguousarray(whole.vectors)
+    (folder / "supports.safetensors").write_bytes(save({"vectors": vectors, "labels": labels}))
+    (folder / "CARD.md").write_text(card(), encoding="utf-8")
+    for file, content in portable.files.items():
+        (folder / file).write_bytes(content)
+    document = {
+        "format": FORMAT,
+        "handful": __version__,
+        "exported": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": learned.snapshot.version,
+        "encoder": {
+            "name": name,
+            "sha256": embedder.identity.sha256,
+            "features": embedder.identity.features,
+            "about": about(embedder)._asdict(),
+        },
+        "settings": dict(collection.settings) | {"encoder": name, "head": head},
+        "preparation": {"kind": embedder.kind, "built_in": built_in, **portable.preparation},
+        "inputs": list(INPUTS[kind]),
+        "classes": list(learned.names),
+        "calibration": _without_nan(learned.calibration._asdict()),
+        "examples": [_example(collection, one) for one in examples],
+        "files": {path.name: _digest(path) for path in sorted(folder.iterdir())},
+    }
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    (folder / "recognizer.json").write_text(text, encoding="utf-8")
 
 
 def _portable(embedder: Embedder) -> Portable:
@@ -106,14 +120,36 @@ def _portable(embedder: Embedder) -> Portable:
     return found
 
 
-def _check_place(folder: Path, force: bool) -> None:
+def _name(embedder: Embedder) -> str:
+    """Of the encoder, without the folders above it; a checkpoint that is called as a built-in encoder is ./NAME."""
+    whole = embedder.identity.name
+    name = Path(whole).name
+    return f"./{name}" if name != whole and name in ("vectors", *BUILT_IN) else name
+
+
+def _check_place(place: Path, folder: Path, force: bool) -> None:
+    """Raises StorageError unless an export may be written to a place, which is called `folder`."""
     with storage_errors(folder, "read"):
-        there = folder.exists()
-        ours = not there or (folder.is_dir() and (not any(folder.iterdir()) or (folder / "recognizer.json").is_file()))
-    if there and not ours:
-        raise StorageError(f"{folder}: holds other things, which an export would replace; name another folder: --to")
+        there = place.exists()
+        others = [] if not there else _others(place) if place.is_dir() else [place.name]
+    if others:
+        named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        raise StorageError(
+            f"{folder}: holds other things ({named}), which an export would replace; name another folder: --to"
+        )
     if there and not force:
         raise StorageError(f"{folder}: is there already; --force replaces an older export, --to names another folder")
+
+
+def _others(place: Path) -> list[str]:
+    """What a folder holds that no export wrote."""
+    names = sorted(path.name for path in place.iterdir())
+    try:
+        about = json.loads((place / "recognizer.json").read_bytes())
+        ours = {"recognizer.json", *about["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return names
+    return [name for name in names if name not in ours]
 
 
 def _example(collection: Collection, one: Any) -> dict[str, Any]:

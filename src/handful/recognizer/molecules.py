@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, final
+from typing import Any, Literal, NoReturn, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..collection import EncoderIdentity
+from ..errors import DataError
 from ..molecules import Features, canonical_smiles, molecule_features
 from .about import About, about
 
@@ -90,3 +91,7 @@ class TrainedMolecules:
         """Of SMILES."""
         found = molecule_features(contents, self._features, atoms=self._atoms)
         return self._trained.embed(list(found.astype(np.float32)))
+
+    def portable(self) -> NoReturn:
+        """Raises DataError: an export does not hold how molecules become what the encoder takes."""
+        raise DataError("export: a trained encoder of molecules cannot be exported; expected morgan or maccs")

@@ -185,9 +185,11 @@ class Recognizer:
 
     def report(self, *, epsilon: float | None = None) -> Report:
         """What it can and cannot promise, likely mistakes in the examples, and what to add next."""
+        return self._report(self._current(), epsilon)
+
+    def _report(self, learned: Learned, epsilon: float | None = None) -> Report:
         e = checked_epsilon(self.epsilon if epsilon is None else epsilon)
-        learned, settings = self._current(), self.collection.settings
-        sizes, head = learned.counts, learned.head
+        settings, sizes, head = self.collection.settings, learned.counts, learned.head
         if isinstance(head, Chosen) and isinstance(head.rules[0], NearestMean):
             head = head.rules[0]
         elif not isinstance(head, NearestMean):
@@ -210,7 +212,8 @@ class Recognizer:
 
     def card(self, *, epsilon: float | None = None) -> str:
         """A model card: what it was taught with, what it can promise and what not, in Markdown."""
-        return card(self.report(epsilon=epsilon), self._current().snapshot, self._embedder)
+        learned = self._current()
+        return card(self._report(learned, epsilon), learned.snapshot, self._embedder)
 
     def export(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write a folder from which `handful.runtime` gives the same answers by onnxruntime, without torch.
@@ -226,7 +229,12 @@ class Recognizer:
         """
         from .export import export
 
-        return export(self._current(), self.collection, self._embedder, self.card, Path(folder), force=force)
+        learned = self._current()  # of one version, whatever others change meanwhile
+
+        def written() -> str:
+            return card(self._report(learned), learned.snapshot, self._embedder)
+
+        return export(learned, self.collection, self._embedder, written, Path(folder), force=force)
 
     def close(self) -> None:
         """Let go of the collection."""
@@ -243,7 +251,7 @@ class Recognizer:
         raise CollectionError(
             f"{place}: a recognizer can be neither pickled nor copied, its collection is an open file; "
             + ("teach it with a place (to=...) and open it" if place == ":memory:" else "open it")
-            + " there by open_recognizer, in each process"
+            + " there by open_recognizer (an export by open_export), in each process"
         )
 
     def _asked(self, things: Sequence[object], encoding: str) -> list[Item]:

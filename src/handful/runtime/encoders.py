@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..collection import EncoderIdentity
 from ..errors import CollectionError, MissingExtraError, ShapeError
 from ..pictures import Form
+from ..recognizer.about import About
 from ..recognizer.built_in import GivenVectors
 from ..recognizer.embedders import BUILT_IN, Embedder
 
@@ -23,9 +24,13 @@ BATCH = 64
 
 
 def encoder_of(
-    folder: Path, preparation: Mapping[str, Any], identity: EncoderIdentity, inputs: Sequence[str]
+    folder: Path,
+    preparation: Mapping[str, Any],
+    identity: EncoderIdentity,
+    inputs: Sequence[str],
+    about: About | None = None,
 ) -> Embedder:
-    """The encoder of an export.
+    """The encoder of an export, which knows what it was trained on.
 
     Raises:
         CollectionError: made by another version of a built-in encoder; a graph that cannot be read.
@@ -39,8 +44,8 @@ def encoder_of(
         identity.refuse(found.identity, str(folder))
         return found
     if preparation["kind"] == "texts":
-        return TextGraph(folder, preparation, identity, inputs)
-    return Graph(folder, preparation, identity, inputs)
+        return TextGraph(folder, preparation, identity, inputs, about)
+    return Graph(folder, preparation, identity, inputs, about)
 
 
 def _session(folder: Path) -> Any:
@@ -61,9 +66,14 @@ class Graph:
     exported = True  # keeps no vectors in the cache
 
     def __init__(
-        self, folder: Path, preparation: Mapping[str, Any], identity: EncoderIdentity, inputs: Sequence[str]
+        self,
+        folder: Path,
+        preparation: Mapping[str, Any],
+        identity: EncoderIdentity,
+        inputs: Sequence[str],
+        about: About | None,
     ) -> None:
-        self.kind, self.identity = str(preparation["kind"]), identity
+        self.kind, self.identity, self.about = str(preparation["kind"]), identity, about
         form = preparation.get("form")
         fit = preparation.get("fit")
         self.form: tuple[int, int, int] | Form | None = None
@@ -98,16 +108,22 @@ class TextGraph:
     exported = True
 
     def __init__(
-        self, folder: Path, preparation: Mapping[str, Any], identity: EncoderIdentity, inputs: Sequence[str]
+        self,
+        folder: Path,
+        preparation: Mapping[str, Any],
+        identity: EncoderIdentity,
+        inputs: Sequence[str],
+        about: About | None,
     ) -> None:
         if find_spec("tokenizers") is None:
             raise MissingExtraError("an export of texts needs tokenizers: pip install 'handful[runtime]'")
         from tokenizers import Tokenizer
 
-        self.identity, self._session, self._inputs = identity, _session(folder), list(inputs)
+        self.identity, self.about = identity, about
+        self._session, self._inputs = _session(folder), list(inputs)
         self._before, self._lower = str(preparation["before"]), bool(preparation["lower"])
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.enable_truncation(int(preparation["longest"]))
+        self._tokenizer.enable_truncation(int(preparation["longest"]), direction=str(preparation.get("cut", "right")))
         self._tokenizer.enable_padding(pad_id=int(preparation["pad"]), pad_token=str(preparation["pad_token"]))
 
     def embed(self, contents: Sequence[str]) -> Vectors:

@@ -15,10 +15,11 @@ from safetensors.numpy import load as load_arrays
 
 from ..collection import Change, Collection, EncoderIdentity, Example, NewExample, Snapshot
 from ..errors import CollectionError, DataError
-from ..files import storage_errors
+from ..files import alone, kept_folder, recover_folder, storage_errors
 from ..ops.heads import HEADS
 from ..ops.temperature import Calibration
 from ..recognizer import Recognizer
+from ..recognizer.about import About
 from ..recognizer.descriptions import NAMES
 from ..recognizer.fitting import AUTO
 from .encoders import encoder_of
@@ -38,6 +39,9 @@ def open_export(folder: str | Path) -> Recognizer:
         StorageError: cannot be read.
     """
     folder = Path(folder)
+    if not folder.is_dir() and kept_folder(folder).exists():  # being replaced, or left so
+        with alone(folder):
+            recover_folder(folder)
     about = _document(folder)
     try:
         for name, digest in about["files"].items():
@@ -49,7 +53,8 @@ def open_export(folder: str | Path) -> Recognizer:
         numbers: dict[str, Any] = {
             name: float("nan") if value is None else value for name, value in about["calibration"].items()
         }
-        encoder = encoder_of(folder, about["preparation"], store.encoder, about["inputs"])
+        told = About(**about["encoder"]["about"])
+        encoder = encoder_of(folder, about["preparation"], store.encoder, about["inputs"], told)
         return Recognizer(store, encoder, calibration=Calibration(**numbers))
     except (SafetensorError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, DataError):
