@@ -24,6 +24,7 @@ from handful.ops.temperature import probabilities
 from handful.recognizer import Answer, Recognizer, open_recognizer, teach
 from handful.recognizer import export as export_module
 from handful.recognizer.portable import INPUTS, Portable, write_graph
+from handful.runtime import folder as runtime_folder
 from handful.runtime import open_export
 from handful.runtime.__main__ import main
 from handful.runtime.encoders import encoder_of
@@ -243,6 +244,24 @@ def test_a_killed_export_leaves_nothing_for_good(tmp_path: Path) -> None:
     (tmp_path / "out").rename(tmp_path / ".out.old")  # killed between two renames
     assert open_export(tmp_path / "out").recognize([1.0] * 6) == made.recognize([1.0] * 6)
     assert os.listdir(tmp_path) == ["out"]
+
+
+def test_an_export_that_is_replaced_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is the old one or the new one, whole."""
+    made = teach(vectors(3))
+    made.export(tmp_path / "out")
+    made.rename("c0", "renamed")
+    made.export(tmp_path / "new")
+    kept = runtime_folder._digest
+
+    def late(path: Path) -> str:
+        if (tmp_path / "new").exists():
+            (tmp_path / "out").rename(tmp_path / "old")
+            (tmp_path / "new").rename(tmp_path / "out")
+        return kept(path)
+
+    monkeypatch.setattr(runtime_folder, "_digest", late)
+    assert "renamed" in open_export(tmp_path / "out").collection.labels
 
 
 def test_this_folder_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

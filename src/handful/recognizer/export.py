@@ -53,8 +53,9 @@ def export(
             "handful teach SOURCE --to ANOTHER --with ENCODER --head squared"
         )
     portable, place = _portable(embedder), Path(os.path.realpath(folder))
+    _check_place(place, folder, force)
     with alone(place):
-        _check_place(place, folder, force)
+        _check_place(place, folder, force)  # another process may have exported meanwhile
         with new_folder(place) as temporary:
             _fill(temporary, learned, collection, embedder, portable, card)
     return folder

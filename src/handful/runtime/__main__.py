@@ -32,15 +32,14 @@ def main(arguments: list[str] | None = None) -> int:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             answers = open_export(given.folder).recognize_many(given.things, epsilon=given.epsilon, **options)
-    except (HandfulError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for one in caught:
-        print(f"warning: {one.message}", file=sys.stderr)
-    try:
+        for one in caught:
+            print(f"warning: {one.message}", file=sys.stderr)
         print(json.dumps([answer.table() for answer in answers], indent=2, ensure_ascii=False), flush=True)
     except BrokenPipeError:  # who reads has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (HandfulError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 
 from ..collection import Change, Collection, EncoderIdentity, Example, NewExample, Snapshot
-from ..errors import CollectionError, DataError
+from ..errors import CollectionError, DataError, StorageError
 from ..files import alone, kept_folder, recover_folder, storage_errors
 from ..ops.heads import HEADS
 from ..ops.temperature import Calibration
@@ -39,6 +39,28 @@ def open_export(folder: str | Path) -> Recognizer:
         StorageError: cannot be read.
     """
     folder = Path(folder)
+    while True:
+        before = _stamp(folder)
+        try:
+            found = _opened(folder)
+        except (CollectionError, StorageError):
+            if _stamp(folder) == before:
+                raise
+        else:
+            if _stamp(folder) == before:  # or else another export took its place meanwhile
+                return found
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """Which export lies in a folder now."""
+    try:
+        about = (folder / "recognizer.json").stat()
+    except OSError:
+        return None
+    return about.st_ino, about.st_mtime_ns
+
+
+def _opened(folder: Path) -> Recognizer:
     if not folder.is_dir() and kept_folder(folder).exists():  # being replaced, or left so
         with alone(folder):
             recover_folder(folder)
