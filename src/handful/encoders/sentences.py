@@ -167,7 +167,7 @@ def portable_sentences(model: str) -> SentenceGraph:
     if backend is None:
         raise DataError(f"sentence encoder {model!r}: its tokenizer has no form that the library tokenizers reads")
     first = encoder[0]
-    preparation = {
+    preparation: dict[str, Any] = {
         "longest": min(int(encoder.max_seq_length or LONGEST), LONGEST),
         "cut": str(tokenizer.truncation_side),
         "lower": bool(getattr(first, "do_lower_case", False)),
@@ -180,7 +180,7 @@ def portable_sentences(model: str) -> SentenceGraph:
     numbers.enable_truncation(preparation["longest"], direction=preparation["cut"])
     numbers.enable_padding(pad_id=preparation["pad"], pad_token=preparation["pad_token"])
     texts = ["a text.", "another text, which is a little longer"]
-    coded = numbers.encode_batch([(preparation["before"] + text) for text in texts])
+    coded = numbers.encode_batch([preparation["before"] + text for text in texts])
     samples = torch.tensor([one.ids for one in coded]), torch.tensor([one.attention_mask for one in coded])
     with torch.no_grad():
         apart = float((module(*samples) - sentence_vectors(texts, model=model)).abs().max())

@@ -25,7 +25,7 @@ from ..collection import Collection
 from ..errors import DataError, StorageError
 from ..files import alone, new_folder, storage_errors
 from ..ops.choosing import Chosen
-from ..ops.heads import as_linear
+from ..ops.heads import Linear, as_linear
 from ..ops.nearest_mean import NearestMean
 from ..ops.ridge_margin import RidgeMargin
 from ..version import __version__
@@ -53,25 +53,27 @@ def export(
             "handful teach SOURCE --to ANOTHER --with ENCODER --head squared"
         )
     portable, place = _portable(embedder), Path(os.path.realpath(folder))
+    linear = as_linear(learned.head, learned.calibration.temperature)
+    head = NAMES if collection.settings["head"] == NAMES else closed_form(learned.head)
     _check_place(place, folder, force)
     with alone(place):
         _check_place(place, folder, force)  # another process may have exported meanwhile
         with new_folder(place) as temporary:
-            _fill(temporary, learned, collection, embedder, portable, card)
+            _fill(temporary, learned, linear, head, collection, embedder, portable, card)
     return folder
 
 
 def _fill(
     folder: Path,
     learned: Learned,
+    linear: Linear,
+    head: str,
     collection: Collection,
     embedder: Embedder,
     portable: Portable,
     card: Callable[[], str],
 ) -> None:
-    linear = as_linear(learned.head, learned.calibration.temperature)
     built_in = embedder.identity.name if embedder.identity.name in BUILT_IN else None
-    head = NAMES if collection.settings["head"] == NAMES else closed_form(learned.head)
     kind, name = "vectors" if built_in else embedder.kind, _name(embedder)
     write_graph(kind, portable, linear, folder / "model.onnx")
     whole = collection.read(learned.snapshot.version)  # with what describes classes
