@@ -101,3 +101,9 @@ def test_a_tokenizer_without_padding(folder: Path) -> None:
     together = sentence_vectors(texts, model=str(folder))
     assert sentence_encoder(str(folder)).tokenizer.pad_token == "[SEP]"
     assert torch.allclose(together[0], sentence_vectors(texts[:1], model=str(folder))[0], atol=1e-5)
+
+
+def test_vectors_do_not_depend_on_the_texts_beside(tmp_path: Path) -> None:
+    model = str(saved(tmp_path / "m", "fnet"))  # which has no attention mask
+    texts = ["stop", "turn the light on off the song"]
+    assert torch.allclose(sentence_vectors(texts, model=model)[0], sentence_vectors(texts[:1], model=model)[0])
