@@ -11,7 +11,7 @@ from reference_gradient import moved
 from torch import Tensor, nn
 
 from handful.checkpoint import load_checkpoint
-from handful.encoders import MLP, Conv4
+from handful.encoders import MLP, Conv4, TextCNN
 from handful.encoders.context import CONTEXT, conditioned
 from handful.episode import Episode, Query, Support
 from handful.errors import ShapeError, SpecError
@@ -282,3 +282,8 @@ def test_complex_parameters_are_adapted(cls: Any) -> None:
 def test_complex_parameters_are_refused(cls: Any) -> None:
     with pytest.raises(ShapeError, match=r"expected real parameters, 'w' is complex; keep its parts"):
         cls(Turned())
+
+
+def test_meta_curvature_of_a_large_vocabulary_is_refused_before_it_takes_the_memory() -> None:
+    with pytest.raises(ShapeError, match=r"'0.words.weight' \[32768, 2\] would need a square matrix .* use meta_sgd"):
+        MetaCurvature(TextCNN(shape=(4,), width=2, filters=3), outputs=WAYS)
