@@ -395,6 +395,31 @@ def test_data_that_do_not_fit_the_encoder(digits_table: Make, shape: list[int] |
     assert "set shape = [1, 8, 8] in [encoder]" in str(caught.value)
 
 
+WORDS = {"name": "table", "reading": "words", "length": 4}
+TEXT_CNN = {"name": "text_cnn", "shape": [4], "vocabulary": 500}
+
+
+@pytest.mark.parametrize(
+    ("learner", "encoder", "data", "said"),
+    [
+        ("maml", {"name": "mlp", "shape": [4]}, WORDS, "words, which encoder 'mlp' does not read: set reading ="),
+        ("clip", {**TEXT_CNN, "vocabulary": 32768}, WORDS, "words, which learner 'clip' does not read: set reading ="),
+        ("maml", TEXT_CNN, WORDS, "expected numbers of words from 0 to 499, got 0 to"),
+        ("maml", TEXT_CNN, {"name": "table", "features": list("abcd")}, "expected whole numbers of words, got others"),
+        ("maml", {"name": "mlp", "shape": [32]}, {"name": "attributes"}, "'attributes' describes its classes .*'maml'"),
+    ],
+)
+def test_data_of_another_kind(
+    learner: str, encoder: dict[str, Any], data: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("label,text,a,b,c,d\n" + "".join(f"{i % 3},so many words,0.5,1,2,3\n" for i in range(6)))
+    data = data if data["name"] == "attributes" else data | {"path": str(path)}
+    train = {"steps": 1, "ways": 2, "queries": 1}
+    with pytest.raises(HandfulError, match=said):
+        load_data(Spec.of({"learner": {"name": learner}, "encoder": encoder, "data": data, "train": train}))
+
+
 def test_an_encoder_that_cannot_be_built(digits_table: Make) -> None:
     with pytest.raises(SpecError, match="prototypical with mlp cannot be built"):
         build(Spec.of(changed(digits_table(), "encoder.hidden", [10**15])))  # more memory than there can be

@@ -52,6 +52,24 @@ def model_of(kind: str) -> Any:
                 return t.ViTMAEModel(t.ViTMAEConfig(**SMALL, **PICTURE))
             case "roberta":
                 return t.RobertaModel(t.RobertaConfig(**SMALL, vocab_size=len(WORDS), max_position_embeddings=18))
+            case "fnet":
+                places = {"vocab_size": len(WORDS), "max_position_embeddings": 16, "type_vocab_size": 2}
+                size = {name: value for name, value in SMALL.items() if name != "num_attention_heads"}
+                return t.FNetModel(t.FNetConfig(**size, **places, pad_token_id=0))
+            case "t5":
+                return t.T5Model(t.T5Config(vocab_size=50, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
+            case "t5-encoder":
+                size = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+                return t.T5EncoderModel(t.T5Config(vocab_size=50, **size, is_encoder_decoder=False))
+            case "vilt":
+                return t.ViltModel(t.ViltConfig(**SMALL, **PICTURE, vocab_size=50))
+            case "blip":
+                vision, text = {**SMALL, **PICTURE}, {**SMALL, **TEXT, "encoder_hidden_size": 16}
+                return t.BlipModel(t.BlipConfig(vision_config=vision, text_config=text))
+            case "naflex":
+                vision = {**SMALL, "patch_size": 8, "num_patches": 16}
+                text = {**SMALL, **TEXT, "projection_size": 16}
+                return t.Siglip2Model(t.Siglip2Config(vision_config=vision, text_config=text))
             case "bert":
                 places = {"vocab_size": len(WORDS), "max_position_embeddings": 16}
                 return t.BertModel(t.BertConfig(**SMALL, **places))
@@ -61,7 +79,7 @@ def model_of(kind: str) -> Any:
 def saved(folder: Path, kind: str, preprocessing: dict[str, Any] | None = None) -> Path:
     """The folder of a tiny model; of pictures with their preprocessing, of texts with a tokenizer."""
     model_of(kind).eval().save_pretrained(folder)
-    if kind == "bert":
+    if kind in ("bert", "fnet"):
         transformers.BertTokenizerFast(vocab={word: number for number, word in enumerate(WORDS)}).save_pretrained(
             folder
         )

@@ -19,6 +19,7 @@ class EnsembleLearner(GradientLearner):
     """
 
     kind = "generative"
+    takes_complex = False
 
     def taught(self, parameters: Named, buffers: Named, support: Support) -> Adapted:
         """What a support taught, from the members' parameters and buffers [B, L, ...] by name."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import NamedTuple, TypeVar, final
+from typing import ClassVar, NamedTuple, TypeVar, final
 
 import torch
 from torch import Tensor, nn
@@ -51,12 +51,14 @@ class GradientLearner(Learner):
 
     Raises:
         SpecError: a number of steps below one; an embedding with max_norm or sparse gradients.
-        ShapeError: nothing to adapt.
+        ShapeError: nothing to adapt; a complex parameter, for a learner that takes none.
     """
 
     kind = "gradient"
     regression = True
     any_ways = False
+    takes_complex: ClassVar[bool] = True
+    """Whether it can adapt complex parameters."""
 
     def __init__(
         self,
@@ -75,6 +77,12 @@ class GradientLearner(Learner):
         self.adapted = tuple(adapted)
         if not self.adapted:
             raise ShapeError(f"{name}: no parameter requires a gradient, so there is nothing to adapt; unfreeze some")
+        strange = [name for name, leaf in model.named_parameters() if leaf.is_complex() and name in self.adapted]
+        if strange and not self.takes_complex:
+            raise ShapeError(
+                f"{name}: expected real parameters, {strange[0]!r} is complex; keep its parts as a real parameter "
+                "[..., 2], for torch.view_as_complex in the module, or use MAML, which adapts complex ones"
+            )
         at_least_one(name, inner_steps=inner_steps, evaluation_steps=evaluation_steps)
         self.inner_steps, self.evaluation_steps = inner_steps, evaluation_steps
         self.engine = Engine.of(engine)

@@ -28,7 +28,8 @@ from .distributed import ALONE, Ranks
 from .encoders import ENCODERS, PRETRAINED
 from .encoders.hub_texts import check_tokens
 from .episode import EpisodeSource
-from .errors import DataError, SpecError
+from .errors import SpecError
+from .kinds import check_kind
 from .learner import Learner
 from .learners import LEARNERS
 from .ops.seeds import seed_of
@@ -206,18 +207,13 @@ def load_data(spec: Spec, *, ranks: Ranks = ALONE) -> Any:
     """The data set of a spec: a ClassPool or a function family. On each machine one process prepares it for all.
 
     Raises:
-        DataError: its examples do not have the shape that the encoder expects.
+        DataError: its examples do not have the shape that the encoder expects, or are of another kind.
+        SpecError, ShapeError: as `check_kind`.
     """
     entry = entry_of("data set", spec.data, DATASETS)
     with ranks.one_a_machine_first():
         data = entry.load(**options_of(entry.load, spec.data, "data"))
-    expected = expected_shape(spec)
-    shape = data.shape if isinstance(data, ClassPool | DescribedPool | AssayPool) else (1,)
-    if expected is not None and expected != shape:
-        raise DataError(
-            f"data {spec.data.name!r} holds examples of shape {list(shape)}, the encoder expects {list(expected)}: "
-            f"set shape = {list(shape)} in [encoder]"
-        )
+    check_kind(data, expected_shape(spec), spec.learner, spec.encoder, spec.data.name)
     return data
 
 

@@ -148,6 +148,17 @@ def test_what_is_for_others() -> None:
     points = Episode(Support(torch.rand(1, 2, 1), torch.rand(1, 2, 1)), Query(torch.rand(1, 2, 1), torch.rand(1, 2, 1)))
     with pytest.raises(ShapeError, match="tasks of classes"):
         Augmented([points], Augmentation(flip=True))[0]
+    described = Episode(Support(torch.rand(1, 2, 4), y, 2, described=True), Query(torch.rand(1, 2, 1, 8, 8), y))
+    with pytest.raises(ShapeError, match="got descriptions of classes"):
+        Augmented([described], Augmentation(flip=True))[0]
+
+
+@pytest.mark.parametrize("options", [{"rotation": True}, {"crop": 1}, {"flip": True}, {"color": 0.1}, {"cutout": 1}])
+def test_vectors_are_no_pictures(options: dict[str, object]) -> None:
+    x, y = torch.rand(1, 6, 6), torch.tensor([[0, 0, 0, 1, 1, 1]])
+    with pytest.raises(ShapeError, match=r"expected pictures \[tasks, .* got \(1, 6, 6\): leave out all but mixup"):
+        varied(x, y, **options)  # type: ignore[arg-type]
+    assert not torch.equal(varied(x, y, mixup=1.0).support.x, x), "but blends of a class are vectors again"
 
 
 def test_what_cannot_be_varied() -> None:

@@ -186,6 +186,19 @@ def test_models_that_cannot_be_used(what: str, words: str, tmp_path: Path) -> No
         HubPictures(model=str(folder))
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("blip", "a blip, whose tower for pictures transformers does not load by itself; expected a model of pictures"),
+        ("naflex", "a siglip2_vision_model, which gives no features of pictures of one size alone .*; expected a"),
+        ("vilt", "a vilt, which gives no features of pictures of one size alone .*; expected a model of pictures"),
+    ],
+)
+def test_models_of_pictures_and_texts(kind: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=words):
+        HubPictures(model=str(saved(tmp_path / "m", kind)))
+
+
 def test_options_that_cannot_be(tmp_path: Path) -> None:
     folder = str(saved(tmp_path / "m", "vit-classifier"))
     with pytest.raises(DataError, match='no pooler; expected features = "first" or "mean"'):

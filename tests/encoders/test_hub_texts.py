@@ -45,6 +45,15 @@ def test_features_by_hand(folder: str, pooling: str) -> None:
         assert torch.allclose(z, states.mean(0) if pooling == "mean" else states[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["bert", "fnet"])  # FNet mixes all places, empty ones too: it has no attention mask
+def test_features_do_not_depend_on_the_texts_beside(kind: str, tmp_path: Path) -> None:
+    encoder = HubTexts(model=str(saved(tmp_path / "m", kind)), shape=(12,)).eval()
+    x = encoder.tokens(TEXTS)
+    alone = torch.cat([encoder(row.unsqueeze(0)) for row in x])
+    assert torch.allclose(encoder(x), alone, atol=1e-5)
+    assert encoder.cuts == (kind == "bert"), "where it changes nothing, no work is done on empty places"
+
+
 def test_it_is_fine_tuned_end_to_end(folder: str) -> None:
     pool = text_pool(TEXTS * 3, LABELS * 3, what="mine", reading="tokens", model=folder, length=8)
     assert pool.shape == (8,)
@@ -96,6 +105,11 @@ def test_what_cannot_be(folder: str, tmp_path: Path) -> None:
         HubTexts(model=folder, shape=(17,))
     with pytest.raises(DataError, match="expected an encoder of texts"):
         HubTexts(model=str(saved(tmp_path / "vit", "vit")))
+    with pytest.raises(DataError, match=r"a vilt, which cannot be called with tokens alone .*expected an encoder of"):
+        HubTexts(model=str(saved(tmp_path / "vilt", "vilt")), shape=(8,))
+    for kind in ("t5", "t5-encoder"):
+        with pytest.raises(DataError, match=r"a t5, an encoder with a decoder .*; expected an encoder of texts"):
+            HubTexts(model=str(saved(tmp_path / kind, kind)))
     (Path(folder) / "tokenizer.json").unlink()
     (Path(folder) / "tokenizer_config.json").unlink()
     with pytest.raises(DataError, match="no tokenizer"):

@@ -92,6 +92,7 @@ def test_numbers_in_other_units() -> None:
         {"size": 30, "do_normalize": False, "do_flip_channel_order": True},
         {"size": 30, "do_normalize": False, "do_pad": True},
         {"size": 30, "do_normalize": False, "keep_aspect_ratio": True},
+        {"size": 30, "do_normalize": False, "max_num_patches": 256},
     ],
 )
 def test_what_is_no_preprocessing(about: dict[str, object]) -> None:

@@ -115,3 +115,9 @@ def test_weights_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(BertModel, "from_pretrained", classmethod(counted))
     sentence_encoder(str(folder))
     assert len(read) == 1
+
+
+def test_vectors_do_not_depend_on_the_texts_beside(tmp_path: Path) -> None:
+    model = str(saved(tmp_path / "m", "fnet"))  # which has no attention mask
+    texts = ["stop", "turn the light on off the song"]
+    assert torch.allclose(sentence_vectors(texts, model=model)[0], sentence_vectors(texts[:1], model=model)[0])

@@ -33,6 +33,16 @@ def test_places_without_a_word_change_nothing() -> None:
     assert not torch.allclose(short(x), short(x.flip(1))), "the order of words counts"
 
 
+def test_words_are_whole_numbers_of_the_vocabulary() -> None:
+    encoder = TextCNN(shape=(4,), vocabulary=20, filters=6)
+    x = torch.randint(20, (3, 4))
+    assert torch.equal(encoder(x.double()), encoder(x)), "arrays of numbers become floats in a pool"
+    with pytest.raises(ShapeError, match="numbers of words from 0 to 19, got 20 to 20; set vocabulary = 21 or more"):
+        encoder(torch.full((3, 4), 20))
+    with pytest.raises(ShapeError, match='expected whole numbers of words, got others; for vectors use the encoder "'):
+        encoder(torch.rand(3, 4))
+
+
 @pytest.mark.parametrize("options", [{"shape": (2, 5)}, {"shape": (1, 1, 1)}, {"window": 2}, {"filters": 0}])
 def test_what_cannot_be_built(options: dict[str, object]) -> None:
     with pytest.raises(ShapeError, match="TextCNN"):

@@ -11,11 +11,25 @@ from reference_gradient import moved
 from torch import Tensor, nn
 
 from handful.checkpoint import load_checkpoint
-from handful.encoders import MLP, Conv4
+from handful.encoders import MLP, Conv4, TextCNN
 from handful.encoders.context import CONTEXT, conditioned
 from handful.episode import Episode, Query, Support
 from handful.errors import ShapeError, SpecError
-from handful.learners import ANIL, BOIL, CAVIA, MAML, MAMLPlusPlus, MetaCurvature, MetaSGD, ProtoMAML
+from handful.learners import (
+    ANIL,
+    BOIL,
+    CAVIA,
+    IMAML,
+    MAML,
+    PLATIPUS,
+    BayesianMAML,
+    LSTMMetaLearner,
+    MAMLPlusPlus,
+    MetaCurvature,
+    MetaSGD,
+    ProtoMAML,
+    Reptile,
+)
 from handful.learners.gradient.maml_plus_plus import step_weights
 from handful.run import fit
 from handful.spec import Spec
@@ -246,3 +260,30 @@ def test_what_training_counts_survives_an_interruption(
     whole, parts = (load_checkpoint(tmp_path / name / "last").learner.state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(leaf, parts[name]) for name, leaf in whole.items())
     assert [int(leaf) for name, leaf in whole.items() if name == "trained"] in ([], [8])
+
+
+class Turned(nn.Module):
+    """With a complex parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(36, WAYS, dtype=torch.complex128))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.flatten(1).to(self.w.dtype) @ self.w).abs()
+
+
+@pytest.mark.parametrize("cls", [MAML, MAMLPlusPlus, MetaCurvature, MetaSGD])
+def test_complex_parameters_are_adapted(cls: Any) -> None:
+    assert torch.isfinite(cls(Turned()).loss(tasks()))
+
+
+@pytest.mark.parametrize("cls", [IMAML, Reptile, LSTMMetaLearner, PLATIPUS, BayesianMAML])
+def test_complex_parameters_are_refused(cls: Any) -> None:
+    with pytest.raises(ShapeError, match=r"expected real parameters, 'w' is complex; keep its parts"):
+        cls(Turned())
+
+
+def test_meta_curvature_of_a_large_vocabulary_is_refused_before_it_takes_the_memory() -> None:
+    with pytest.raises(ShapeError, match=r"'0.words.weight' \[32768, 2\] would need a square matrix .* use meta_sgd"):
+        MetaCurvature(TextCNN(shape=(4,), width=2, filters=3), outputs=WAYS)

@@ -7,8 +7,9 @@ from factories import WAYS, Smooth, answers, shaken, slopes, tasks
 from torch import Tensor
 from variants_generative import Shaped
 
+from handful.encoders import TextCNN
 from handful.encoders.generation import ExampleGenerator, InstanceEncoder
-from handful.episode import Episode
+from handful.episode import Episode, Query, Support
 from handful.errors import ShapeError, SpecError
 from handful.learners import MAML, MetaGAN, MetaGANRelation
 from handful.ops.adversarial import called_fake, called_real
@@ -114,3 +115,8 @@ def test_what_cannot_be_is_refused() -> None:
     for cls in (MetaGAN, MetaGANRelation):
         with pytest.raises(SpecError, match="expected fakes of at least 1, got 0"):
             cls(Shaped(), fakes=0)
+        words = TextCNN(shape=(5,), vocabulary=9, width=4, filters=6)
+        x, y = torch.randint(9, (2, 3, 5)), torch.tensor([[0, 1, 2]] * 2)
+        learner: Any = cls(words, outputs=WAYS) if cls is MetaGAN else cls(words)
+        with pytest.raises(ShapeError, match=r"expected examples of real numbers.*got torch.int64: read texts as"):
+            learner.loss(Episode(Support(x, y, WAYS), Query(x, y)))

@@ -94,6 +94,14 @@ def test_what_cannot_be_is_refused() -> None:
 
 
 @pytest.mark.parametrize("cls", [ZeroShotPrototypical, DeViSE, CLIP])
+def test_attributes_may_be_whole_numbers(cls: type[Learner]) -> None:
+    learner = cls(Identity(shape=(4,)), description=(3,))  # type: ignore[call-arg]
+    a, y = torch.tensor([[[0, 1, 1], [1, 0, 1]]]), torch.tensor([[0, 1]])
+    whole, real = (learner.adapt(Support(given, y, 2, described=True)) for given in (a, a.double()))
+    assert torch.equal(whole.c, real.c)
+
+
+@pytest.mark.parametrize("cls", [ZeroShotPrototypical, DeViSE, CLIP])
 def test_classes_never_seen_are_recognized_by_their_attributes(cls: type[Learner]) -> None:
     torch.set_default_dtype(torch.float32)
     data = attributes()

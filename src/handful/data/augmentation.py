@@ -94,6 +94,11 @@ class Augmentation:
             if any((self.rotation, self.crop, self.flip, self.color, self.cutout, self.mixup)):
                 raise ShapeError(f"augmentation: expected word_dropout alone, as texts are no pictures; got {self}")
             return _with_fewer_words(x, self.word_dropout, random)
+        if x.ndim != 5 and any((self.rotation, self.crop, self.flip, self.color, self.cutout)):
+            raise ShapeError(
+                f"augmentation: expected pictures [tasks, examples, channels, height, width], got {tuple(x.shape)}: "
+                "leave out all but mixup, which blends vectors too, and word_dropout, which is for words"
+            )
         x = _turned(_floats(x), turns.to(y.device).gather(1, y)) if self.rotation else x
         x = self(x, random)
         return _blended(x, y, self.mixup, random) if self.mixup else x
@@ -119,6 +124,8 @@ class Augmented:
             raise ShapeError("augmentation: expected examples that are one tensor, got tensors by name")
         if support.ways is None:
             raise ShapeError("augmentation: expected tasks of classes, got points of functions")
+        if support.described:
+            raise ShapeError("augmentation: expected tasks of examples, got descriptions of classes; leave it out")
         turns = torch.from_numpy(random.integers(0, 4, (len(support.y), support.ways)))  # [B, N]
         vary = self.augmentation.vary
         return Episode(

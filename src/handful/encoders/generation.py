@@ -103,10 +103,15 @@ class TaskGenerator(nn.Module):
         """n examples for each task, of the same noise [n, latent] for all: [B, n, *shape].
 
         Raises:
-            ShapeError: examples of several tensors.
+            ShapeError: examples of several tensors, or of whole numbers (words).
         """
         if not isinstance(support.x, Tensor):
             raise ShapeError("expected examples of one tensor, to make others like them; got tensors by name")
+        if not support.x.is_floating_point():
+            raise ShapeError(
+                f"expected examples of real numbers, to make others like them; got {support.x.dtype}: read texts as "
+                "vectors, or set generator = false"
+            )
         codes = self.instances(support.x.flatten(0, 1)).view(*support.y.shape[:2], -1)  # [B, S, code]
         weight = torch.ones_like(codes[..., 0]) if support.weight is None else support.weight.to(codes)
         h = (weight.unsqueeze(-1) * codes).sum(1) / weight.sum(1, keepdim=True)  # [B, code]

@@ -44,6 +44,7 @@ USED = (
     *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
 )
 """What decides, beside the weights, the vectors that a model makes."""
+DECODES = "{}: a {}, an encoder with a decoder (T5, BART); expected an encoder of texts, such as BERT"
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 """Of a tokenizer, one of them at least."""
 REMEDY = (
@@ -202,7 +203,8 @@ def loaded(folder: Path, *, vision: bool) -> tuple[nn.Module, Any, bool]:
         vision: of a model with two towers, the one for pictures.
 
     Raises:
-        DataError: of an unknown kind, with code of its own, or broken; weights (but for a pooler's) are missing.
+        DataError: of an unknown kind, with code of its own, of texts with a decoder, or broken; weights (but for a
+            pooler's) are missing.
         MissingExtraError: transformers is not installed.
     """
     needs("a pretrained model", "pretrained", "transformers")
@@ -212,19 +214,31 @@ def loaded(folder: Path, *, vision: bool) -> tuple[nn.Module, Any, bool]:
     try:
         with quiet():
             config = AutoConfig.from_pretrained(folder, **options)
-            config = getattr(config, "vision_config", config) if vision else config
+            whole, config = config, getattr(config, "vision_config", config) if vision else config
+            decodes = DECODES.format(folder, config.model_type)
+            if not vision and getattr(config, "is_encoder_decoder", False):
+                raise DataError(decodes)
             if hasattr(config, "mask_ratio"):  # a masked autoencoder: pictures are seen whole
                 config.mask_ratio = 0.0
             model, report = AutoModel.from_pretrained(
                 folder, config=config, use_safetensors=True, output_loading_info=True, **options
             )
+    except DataError:
+        raise
     except Exception as error:  # transformers raises whatever its many files do
+        if "Unrecognized configuration class" in str(error) and config is not whole:  # BLIP, GIT
+            raise DataError(
+                f"{folder}: a {whole.model_type}, whose tower for pictures transformers does not load by itself; "
+                "expected a model of pictures, such as CLIP, SigLIP or DINOv2"
+            ) from error
         raise DataError(
             f"{folder}: cannot be loaded ({first_line(error)}); expected a model that transformers knows without "
             "code of the model's own"
         ) from error
     missing = sorted(report["missing_keys"])
     strange = [name for name in missing if "pooler" not in name]
+    if strange and not vision and all(name.startswith("decoder.") for name in strange):  # an encoder kept without it
+        raise DataError(decodes)
     if strange:
         raise DataError(f"{folder}: its file does not hold {len(strange)} of the weights: {', '.join(strange[:3])}")
     return model.eval().to(torch.get_default_dtype()), model.config, not missing

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import DataError, ShapeError
-from .hub import digest_of, loaded, model_folder, needs, read_json
+from .hub import digest_of, first_line, loaded, model_folder, needs, read_json
 from .hub_network import Pretrained
 from .preprocessing import Preprocessing, of_hub, of_timm, standardized
 
@@ -98,10 +98,16 @@ class HubPictures(_Pictures):
             raise DataError(f'model {model!r}: its file holds no pooler; expected features = "first" or "mean"')
         self.features = features
         self.settle(model, form, shape)
-        with torch.no_grad():  # still in evaluation: nothing is learned of it
-            example = network(pixel_values=torch.zeros(1, 3, form.height, form.width))
-        self.features = own if features == "pooled" and example.get("pooler_output") is None else features
-        self.out_features = int(self._taken(example).shape[1])
+        try:
+            with torch.no_grad():  # still in evaluation: nothing is learned of it
+                example = network(pixel_values=torch.zeros(1, 3, form.height, form.width))
+            self.features = own if features == "pooled" and example.get("pooler_output") is None else features
+            self.out_features = int(self._taken(example).shape[1])
+        except Exception as error:  # whatever a model of another kind asks for: SigLIP's naflex, ViLT
+            raise DataError(
+                f"model {model!r}: a {config.model_type}, which gives no features of pictures of one size alone "
+                f"({first_line(error)}); expected a model of pictures, such as CLIP, SigLIP or DINOv2"
+            ) from error
         self.keep(network, frozen, freeze_layers, model)
 
     def features_of(self, *inputs: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DataError, ShapeError, SpecError
-from .hub import VOCABULARIES, digest_of, loaded, model_folder, needs, quiet
+from .hub import VOCABULARIES, digest_of, first_line, loaded, model_folder, needs, quiet
 from .hub_network import Pretrained
 from .normalization import called_plainly
 
@@ -52,7 +52,7 @@ class HubTexts(Pretrained):
         folder = model_folder(model, revision)
         network, config, _ = loaded(folder, vision=False)
         places = _places(network, config)
-        if not hasattr(config, "vocab_size") or getattr(config, "is_encoder_decoder", False):
+        if not hasattr(config, "vocab_size"):
             raise DataError(f"model {model!r}: a {config.model_type}; expected an encoder of texts, such as BERT")
         if len(shape) != 1 or not 1 <= shape[0] <= (places or shape[0]):
             raise ShapeError(f"{model}: expected a shape [tokens] of 1 to {places or 4096}, got {list(shape)}")
@@ -60,21 +60,25 @@ class HubTexts(Pretrained):
             setattr(network, "pooler", None)  # noqa: B010 - it takes no part
         self.model, self.revision, self.pooling = model, revision, pooling
         self.shape, self.out_features, self.vocabulary = tuple(shape), int(config.hidden_size), int(config.vocab_size)
-        self.sha256 = digest_of(folder)
+        self.sha256, pad = digest_of(folder), getattr(config, "pad_token_id", None)
+        self.pad = pad if isinstance(pad, int) and 0 <= pad < self.vocabulary else 0
+        self.network, self.cuts = network, False
+        self.cuts = self._cuts(model, config.model_type)
         self.keep(network, frozen, freeze_layers, model)
 
     def prepared(self, x: Tensor) -> tuple[Tensor, ...]:
         """[examples, length] integers -> the numbers of tokens, and which are there."""
         there = x > 0
         if called_plainly() and len(x):
-            x = x[:, : max(1, int(there.sum(1).max()))]  # no work on what is empty in all of them
-            there = x > 0
+            if self.cuts:
+                x = x[:, : max(1, int(there.sum(1).max()))]  # no work on what is empty in all of them
+                there = x > 0
             if int(x.max()) > self.vocabulary:
                 raise ShapeError(
                     f"{self.model}: knows {self.vocabulary} tokens, got number {int(x.max())}; expected texts read "
                     f'with reading = "tokens" and model = "{self.model}" in [data]'
                 )
-        return (x.long() - 1).clamp(min=0), there
+        return torch.where(there, x.long() - 1, self.pad), there
 
     def tokens(self, texts: Sequence[str]) -> Tensor:
         """[M, length] int32: texts as this encoder takes them."""
@@ -88,6 +92,25 @@ class HubTexts(Pretrained):
             return z[:, 0]
         weight = there.to(z.dtype).unsqueeze(-1)
         return (z * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+    def _cuts(self, model: str, kind: str) -> bool:
+        """Whether a text has the same features however much stands empty behind it, so that this may be cut off.
+
+        FNet has no attention mask, and Funnel pools: their texts keep the whole length, or they would depend on the
+        longest text beside them.
+        """
+        length = self.shape[0]
+        x = torch.zeros(1, length, dtype=torch.int32)
+        x[:, : -(-length // 3)] = 1 + torch.arange(-(-length // 3)) % self.vocabulary
+        try:
+            with torch.no_grad():  # still in evaluation
+                short, whole = (self.features_of(*self.prepared(part)) for part in (x[x > 0].unsqueeze(0), x))
+        except Exception as error:  # whatever a model of another kind asks for
+            raise DataError(
+                f"model {model!r}: a {kind}, which cannot be called with tokens alone ({first_line(error)}); expected "
+                "an encoder of texts, such as BERT"
+            ) from error
+        return torch.allclose(short, whole, rtol=1e-2, atol=1e-3)
 
 
 def _places(network: nn.Module, config: Any) -> int | None:

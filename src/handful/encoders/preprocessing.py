@@ -20,7 +20,7 @@ KNOWN_STEPS = (
     *("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"),
     *("do_reduce_labels", "do_convert_annotations"),  # what is done to labels only
 )
-TOO_MUCH = ("keep_aspect_ratio", "size_divisor")
+TOO_MUCH = ("keep_aspect_ratio", "size_divisor", "max_num_patches")
 """Steps by other names that would make pictures of no fixed size."""
 
 

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
@@ -44,7 +45,7 @@ def sentence_vectors(
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # of like length together: little padding
     for start in range(0, len(order), 256):
         batch = [texts[index] for index in order[start : start + 256]]
-        found = encoder.encode(batch, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
+        found = encoder.encode(batch, batch_size=_together(model), normalize_embeddings=True, show_progress_bar=False)
         parts.append(torch.from_numpy(found).float())
         advance(len(batch))
     vectors = torch.cat(parts)
@@ -83,6 +84,15 @@ def sentence_encoder(model: str) -> Any:
             "of the hub, of a model of texts whose weights are safetensors"
         ) from error
     return encoder
+
+
+@cache
+def _together(model: str) -> int:
+    """How many texts are embedded at once: one where vectors depend on the padding (FNet has no attention mask)."""
+    texts = ["A text.", "A text of more words, beside which the other one is filled up."]
+    encoder = sentence_encoder(model)
+    alone, beside = (encoder.encode(part, show_progress_bar=False)[0] for part in (texts[:1], texts))
+    return 64 if np.allclose(alone, beside, rtol=1e-2, atol=1e-3) else 1
 
 
 def _modules(folder: Path) -> list[dict[str, str]]:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ShapeError
+from .normalization import called_plainly
 
-__all__ = ["REACH", "TextCNN"]
+__all__ = ["REACH", "TextCNN", "check_words"]
 
 REACH = 64
 """Words further from an entity than this count as so far away."""
@@ -32,7 +33,7 @@ class TextCNN(nn.Module):
         window: words that a filter sees, an odd number.
 
     Raises:
-        ShapeError: another shape, an even window, or a size below 1.
+        ShapeError: another shape, an even window, or a size below 1; when called, what is no number of a word.
     """
 
     def __init__(
@@ -59,8 +60,11 @@ class TextCNN(nn.Module):
         self.convolution = nn.Conv1d(width + positions * len(self.distances), filters, window, padding=window // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[examples, *shape] integers -> [examples, filters]."""
+        """[examples, *shape] whole numbers -> [examples, filters]."""
         rows = x.unsqueeze(1) if len(self.shape) == 1 else x  # [examples, 1 or 3, words]
+        if called_plainly():
+            check_words(rows[:, 0], self.words.num_embeddings)
+        rows = rows.long()
         words = rows[:, 0]
         there = (words > 0).unsqueeze(1)  # [examples, 1, words]
         features = [self.words(words)]
@@ -69,3 +73,14 @@ class TextCNN(nn.Module):
         z = torch.cat(features, -1).transpose(1, 2) * there  # [examples, features, words]
         found: Tensor = self.convolution(z).masked_fill(~there, -torch.inf).amax(-1).relu()
         return found
+
+
+def check_words(words: Tensor, vocabulary: int) -> None:
+    """Raises `ShapeError` unless these are whole numbers from 0 to below `vocabulary`."""
+    if words.is_floating_point() and not bool((words == words.round()).all()):
+        raise ShapeError('TextCNN: expected whole numbers of words, got others; for vectors use the encoder "mlp"')
+    if words.numel() and not 0 <= int(words.min()) <= int(words.max()) < vocabulary:
+        raise ShapeError(
+            f"TextCNN: expected numbers of words from 0 to {vocabulary - 1}, got {int(words.min())} to "
+            f'{int(words.max())}; set vocabulary = {int(words.max()) + 1} or more (32768 with reading = "words")'
+        )

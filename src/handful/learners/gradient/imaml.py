@@ -49,6 +49,7 @@ class IMAML(GradientLearner):
     """
 
     paper = "Rajeswaran, Finn, Kakade & Levine 2019, arXiv:1909.04630"
+    takes_complex = False
 
     def __init__(
         self,

@@ -62,6 +62,7 @@ class LSTMMetaLearner(GradientLearner):
     """
 
     paper = "Ravi & Larochelle 2017, ICLR, openreview:rJY0-Kcll"
+    takes_complex = False
 
     def __init__(
         self,

@@ -17,10 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from ...episode import Support
+from ...errors import ShapeError
 from ...gradient_learner import Adapted, GradientLearner, with_head
 from ...ops.engine import Engine
 
 __all__ = ["MetaCurvature"]
+
+LARGEST = 32768
+"""Sides from this on would need a matrix of 4 GiB, and several times that in training."""
 
 
 class Curvature(nn.Module):
@@ -62,7 +66,8 @@ class MetaCurvature(GradientLearner):
 
     Raises:
         SpecError: a number of steps below one; an embedding with max_norm.
-        ShapeError: nothing to adapt, or `outputs` for an encoder that does not say its `out_features`.
+        ShapeError: nothing to adapt, a parameter too large for its matrices, or `outputs` for an encoder that does not
+            say its `out_features`.
     """
 
     paper = "Park & Oliva 2019, arXiv:1902.03356"
@@ -82,6 +87,12 @@ class MetaCurvature(GradientLearner):
         super().__init__(model, inner_steps=inner_steps, evaluation_steps=evaluation_steps, engine=engine)
         self.inner_rate, self.first_order = inner_rate, first_order
         theta = dict(model.named_parameters())
+        for name in self.adapted:
+            if max((*theta[name].shape[:2], math.prod(theta[name].shape[2:]))) >= LARGEST:
+                raise ShapeError(
+                    f"MetaCurvature: {name!r} {list(theta[name].shape)} would need a square matrix of its longest "
+                    "side, 4 GiB or more; freeze it, make it smaller (of text_cnn its vocabulary), or use meta_sgd"
+                )
         self.curvatures = nn.ModuleList(Curvature(theta[name]) for name in self.adapted)
 
     def descend(self, support: Support) -> Adapted:

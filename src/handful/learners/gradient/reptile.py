@@ -54,6 +54,7 @@ class Reptile(GradientLearner):
     """
 
     paper = "Nichol, Achiam & Schulman 2018, arXiv:1803.02999"
+    takes_complex = False
 
     def __init__(
         self,
