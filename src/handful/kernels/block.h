@@ -231,17 +231,24 @@ static N(row_t) N(row_for)(long C, int sources) {
 
 // ---------------------------------------------------------------------------------------------- tiles of 4x4 outputs
 
-// A strip of tiles, `down` rows of `across`, of the framed map [H+2][W+2][C], from row `top` of its outputs.
+// A strip of tiles, `down` rows of `across`, of the framed map [H+2][W+2][C], from row `top` of its outputs; or all the
+// tiles of several small maps.
 typedef struct {
-  long top, down, across, H, W;
+  long maps, top, down, across, H, W;
 } N(strip);
 
-AI long N(tiles)(N(strip) s) { return s.down * s.across; }
+AI long N(tiles)(N(strip) s) { return s.maps * s.down * s.across; }
 
 // rows of tiles in a strip: enough tiles for a product, few enough for the second cache
 static long N(strip_rows)(long H, long W) {
   long across = (W + 3) / 4, rows = STRIP / across, down = (H + 3) / 4;
   return rows < 1 ? 1 : rows < down ? rows : down;
+}
+
+// examples whose maps make a strip together: of `left`, and of the n of a task from g on
+static long N(strip_maps)(int tiled, long H, long W, long left, long n, long g) {
+  const long maps = tiled ? STRIP / (((H + 3) / 4) * ((W + 3) / 4)) : 1, same = n - g % n < left ? n - g % n : left;
+  return maps < 1 ? 1 : maps < same ? maps : same;
 }
 
 // B' d along one axis
@@ -278,11 +285,11 @@ AI const T *N(whole)(const T *d, long *row, long side, long high, long wide, lon
 static void N(lift)(N(strip) s, const T *restrict x, long C, T *restrict v) {
   const long apart = N(plane)(N(tiles)(s) * C);
   T copy[36 * C];
-  for (long i = 0; i < s.down; i++)
+  for (long e = 0; e < s.maps * s.down; e++)
     for (long j = 0; j < s.across; j++, v += C) {
-      const long h = s.top + 4 * i, w = 4 * j;
+      const long h = s.top + e % s.down * 4, w = 4 * j;
       long row = (s.W + 2) * C;
-      const T *restrict d = N(whole)(x + h * row + w * C, &row, 6, s.H + 2 - h, s.W + 2 - w, C, copy);
+      const T *restrict d = N(whole)(x + (e / s.down * (s.H + 2) + h) * row + w * C, &row, 6, s.H + 2 - h, s.W + 2 - w, C, copy);
       for (long c = 0; c < C; c += VL) {
         V t[6][6];
         UNROLL for (int b = 0; b < 6; b++) {
@@ -300,13 +307,13 @@ static void N(lift)(N(strip) s, const T *restrict x, long C, T *restrict v) {
     }
 }
 
-// y = A' m A of the strip's tiles m [36][tiles][O], into the map y with rows `row` apart
-static void N(drop)(N(strip) s, const T *restrict m, long O, T *restrict y, long row) {
+// y = A' m A of the strip's tiles m [36][tiles][O], into the map y with rows `row` and examples `map` apart
+static void N(drop)(N(strip) s, const T *restrict m, long O, T *restrict y, long row, long map) {
   const long apart = N(plane)(N(tiles)(s) * O);
-  for (long i = 0; i < s.down; i++)
+  for (long e = 0; e < s.maps * s.down; e++)
     for (long j = 0; j < s.across; j++, m += O) {
-      const long h = s.top + 4 * i, w = 4 * j, high = s.H - h < 4 ? s.H - h : 4, wide = s.W - w < 4 ? s.W - w : 4;
-      T *restrict to = y + h * row + w * O;
+      const long h = s.top + e % s.down * 4, w = 4 * j, high = s.H - h < 4 ? s.H - h : 4, wide = s.W - w < 4 ? s.W - w : 4;
+      T *restrict to = y + e / s.down * map + h * row + w * O;
       for (long c = 0; c < O; c += VL) {
         V t[6][4];
         UNROLL for (int b = 0; b < 6; b++) {
@@ -329,11 +336,11 @@ static void N(drop)(N(strip) s, const T *restrict m, long O, T *restrict y, long
 static void N(raise)(N(strip) s, const T *restrict gy, long O, T *restrict m) {
   const long apart = N(plane)(N(tiles)(s) * O);
   T copy[16 * O];
-  for (long i = 0; i < s.down; i++)
+  for (long e = 0; e < s.maps * s.down; e++)
     for (long j = 0; j < s.across; j++, m += O) {
-      const long h = s.top + 4 * i, w = 4 * j;
+      const long h = s.top + e % s.down * 4, w = 4 * j;
       long row = (s.W + 2) * O;
-      const T *restrict d = N(whole)(gy + (h + 1) * row + (w + 1) * O, &row, 4, s.H - h, s.W - w, O, copy);
+      const T *restrict d = N(whole)(gy + (e / s.down * (s.H + 2) + h + 1) * row + (w + 1) * O, &row, 4, s.H - h, s.W - w, O, copy);
       for (long c = 0; c < O; c += VL) {
         V t[4][6];
         UNROLL for (int b = 0; b < 4; b++) {
@@ -429,7 +436,7 @@ static void N(lifted_gradient)(long tiles, long C, const T *v, long O, const T *
 // room for so many lifted strips of so many channels
 static T *N(room)(int tiled, long strips, long H, long W, long channels) {
   if (!tiled) return 0;
-  const long numbers = strips * 36 * N(plane)(N(strip_rows)(H, W) * ((W + 3) / 4) * channels);
+  const long tiles = N(strip_rows)(H, W) * ((W + 3) / 4), numbers = strips * 36 * N(plane)((tiles < STRIP ? STRIP : tiles) * channels);
   return aligned_alloc(64, (size_t)(numbers + VL - 1) / VL * VB);
 }
 
@@ -460,10 +467,11 @@ static void N(row_sums)(const T *restrict y, const T *m, long W, long O, double 
   }
 }
 
-// y = x0 * u0 (+ x1 * u1) of one example, by packed weights, with rows `row` apart. Sums over y - shift and over its
-// square are added to s and q [O] unless shift is null; y may be null where maps are not tiled. v, m: room.
-static void N(convolve)(const T *const x[2], const T *const u[2], int tiled, T *y, long row, const T *shift, double *s,
-                        double *q, T *v, T *m, long H, long W, long C, long O) {
+// y = x0 * u0 (+ x1 * u1) of one example, or of several in a strip, by packed weights: rows of y lie `row` apart,
+// examples `map`. Sums over y - shift and over its square are added to s and q [O] for the first `counts` of them; y may
+// be null where maps are not tiled. v, m: room.
+static void N(convolve)(long maps, const T *const x[2], const T *const u[2], int tiled, T *y, long row, long map,
+                        long counts, const T *shift, double *s, double *q, T *v, T *m, long H, long W, long C, long O) {
   const int sources = x[1] ? 2 : 1;
   const N(row_t) convolve = N(row_for)(C, sources);
   const long down = N(strip_rows)(H, W);
@@ -471,20 +479,20 @@ static void N(convolve)(const T *const x[2], const T *const u[2], int tiled, T *
   for (long h = 0, rows = 1; h < H; h += rows) {
     T *out = y ? y + h * row : buffer;
     if (tiled) {
-      const N(strip) strip = {h, 4 * down < H - h ? down : (H - h + 3) / 4, (W + 3) / 4, H, W};
+      const N(strip) strip = {maps, h, 4 * down < H - h ? down : (H - h + 3) / 4, (W + 3) / 4, H, W};
       T *const vs[2] = {v, v + 36 * N(plane)(N(tiles)(strip) * C)};
       for (int i = 0; i < sources; i++) N(lift)(strip, x[i], C, vs[i]);
       N(products)(C, sources, N(tiles)(strip), (const T *const *)vs, u, m, O);
-      N(drop)(strip, m, O, y, row);
+      N(drop)(strip, m, O, y, row, map);
       rows = h + 4 * strip.down < H ? 4 * strip.down : H - h;
     } else
       for (long ob = 0; ob < O; ob += OB) {
         const long at = h * (W + 2) * C, by = 9 * C * ob;
-        const T *const from[2] = {x[0] + at, x[1] + (x[1] ? at : 0)}, *const with[2] = {u[0] + by, u[1] + (x[1] ? by : 0)};
+        const T *const from[2] = {x[0] + at, x[1] ? x[1] + at : 0}, *const with[2] = {u[0] + by, x[1] ? u[1] + by : 0};
         convolve(C, from, with, out + ob, O, W);
       }
-    if (shift)
-      for (long r = 0; r < rows; r++) N(row_sums)(out + r * row, shift, W, O, s, q);
+    for (long e = 0; e < counts; e++)
+      for (long r = 0; r < rows; r++) N(row_sums)(out + e * map + r * row, shift, W, O, s, q);
   }
 }
 
@@ -507,20 +515,21 @@ void N(conv)(const T *x0, const T *w0, const T *x1, const T *w1, long w0_task, l
              long border, const T *shift, double *total, long support, long n, long g0, long g1, long H, long W, long C,
              long O) {
   const int tiled = N(tiled)(H, W, C, O);
-  const long row = (W + 2 * border) * O, example = (H + 2) * (W + 2) * C;
+  const long row = (W + 2 * border) * O, map = (H + 2 * border) * row, example = (H + 2) * (W + 2) * C;
   T *v = N(room)(tiled, x1 ? 2 : 1, H, W, C), *m = N(room)(tiled, 1, H, W, O);
   T *const u[2] = {N(packed)(tiled, C, O), x1 ? N(packed)(tiled, C, O) : 0};
-  for (long g = g0; g < g1; g++) {
+  for (long g = g0, maps; g < g1; g += maps) {
     const long t = g / n;
     if (g == g0 || (g % n == 0 && (w0_task || w1_task))) {
       (turned ? N(pack_turned) : N(pack))(w0 + t * w0_task, tiled, C, O, u[0]);
       if (x1) (turned ? N(pack_turned) : N(pack))(w1 + t * w1_task, tiled, C, O, u[1]);
     }
-    T *image = y ? y + g * (H + 2 * border) * row : 0;
-    if (border) N(frame)(image, H, W, O);
+    maps = N(strip_maps)(tiled, H, W, g1 - g, n, g);
+    T *inner = y ? y + g * map + border * (row + O) : 0;
+    for (long e = 0; e < maps && border; e++) N(frame)(y + (g + e) * map, H, W, O);
     const T *const x[2] = {x0 + g * example, x1 ? x1 + g * example : 0};
-    const int counts = shift && g % n < support;
-    N(convolve)(x, (const T *const *)u, tiled, y ? image + border * (row + O) : 0, row, counts ? shift + t * O : 0,
+    const long left = shift && g % n < support ? support - g % n : 0, counts = left < maps ? left : maps;
+    N(convolve)(maps, x, (const T *const *)u, tiled, inner, row, map, counts, counts ? shift + t * O : 0,
                 counts ? total + 2 * t * O : 0, counts ? total + (2 * t + 1) * O : 0, v, m, H, W, C, O);
   }
   free(u[0]), free(u[1]);
@@ -597,7 +606,7 @@ static long N(band_rows)(long W, long O) { // rows of gy that stay in the first 
   return rows < 1 ? 1 : rows;
 }
 
-// gw of the strip of one example, from framed x and gy: v and m have room for the strip
+// gw of a strip, from framed x and gy: v and m have room for the strip
 static void N(strip_weights)(N(strip) s, const T *x, const T *gy, long C, long O, T *v, T *m, T *gw) {
   N(lift)(s, x, C, v);
   N(raise)(s, gy, O, m);
@@ -610,15 +619,16 @@ void N(conv_weights)(const T *x, const T *gy, T *gw, long n, long g0, long g1, l
   const long row = (W + 2) * C, gy_row = (W + 2) * O;
   const long most = tiled ? 4 * N(strip_rows)(H, W) : N(band_rows)(W, O);
   T *v = N(room)(tiled, 1, H, W, C), *m = N(room)(tiled, 1, H, W, O), *sum = N(packed)(tiled, C, O);
-  for (long g = g0; g < g1; g++) {
+  for (long g = g0, maps; g < g1; g += maps) {
     const T *xg = x + g * (H + 2) * row, *from = gy + g * (H + 2) * gy_row;
     if (g == g0 || g % n == 0) N(clear)(tiled, C, O, sum);
+    maps = N(strip_maps)(tiled, H, W, g1 - g, n, g);
     for (long h = 0; h < H; h += most) {
       const long rows = h + most < H ? most : H - h;
-      if (tiled) N(strip_weights)((N(strip)){h, (rows + 3) / 4, (W + 3) / 4, H, W}, xg, from, C, O, v, m, sum);
+      if (tiled) N(strip_weights)((N(strip)){maps, h, (rows + 3) / 4, (W + 3) / 4, H, W}, xg, from, C, O, v, m, sum);
       else N(band)(C, xg + h * row, from + (h + 1) * gy_row + O, gy_row, O, rows, W, sum);
     }
-    if (g + 1 == g1 || (g + 1) % n == 0) N(unpack)(sum, tiled, C, O, gw + g / n * 9 * O * C);
+    if (g + maps == g1 || (g + maps) % n == 0) N(unpack)(sum, tiled, C, O, gw + g / n * 9 * O * C);
   }
   free(sum);
   free(v), free(m);
@@ -715,11 +725,11 @@ void N(embed)(const T *x, const T *w, long w_task, const T *scale, const T *offs
     for (long h = 0, rows; h < h2; h += rows) {
       rows = tiled ? (h + 2 * down < h2 ? 2 * down : h2 - h) : 1;
       if (tiled) {
-        const N(strip) s = {2 * h, (rows + 1) / 2, (W + 3) / 4, H, W};
+        const N(strip) s = {1, 2 * h, (rows + 1) / 2, (W + 3) / 4, H, W};
         const T *const vs[2] = {v, 0}, *const us[2] = {u, 0};
         N(lift)(s, xg, C, v);
         N(products)(C, 1, N(tiles)(s), vs, us, m, O);
-        N(drop)(s, m, O, y - 2 * h * W * O, W * O);
+        N(drop)(s, m, O, y - 2 * h * W * O, W * O, 0);
       } else
         for (long r = 0; r < 2; r++) N(row_of_y)(0, xg, u, y + r * W * O, 2 * h + r, W, C, O);
       for (long r = 0; r < rows; r++) {
@@ -843,20 +853,20 @@ void N(unpool)(const T *y, const T *gz, const unsigned char *index, const T *mea
 }
 
 // The whole gradient without keeping gy: adds to gw [B][O][C][3][3], and writes gx with a border unless it is null.
-// extra: a further gradient of y, or null. y may be null as in pool. scratch: (H+2)(W+2)O numbers.
+// extra: a further gradient of y, or null. y may be null as in pool.
 void N(block_backward)(const T *x, const T *w, long w_task, const T *y, const T *gz, const unsigned char *index,
                        const T *extra, const T *mean, const T *rstd, const T *gamma, long gamma_task,
-                       const double *total, long parts, T *gw, T *gx, T *scratch, long support, long B, long n, long g0,
-                       long g1, long H, long W, long C, long O) {
+                       const double *total, long parts, T *gw, T *gx, long support, long B, long n, long g0, long g1,
+                       long H, long W, long C, long O) {
   const int tiled = N(tiled)(H, W, C, O);
-  const long row = (W + 2) * C, gy_row = (W + 2) * O;
+  const long row = (W + 2) * C, gy_row = (W + 2) * O, map = (H + 2) * row, gy_map = (H + 2) * gy_row;
   const long most = tiled ? 4 * N(strip_rows)(H, W) : N(band_rows)(W, O);
   T k[O], k0[O], k1[O], none[O], buffer[y ? 1 : W * O];
   memset(none, 0, sizeof none);
   T *v = N(room)(tiled, 1, H, W, C > O ? C : O), *m = N(room)(tiled, 1, H, W, C > O ? C : O);
   T *u = y ? 0 : N(packed)(0, C, O), *turned = gx ? N(packed)(tiled, O, C) : 0, *sum = N(packed)(tiled, C, O);
-  memset(scratch, 0, (H + 2) * gy_row * sizeof(T));
-  for (long g = g0; g < g1; g++) {
+  T *gy = calloc((size_t)(N(strip_maps)(tiled, H, W, g1 - g0, n, 0) * gy_map), sizeof(T)); // framed
+  for (long g = g0, maps; g < g1; g += maps) {
     const long t = g / n;
     if (g == g0 || g % n == 0) {
       N(coefficients)(total + t * 2 * O, parts, B * 2 * O, mean + t * O, rstd + t * O, gamma + t * gamma_task,
@@ -867,29 +877,30 @@ void N(block_backward)(const T *x, const T *w, long w_task, const T *y, const T 
       if (!y) N(pack)(w + t * w_task, 0, C, O, u);
       if (gx) N(pack_turned)(w + t * w_task, tiled, O, C, turned);
     }
-    const int counts = g % n < support;
-    const T *xg = x + g * (H + 2) * row;
+    maps = N(strip_maps)(tiled, H, W, g1 - g, n, g);
+    const T *xg = x + g * map;
     for (long h = 0; h < H; h += most) {
       const long rows = h + most < H ? most : H - h;
       // rows that nobody else reads lie in the first cache
-      T *to = scratch + (gx || tiled ? h + 1 : 1) * gy_row + O;
-      for (long r = 0; r < rows; r++) {
-        const T *from = N(row_of_y)(y ? y + g * H * W * O : 0, xg, u, buffer, h + r, W, C, O);
-        N(gy_row)(from, gz, index, extra, k, counts ? k0 : none, counts ? k1 : none, g, h + r, H, W, O,
-                  to + r * gy_row);
-      }
-      if (tiled) N(strip_weights)((N(strip)){h, (rows + 3) / 4, (W + 3) / 4, H, W}, xg, scratch, C, O, v, m, sum);
+      T *to = gy + (gx || tiled ? h + 1 : 1) * gy_row + O;
+      for (long e = g; e < g + maps; e++)
+        for (long r = 0; r < rows; r++) {
+          const T *from = N(row_of_y)(y ? y + e * H * W * O : 0, x + e * map, u, buffer, h + r, W, C, O);
+          const int counts = e % n < support;
+          N(gy_row)(from, gz, index, extra, k, counts ? k0 : none, counts ? k1 : none, e, h + r, H, W, O,
+                    to + (e - g) * gy_map + r * gy_row);
+        }
+      if (tiled) N(strip_weights)((N(strip)){maps, h, (rows + 3) / 4, (W + 3) / 4, H, W}, xg, gy, C, O, v, m, sum);
       else N(band)(C, xg + h * row, to, gy_row, O, rows, W, sum);
     }
     if (gx) {
-      T *image = gx + g * (H + 2) * row;
-      const T *const from[2] = {scratch, 0}, *const with[2] = {turned, 0};
-      N(frame)(image, H, W, C);
-      N(convolve)(from, with, tiled, image + row + C, row, 0, 0, 0, v, m, H, W, O, C);
+      const T *const from[2] = {gy, 0}, *const with[2] = {turned, 0};
+      for (long e = g; e < g + maps; e++) N(frame)(gx + e * map, H, W, C);
+      N(convolve)(maps, from, with, tiled, gx + g * map + row + C, row, map, 0, 0, 0, 0, v, m, H, W, O, C);
     }
-    if (g + 1 == g1 || (g + 1) % n == 0) N(unpack)(sum, tiled, C, O, gw + t * 9 * O * C);
+    if (g + maps == g1 || (g + maps) % n == 0) N(unpack)(sum, tiled, C, O, gw + t * 9 * O * C);
   }
-  free(u), free(turned), free(sum);
+  free(u), free(turned), free(sum), free(gy);
   free(v), free(m);
 }
 

@@ -156,10 +156,9 @@ def block_gradient(
     sums = s.sums(s.outputs, s.inputs, 3, 3, dtype=dtype)
 
     def run(part: int, start: int, stop: int) -> Arguments:
-        scratch = x.new_empty(s.height + 2, s.width + 2, s.outputs)
         statistics = (kept.mean, kept.rstd, scale, step, total, 1)
         sizes = (s.tasks, s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        results = (sums[part], gx, scratch, s.support)
+        results = (sums[part], gx, s.support)
         return x, w, apart, y, gz, kept.chosen, more, *statistics, *results, *sizes
 
     spread("block_backward", dtype, s.examples, run)
