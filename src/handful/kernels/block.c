@@ -14,6 +14,9 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
+#define STRIP 16      // tiles at once: enough for a product, few enough for the second cache
+#define LEAST_TILED 3 // rows and columns from which maps are convolved in tiles
+
 // Registers decide how many sums fit: 2 PIXELS + 3 and 2 ROWS + 3 of 32 or 16.
 #if defined(__AVX512F__)
 #define VB 64

@@ -10,18 +10,18 @@
 //
 //     packed weights   [O/OB][3][3 C][OB]      OB = two vectors of output channels
 //
-// Larger maps are convolved in tiles of 2x2 outputs by Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2016,
-// arXiv:1509.09308), by 16 products where the sum over the filter takes 36:
+// Maps of at least LEAST_TILED rows and columns are convolved in tiles of 4x4 outputs by Winograd's minimal filtering
+// F(4x4, 3x3) (Lavin & Gray 2016, arXiv:1509.09308), by 36 products where the sum over the filter takes 144:
 //
-//     y = A' [(G w G') . (B' d B)] A      d: 4x4 of x
+//     y = A' [(G w G') . (B' d B)] A      d: 6x6 of x
 //
-// and its transpose for the gradient of w. Weights are lifted (G w G') when they are packed: [16][O/OB][C][OB]. `taps`
-// says which way a function goes: 9 or 16.
+// and its transpose for the gradient of w. Packed weights are then lifted (G w G'), [36][O/OB][C][OB]. A kernel packs
+// when it comes to a task, so that they lie in the caches when they are read.
 //
 // Every function works on examples g0 to g1 of the B·n examples of B tasks, writes what belongs to them, and adds
-// sums over them to arrays of its own, so that threads need nothing from each other. The first `support` of the n examples
-// of a task make its statistics, which normalize all n; so a mean is over these, and a sum behind it over all. C and O are multiples of 32,
-// except for the channels of pictures.
+// sums over them to arrays of its own, so that threads need nothing from each other. The first `support` of the n
+// examples of a task make its statistics, which normalize all n; so a mean is over these, and a sum behind it over all.
+// C and O are multiples of 32, except for the channels of pictures.
 
 typedef T N(V) __attribute__((vector_size(VB), aligned(sizeof(T)), may_alias));
 typedef I N(VI) __attribute__((vector_size(VB)));                                // whole numbers as wide as T
@@ -31,6 +31,14 @@ typedef unsigned char N(VC) __attribute__((vector_size(VB / sizeof(T)), aligned(
 #define VC N(VC)
 #define VL ((long)(VB / sizeof(T)))
 #define OB (2 * VL)
+// Winograd's points are 0, ±P, ±Q and infinity, exact in binary. In float an output is off by 6e-7 of their root mean
+// square (by ±1 and ±2, which are usual, 1.3e-6; by direct sums 3e-7).
+#define P ((T)0.625)
+#define Q ((T)1.5)
+#define PP (P * P)
+#define QQ (Q * Q)
+#define NP ((T)0.5 / (PP * (PP - QQ)))
+#define NQ ((T)0.5 / (QQ * (QQ - PP)))
 #define LOAD(p) (*(const V *)(p))
 #define STORE(p) (*(V *)(p))
 
@@ -40,20 +48,33 @@ typedef unsigned char N(VC) __attribute__((vector_size(VB / sizeof(T)), aligned(
 
 // ---------------------------------------------------------------------------------------------- weights
 
-// the filters [9][OB] of one input channel, lifted: out lies `apart` numbers apart for each of the 16
+// G g along one axis
+AI void N(lifted_filter)(const V g[3], V u[6]) {
+  const V a = (g[0] + PP * g[2]) * NP, oda = g[1] * (P * NP), b = (g[0] + QQ * g[2]) * NQ, odb = g[1] * (Q * NQ);
+  u[0] = g[0] / (PP * QQ), u[1] = a + oda, u[2] = a - oda, u[3] = b + odb, u[4] = b - odb, u[5] = g[2];
+}
+
+// its transpose
+AI void N(settled_filter)(const V u[6], V g[3]) {
+  const V a = (u[1] + u[2]) * NP, b = (u[3] + u[4]) * NQ;
+  g[0] = u[0] / (PP * QQ) + a + b;
+  g[1] = (u[1] - u[2]) * (P * NP) + (u[3] - u[4]) * (Q * NQ);
+  g[2] = PP * a + QQ * b + u[5];
+}
+
+// the filters [9][OB] of one input channel, lifted: out lies `apart` numbers apart for each of the 36
 AI void N(lift_filter)(const T *restrict g, T *restrict out, long apart) {
   for (long o = 0; o < OB; o += VL) {
-    V t[4][3];
+    V t[3][6];
     UNROLL for (int j = 0; j < 3; j++) {
-      const V a = LOAD(g + j * OB + o), b = LOAD(g + (3 + j) * OB + o), c = LOAD(g + (6 + j) * OB + o);
-      const V even = (a + c) * (T)0.5, odd = b * (T)0.5;
-      t[0][j] = a, t[1][j] = even + odd, t[2][j] = even - odd, t[3][j] = c;
+      const V column[3] = {LOAD(g + j * OB + o), LOAD(g + (3 + j) * OB + o), LOAD(g + (6 + j) * OB + o)};
+      N(lifted_filter)(column, t[j]);
     }
-    UNROLL for (int i = 0; i < 4; i++) {
-      const V even = (t[i][0] + t[i][2]) * (T)0.5, odd = t[i][1] * (T)0.5;
-      T *to = out + 4 * i * apart + o;
-      STORE(to) = t[i][0], STORE(to + apart) = even + odd, STORE(to + 2 * apart) = even - odd;
-      STORE(to + 3 * apart) = t[i][2];
+    UNROLL for (int i = 0; i < 6; i++) {
+      const V row[3] = {t[0][i], t[1][i], t[2][i]};
+      V u[6];
+      N(lifted_filter)(row, u);
+      UNROLL for (int j = 0; j < 6; j++) STORE(out + (6 * i + j) * apart + o) = u[j];
     }
   }
 }
@@ -61,59 +82,85 @@ AI void N(lift_filter)(const T *restrict g, T *restrict out, long apart) {
 // the transpose of lift_filter
 AI void N(settle_filter)(const T *restrict in, long apart, T *restrict g) {
   for (long o = 0; o < OB; o += VL) {
-    V t[3][4];
-    UNROLL for (int j = 0; j < 4; j++) {
-      const T *u = in + j * apart + o;
-      const V b = LOAD(u + 4 * apart), c = LOAD(u + 8 * apart), even = (b + c) * (T)0.5;
-      t[0][j] = LOAD(u) + even, t[1][j] = (b - c) * (T)0.5, t[2][j] = even + LOAD(u + 12 * apart);
+    V t[6][3];
+    UNROLL for (int j = 0; j < 6; j++) {
+      V column[6];
+      UNROLL for (int i = 0; i < 6; i++) column[i] = LOAD(in + (6 * i + j) * apart + o);
+      N(settled_filter)(column, t[j]);
     }
     UNROLL for (int i = 0; i < 3; i++) {
-      const V even = (t[i][1] + t[i][2]) * (T)0.5;
-      T *to = g + 3 * i * OB + o;
-      STORE(to) = t[i][0] + even, STORE(to + OB) = (t[i][1] - t[i][2]) * (T)0.5, STORE(to + 2 * OB) = even + t[i][3];
+      const V row[6] = {t[0][i], t[1][i], t[2][i], t[3][i], t[4][i], t[5][i]};
+      V f[3];
+      N(settled_filter)(row, f);
+      UNROLL for (int j = 0; j < 3; j++) STORE(g + (3 * i + j) * OB + o) = f[j];
     }
   }
 }
 
-// w [O][C][3][3] -> packed for the convolution of x
-void N(pack)(const T *restrict w, long taps, long tasks, long O, long C, T *restrict p) {
-  T g[9 * OB];
-  for (long t = 0; t < tasks; t++, w += 9 * O * C, p += taps * O * C)
+// Planes of lifted numbers do not lie a power of two apart: all would share one set of the first cache.
+AI long N(plane)(long numbers) { return numbers + VL; }
+
+static int N(tiled)(long H, long W, long C, long O) {
+  return H >= LEAST_TILED && W >= LEAST_TILED && C % 32 == 0 && O % 32 == 0;
+}
+
+// room for the packed weights of a task
+static T *N(packed)(int tiled, long C, long O) {
+  return aligned_alloc(64, (size_t)((tiled ? 36 * N(plane)(O * C) : 9 * O * C) + OB) / OB * OB * sizeof(T));
+}
+
+static void N(clear)(int tiled, long C, long O, T *p) {
+  memset(p, 0, (tiled ? 36 * N(plane)(O * C) : 9 * O * C) * sizeof(T));
+}
+
+// the filters g [9][OB] of input channel c and outputs from ob on, into packed weights
+AI void N(pack_filter)(const T *restrict g, int tiled, long ob, long c, long C, long O, T *restrict p) {
+  if (tiled) N(lift_filter)(g, p + ob * C + c * OB, N(plane)(O * C));
+  else
+    for (long k = 0; k < 9; k++) memcpy(p + ((ob / OB * 9 + k) * C + c) * OB, g + k * OB, OB * sizeof(T));
+}
+
+// w [O][C][3][3] of a task -> packed for the convolution of x
+static void N(pack)(const T *restrict w, int tiled, long C, long O, T *restrict p) {
+  T g[8 * 9 * OB];
   for (long ob = 0; ob < O; ob += OB)
-    for (long c = 0; c < C; c++) {
-      for (long o = 0; o < OB; o++)
-        for (long k = 0; k < 9; k++) g[k * OB + o] = w[((ob + o) * C + c) * 9 + k];
-      if (taps == 16) N(lift_filter)(g, p + (ob * C + c * OB), O * C);
-      else
-        for (long k = 0; k < 9; k++) memcpy(p + ((ob / OB * 9 + k) * C + c) * OB, g + k * OB, OB * sizeof(T));
+    for (long c = 0; c < C; c += 8) {
+      const long channels = c + 8 < C ? 8 : C - c;
+      for (long o = 0; o < OB; o++) {
+        const T *restrict from = w + ((ob + o) * C + c) * 9;
+        for (long i = 0; i < 9 * channels; i++) g[i * OB + o] = from[i];
+      }
+      for (long i = 0; i < channels; i++) N(pack_filter)(g + i * 9 * OB, tiled, ob, c + i, C, O, p);
     }
 }
 
-// w [O][C][3][3] -> packed for the convolution of gy that gives gx: transposed and turned by half a turn
-void N(pack_turned)(const T *restrict w, long taps, long tasks, long O, long C, T *restrict p) {
+// w [C][O][3][3] of a task -> packed for the convolution of gy that gives gx: transposed and turned by half a turn
+static void N(pack_turned)(const T *restrict w, int tiled, long C, long O, T *restrict p) {
   T g[9 * OB];
-  for (long t = 0; t < tasks; t++, w += 9 * O * C, p += taps * O * C)
-  for (long cb = 0; cb < C; cb += OB)
-    for (long o = 0; o < O; o++) {
-      for (long c = 0; c < OB; c++)
-        for (long k = 0; k < 9; k++) g[(8 - k) * OB + c] = w[(o * C + cb + c) * 9 + k];
-      if (taps == 16) N(lift_filter)(g, p + (cb * O + o * OB), O * C);
-      else
-        for (long k = 0; k < 9; k++) memcpy(p + ((cb / OB * 9 + k) * O + o) * OB, g + k * OB, OB * sizeof(T));
+  for (long ob = 0; ob < O; ob += OB)
+    for (long c = 0; c < C; c++) {
+      const T *restrict from = w + (c * O + ob) * 9;
+      for (long k = 0; k < 9; k++)
+        for (long o = 0; o < OB; o++) g[(8 - k) * OB + o] = from[o * 9 + k];
+      N(pack_filter)(g, tiled, ob, c, C, O, p);
     }
 }
 
-// the gradient of packed weights -> that of w [O][C][3][3]
-void N(unpack)(const T *restrict p, long taps, long tasks, long O, long C, T *restrict w) {
-  T g[9 * OB];
-  for (long t = 0; t < tasks; t++, w += 9 * O * C, p += taps * O * C)
+// adds the gradient of packed weights of a task to that of w [O][C][3][3]
+static void N(unpack)(const T *restrict p, int tiled, long C, long O, T *restrict w) {
+  T g[8 * 9 * OB];
   for (long ob = 0; ob < O; ob += OB)
-    for (long c = 0; c < C; c++) {
-      if (taps == 16) N(settle_filter)(p + (ob * C + c * OB), O * C, g);
-      else
-        for (long k = 0; k < 9; k++) memcpy(g + k * OB, p + ((ob / OB * 9 + k) * C + c) * OB, OB * sizeof(T));
-      for (long o = 0; o < OB; o++)
-        for (long k = 0; k < 9; k++) w[((ob + o) * C + c) * 9 + k] = g[k * OB + o];
+    for (long c = 0; c < C; c += 8) {
+      const long channels = c + 8 < C ? 8 : C - c;
+      for (long i = 0; i < channels; i++)
+        if (tiled) N(settle_filter)(p + ob * C + (c + i) * OB, N(plane)(O * C), g + i * 9 * OB);
+        else
+          for (long k = 0; k < 9; k++)
+            memcpy(g + (i * 9 + k) * OB, p + ((ob / OB * 9 + k) * C + c + i) * OB, OB * sizeof(T));
+      for (long o = 0; o < OB; o++) {
+        T *restrict to = w + ((ob + o) * C + c) * 9;
+        for (long i = 0; i < 9 * channels; i++) to[i] += g[i * OB + o];
+      }
     }
 }
 
@@ -182,81 +229,130 @@ static N(row_t) N(row_for)(long C, int sources) {
   return C == 32 ? N(row_32) : C == 64 ? N(row_64) : C == 1 ? N(row_1) : C == 3 ? N(row_3) : N(row_any);
 }
 
-// ---------------------------------------------------------------------------------------------- tiles of 2x2 outputs
+// ---------------------------------------------------------------------------------------------- tiles of 4x4 outputs
 
-// A strip of tiles, `down` rows of `across`, of the framed map [H+2][W+2][C], from row `top` of its outputs.
+// A strip of tiles, `down` rows of `across`, of the framed map [H+2][W+2][C], from row `top` of its outputs; or all the
+// tiles of several small maps.
 typedef struct {
-  long top, down, across, H, W;
+  long maps, top, down, across, H, W;
 } N(strip);
 
-AI long N(tiles)(N(strip) s) { return s.down * s.across; }
+AI long N(tiles)(N(strip) s) { return s.maps * s.down * s.across; }
 
 // rows of tiles in a strip: enough tiles for a product, few enough for the second cache
 static long N(strip_rows)(long H, long W) {
-  long across = (W + 1) / 2, rows = 32 / across, down = (H + 1) / 2;
+  long across = (W + 3) / 4, rows = STRIP / across, down = (H + 3) / 4;
   return rows < 1 ? 1 : rows < down ? rows : down;
 }
 
-// v [16][tiles][C] = B' d B of the strip's tiles; what lies beyond the frame is zero
+// examples whose maps make a strip together: of `left`, and of the n of a task from g on
+static long N(strip_maps)(int tiled, long H, long W, long left, long n, long g) {
+  const long maps = tiled ? STRIP / (((H + 3) / 4) * ((W + 3) / 4)) : 1, same = n - g % n < left ? n - g % n : left;
+  return maps < 1 ? 1 : maps < same ? maps : same;
+}
+
+// B' d along one axis
+AI void N(lifted)(const V d[6], V t[6]) {
+  const V a = d[4] - QQ * d[2], oda = P * (d[3] - QQ * d[1]), b = d[4] - PP * d[2], odb = Q * (d[3] - PP * d[1]);
+  t[0] = d[4] - (PP + QQ) * d[2] + PP * QQ * d[0];
+  t[1] = a + oda, t[2] = a - oda, t[3] = b + odb, t[4] = b - odb;
+  t[5] = d[5] - (PP + QQ) * d[3] + PP * QQ * d[1];
+}
+
+// A' m along one axis
+AI void N(dropped)(const V m[6], V y[4]) {
+  const V a = m[1] + m[2], oda = P * (m[1] - m[2]), b = m[3] + m[4], odb = Q * (m[3] - m[4]);
+  y[0] = m[0] + a + b, y[1] = oda + odb, y[2] = PP * a + QQ * b, y[3] = PP * oda + QQ * odb + m[5];
+}
+
+// A y along one axis
+AI void N(raised)(const V y[4], V m[6]) {
+  const V a = y[0] + PP * y[2], oda = P * (y[1] + PP * y[3]), b = y[0] + QQ * y[2], odb = Q * (y[1] + QQ * y[3]);
+  m[0] = y[0], m[1] = a + oda, m[2] = a - oda, m[3] = b + odb, m[4] = b - odb, m[5] = y[3];
+}
+
+// `side` x `side` pixels at d, of which `high` x `wide` are there; the rest is zero: a copy, where some are missing
+AI const T *N(whole)(const T *d, long *row, long side, long high, long wide, long C, T *copy) {
+  if (high >= side && wide >= side) return d;
+  memset(copy, 0, side * side * C * sizeof(T));
+  for (long i = 0; i < (high < side ? high : side); i++)
+    memcpy(copy + i * side * C, d + i * *row, (wide < side ? wide : side) * C * sizeof(T));
+  *row = side * C;
+  return copy;
+}
+
+// v [36][tiles][C] = B' d B of the strip's tiles; what lies beyond the frame is zero
 static void N(lift)(N(strip) s, const T *restrict x, long C, T *restrict v) {
-  const long row = (s.W + 2) * C, apart = N(tiles)(s) * C;
-  for (long i = 0; i < s.down; i++)
+  const long apart = N(plane)(N(tiles)(s) * C);
+  T copy[36 * C];
+  for (long e = 0; e < s.maps * s.down; e++)
     for (long j = 0; j < s.across; j++, v += C) {
-      const long h = s.top + 2 * i, w = 2 * j, high = s.H + 2 - h, wide = s.W + 2 - w;
-      const T *restrict d = x + h * row + w * C;
+      const long h = s.top + e % s.down * 4, w = 4 * j;
+      long row = (s.W + 2) * C;
+      const T *restrict d = N(whole)(x + (e / s.down * (s.H + 2) + h) * row + w * C, &row, 6, s.H + 2 - h, s.W + 2 - w, C, copy);
       for (long c = 0; c < C; c += VL) {
-        V t[4][4];
-        UNROLL for (int b = 0; b < 4; b++) {
-          const V d0 = b < wide ? LOAD(d + b * C + c) : (V){0}, d1 = b < wide ? LOAD(d + row + b * C + c) : (V){0};
-          const V d2 = b < wide ? LOAD(d + 2 * row + b * C + c) : (V){0};
-          const V d3 = b < wide && 3 < high ? LOAD(d + 3 * row + b * C + c) : (V){0};
-          t[0][b] = d0 - d2, t[1][b] = d1 + d2, t[2][b] = d2 - d1, t[3][b] = d1 - d3;
+        V t[6][6];
+        UNROLL for (int b = 0; b < 6; b++) {
+          V column[6];
+          UNROLL for (int a = 0; a < 6; a++) column[a] = LOAD(d + a * row + b * C + c);
+          N(lifted)(column, t[b]);
+        }
+        UNROLL for (int a = 0; a < 6; a++) {
+          const V across[6] = {t[0][a], t[1][a], t[2][a], t[3][a], t[4][a], t[5][a]};
+          V out[6];
+          N(lifted)(across, out);
+          UNROLL for (int b = 0; b < 6; b++) STORE(v + (6 * a + b) * apart + c) = out[b];
+        }
+      }
+    }
+}
+
+// y = A' m A of the strip's tiles m [36][tiles][O], into the map y with rows `row` and examples `map` apart
+static void N(drop)(N(strip) s, const T *restrict m, long O, T *restrict y, long row, long map) {
+  const long apart = N(plane)(N(tiles)(s) * O);
+  for (long e = 0; e < s.maps * s.down; e++)
+    for (long j = 0; j < s.across; j++, m += O) {
+      const long h = s.top + e % s.down * 4, w = 4 * j, high = s.H - h < 4 ? s.H - h : 4, wide = s.W - w < 4 ? s.W - w : 4;
+      T *restrict to = y + e / s.down * map + h * row + w * O;
+      for (long c = 0; c < O; c += VL) {
+        V t[6][4];
+        UNROLL for (int b = 0; b < 6; b++) {
+          V column[6];
+          UNROLL for (int a = 0; a < 6; a++) column[a] = LOAD(m + (6 * a + b) * apart + c);
+          N(dropped)(column, t[b]);
         }
         UNROLL for (int a = 0; a < 4; a++) {
-          T *to = v + 4 * a * apart + c;
-          STORE(to) = t[a][0] - t[a][2], STORE(to + apart) = t[a][1] + t[a][2];
-          STORE(to + 2 * apart) = t[a][2] - t[a][1], STORE(to + 3 * apart) = t[a][1] - t[a][3];
+          const V across[6] = {t[0][a], t[1][a], t[2][a], t[3][a], t[4][a], t[5][a]};
+          V out[4];
+          N(dropped)(across, out);
+          UNROLL for (int b = 0; b < 4; b++)
+            if (a < high && b < wide) STORE(to + a * row + b * O + c) = out[b];
         }
       }
     }
 }
 
-// y = A' m A of the strip's tiles m [16][tiles][O], into the map y with rows `row` apart
-static void N(drop)(N(strip) s, const T *restrict m, long O, T *restrict y, long row) {
-  const long apart = N(tiles)(s) * O;
-  for (long i = 0; i < s.down; i++)
-    for (long j = 0; j < s.across; j++, m += O) {
-      const long h = s.top + 2 * i, w = 2 * j;
-      const int below = h + 1 < s.H, right = w + 1 < s.W;
-      T *restrict to = y + h * row + w * O;
-      for (long c = 0; c < O; c += VL) {
-        V t[2][4];
-        UNROLL for (int b = 0; b < 4; b++) {
-          const T *from = m + b * apart + c;
-          const V m1 = LOAD(from + 4 * apart), m2 = LOAD(from + 8 * apart);
-          t[0][b] = LOAD(from) + m1 + m2, t[1][b] = m1 - m2 - LOAD(from + 12 * apart);
-        }
-        STORE(to + c) = t[0][0] + t[0][1] + t[0][2];
-        if (right) STORE(to + O + c) = t[0][1] - t[0][2] - t[0][3];
-        if (below) STORE(to + row + c) = t[1][0] + t[1][1] + t[1][2];
-        if (below && right) STORE(to + row + O + c) = t[1][1] - t[1][2] - t[1][3];
-      }
-    }
-}
-
-// m [16][tiles][O] = A gy A' of the strip's tiles of the framed map gy: the transpose of drop
+// m [36][tiles][O] = A gy A' of the strip's tiles of the framed map gy: the transpose of drop
 static void N(raise)(N(strip) s, const T *restrict gy, long O, T *restrict m) {
-  const long row = (s.W + 2) * O, apart = N(tiles)(s) * O;
-  for (long i = 0; i < s.down; i++)
+  const long apart = N(plane)(N(tiles)(s) * O);
+  T copy[16 * O];
+  for (long e = 0; e < s.maps * s.down; e++)
     for (long j = 0; j < s.across; j++, m += O) {
-      const T *restrict d = gy + (s.top + 2 * i + 1) * row + (2 * j + 1) * O; // the frame ends what is odd by zeros
+      const long h = s.top + e % s.down * 4, w = 4 * j;
+      long row = (s.W + 2) * O;
+      const T *restrict d = N(whole)(gy + (e / s.down * (s.H + 2) + h + 1) * row + (w + 1) * O, &row, 4, s.H - h, s.W - w, O, copy);
       for (long c = 0; c < O; c += VL) {
-        const V a = LOAD(d + c), b = LOAD(d + O + c), e = LOAD(d + row + c), f = LOAD(d + row + O + c);
-        const V left[4] = {a, a + e, a - e, -e}, right[4] = {b, b + f, b - f, -f};
-        UNROLL for (int k = 0; k < 4; k++) {
-          T *to = m + 4 * k * apart + c;
-          STORE(to) = left[k], STORE(to + apart) = left[k] + right[k];
-          STORE(to + 2 * apart) = left[k] - right[k], STORE(to + 3 * apart) = -right[k];
+        V t[4][6];
+        UNROLL for (int b = 0; b < 4; b++) {
+          V column[4];
+          UNROLL for (int a = 0; a < 4; a++) column[a] = LOAD(d + a * row + b * O + c);
+          N(raised)(column, t[b]);
+        }
+        UNROLL for (int a = 0; a < 6; a++) {
+          const V across[4] = {t[0][a], t[1][a], t[2][a], t[3][a]};
+          V out[6];
+          N(raised)(across, out);
+          UNROLL for (int b = 0; b < 6; b++) STORE(m + (6 * a + b) * apart + c) = out[b];
         }
       }
     }
@@ -286,13 +382,13 @@ AI void N(product)(const int px, const int C, const int sources, const T *const 
 
 AI void N(products_)(const int C, const int sources, long tiles, const T *const v[2], const T *const u[2], T *m, long O) {
   const long groups = (tiles + PIXELS - 1) / PIXELS, size = (tiles + groups - 1) / groups;
-  for (long k = 0; k < 16; k++)
+  for (long k = 0; k < 36; k++)
     for (long ob = 0; ob < O; ob += OB)
       for (long t = 0; t < tiles; t += size) {
-        const long from = (k * tiles + t) * C, by = k * O * C + ob * C;
+        const long from = k * N(plane)(tiles * C) + t * C, by = k * N(plane)(O * C) + ob * C;
         const T *const at[2] = {v[0] + from, sources > 1 ? v[1] + from : v[0]};
         const T *const with[2] = {u[0] + by, sources > 1 ? u[1] + by : u[0]};
-        T *to = m + (k * tiles + t) * O + ob;
+        T *to = m + k * N(plane)(tiles * O) + t * O + ob;
         switch (t + size <= tiles ? size : tiles - t) {
 #define TILE(px) case px: N(product)(px, C, sources, at, with, to, O); break;
           TILES
@@ -301,7 +397,7 @@ AI void N(products_)(const int C, const int sources, long tiles, const T *const 
       }
 }
 
-// m [16][tiles][O] = v [16][tiles][C] by lifted weights
+// m [36][tiles][O] = v [36][tiles][C] by lifted weights
 static void N(products)(long C, int sources, long tiles, const T *const v[2], const T *const u[2], T *m, long O) {
   if (C == 32 && sources == 1) N(products_)(32, 1, tiles, v, u, m, O);
   else if (C == 64 && sources == 1) N(products_)(64, 1, tiles, v, u, m, O);
@@ -327,19 +423,21 @@ AI void N(outer_tiles)(const int js, long tiles, long C, const T *restrict v, lo
   }
 }
 
-// gu [16][O/OB][C][OB] += the sum over the strip's tiles of v times m
+// gu [36][O/OB][C][OB] += the sum over the strip's tiles of v times m
 static void N(lifted_gradient)(long tiles, long C, const T *v, long O, const T *m, T *gu) {
-  for (long k = 0; k < 16; k++, v += tiles * C, m += tiles * O)
-    for (long ob = 0; ob < O; ob += OB, gu += C * OB) {
+  for (long k = 0; k < 36; k++, v += N(plane)(tiles * C), m += N(plane)(tiles * O), gu += N(plane)(O * C))
+    for (long ob = 0; ob < O; ob += OB) {
       long j = 0;
-      for (; j + ROWS <= C; j += ROWS) N(outer_tiles)(ROWS, tiles, C, v + j, O, m + ob, gu + j * OB);
-      for (; j + 4 <= C; j += 4) N(outer_tiles)(4, tiles, C, v + j, O, m + ob, gu + j * OB);
+      for (; j + ROWS <= C; j += ROWS) N(outer_tiles)(ROWS, tiles, C, v + j, O, m + ob, gu + ob * C + j * OB);
+      for (; j + 4 <= C; j += 4) N(outer_tiles)(4, tiles, C, v + j, O, m + ob, gu + ob * C + j * OB);
     }
 }
 
-// room for a strip of so many numbers a tile
-static T *N(room)(long H, long W, long each) {
-  return aligned_alloc(64, (size_t)(16 * N(strip_rows)(H, W) * ((W + 1) / 2) * each * sizeof(T)));
+// room for so many lifted strips of so many channels
+static T *N(room)(int tiled, long strips, long H, long W, long channels) {
+  if (!tiled) return 0;
+  const long tiles = N(strip_rows)(H, W) * ((W + 3) / 4), numbers = strips * 36 * N(plane)((tiles < STRIP ? STRIP : tiles) * channels);
+  return aligned_alloc(64, (size_t)(numbers + VL - 1) / VL * VB);
 }
 
 // row h of y for the framed example at x: kept in y, or made anew in `buffer`
@@ -369,77 +467,94 @@ static void N(row_sums)(const T *restrict y, const T *m, long W, long O, double 
   }
 }
 
-// y = x0 * w0 (+ x1 * w1): [B n, H, W, O], or with a border of zeros. Weights of tasks lie w_task numbers apart (0:
-// one for all). With `shift` [B, O]: adds to `total` [B][2][O] the sums over the support of y - shift and of its square,
-// and y may be null for 9 taps.
-void N(conv)(const T *x0, const T *w0, const T *x1, const T *w1, long w0_task, long w1_task, T *y, long border,
-             const T *shift, double *total, long support, long taps, long n, long g0, long g1, long H, long W, long C,
-             long O) {
-  const N(row_t) convolve = N(row_for)(C, x1 ? 2 : 1);
-  const long row = (W + 2) * C, block = 9 * C * OB, out_row = (W + 2 * border) * O, down = N(strip_rows)(H, W);
-  T buffer[y ? 1 : W * O], *v = 0, *m = 0;
-  if (taps == 16) v = N(room)(H, W, x1 ? 2 * C : C), m = N(room)(H, W, O);
-  for (long g = g0; g < g1; g++) {
-    const long t = g / n;
-    T *image = y + g * (H + 2 * border) * out_row;
-    if (border) {
-      memset(image, 0, out_row * sizeof(T));
-      memset(image + (H + 1) * out_row, 0, out_row * sizeof(T));
-      for (long h = 1; h <= H; h++) {
-        memset(image + h * out_row, 0, O * sizeof(T));
-        memset(image + (h + 1) * out_row - O, 0, O * sizeof(T));
+// y = x0 * u0 (+ x1 * u1) of one example, or of several in a strip, by packed weights: rows of y lie `row` apart,
+// examples `map`. Sums over y - shift and over its square are added to s and q [O] for the first `counts` of them; y may
+// be null where maps are not tiled. v, m: room.
+static void N(convolve)(long maps, const T *const x[2], const T *const u[2], int tiled, T *y, long row, long map,
+                        long counts, const T *shift, double *s, double *q, T *v, T *m, long H, long W, long C, long O) {
+  const int sources = x[1] ? 2 : 1;
+  const N(row_t) convolve = N(row_for)(C, sources);
+  const long down = N(strip_rows)(H, W);
+  T buffer[y ? 1 : W * O];
+  for (long h = 0, rows = 1; h < H; h += rows) {
+    T *out = y ? y + h * row : buffer;
+    if (tiled) {
+      const N(strip) strip = {maps, h, 4 * down < H - h ? down : (H - h + 3) / 4, (W + 3) / 4, H, W};
+      T *const vs[2] = {v, v + 36 * N(plane)(N(tiles)(strip) * C)};
+      for (int i = 0; i < sources; i++) N(lift)(strip, x[i], C, vs[i]);
+      N(products)(C, sources, N(tiles)(strip), (const T *const *)vs, u, m, O);
+      N(drop)(strip, m, O, y, row, map);
+      rows = h + 4 * strip.down < H ? 4 * strip.down : H - h;
+    } else
+      for (long ob = 0; ob < O; ob += OB) {
+        const long at = h * (W + 2) * C, by = 9 * C * ob;
+        const T *const from[2] = {x[0] + at, x[1] ? x[1] + at : 0}, *const with[2] = {u[0] + by, x[1] ? u[1] + by : 0};
+        convolve(C, from, with, out + ob, O, W);
       }
-    }
-    T *inner = image + border * (out_row + O);
-    for (long h = 0, rows; h < H; h += rows) {
-      if (taps == 16) {
-        const N(strip) s = {h, 2 * down < H - h ? down : (H - h + 1) / 2, (W + 1) / 2, H, W};
-        T *const vs[2] = {v, v + 16 * N(tiles)(s) * C};
-        N(lift)(s, x0 + g * (H + 2) * row, C, vs[0]);
-        if (x1) N(lift)(s, x1 + g * (H + 2) * row, C, vs[1]);
-        const T *const u[2] = {w0 + t * w0_task, x1 ? w1 + t * w1_task : 0};
-        N(products)(C, x1 ? 2 : 1, N(tiles)(s), (const T *const *)vs, u, m, O);
-        N(drop)(s, m, O, inner, out_row);
-        rows = h + 2 * s.down < H ? 2 * s.down : H - h;
-      } else {
-        T *out = y ? inner + h * out_row : buffer;
-        const long at = (g * (H + 2) + h) * row;
-        for (long ob = 0, b = 0; ob < O; ob += OB, b += block) {
-          const T *const x[2] = {x0 + at, x1 ? x1 + at : 0};
-          const T *const w[2] = {w0 + t * w0_task + b, x1 ? w1 + t * w1_task + b : 0};
-          convolve(C, x, w, out + ob, O, W);
-        }
-        rows = 1;
-      }
-      if (shift && g % n < support) // around one of the task's outputs, so that nothing cancels
-        for (long r = h; r < h + rows; r++)
-          N(row_sums)(y ? inner + r * out_row : buffer, shift + t * O, W, O, total + 2 * t * O, total + (2 * t + 1) * O);
-    }
+    for (long e = 0; e < counts; e++)
+      for (long r = 0; r < rows; r++) N(row_sums)(out + e * map + r * row, shift, W, O, s, q);
   }
-  free(v);
-  free(m);
+}
+
+// zeros around the framed map at y
+static void N(frame)(T *y, long H, long W, long O) {
+  const long row = (W + 2) * O;
+  memset(y, 0, row * sizeof(T));
+  memset(y + (H + 1) * row, 0, row * sizeof(T));
+  for (long h = 1; h <= H; h++) {
+    memset(y + h * row, 0, O * sizeof(T));
+    memset(y + (h + 1) * row - O, 0, O * sizeof(T));
+  }
+}
+
+// y = x0 * w0 (+ x1 * w1): [B n, H, W, O], or with a border of zeros. Weights [O][C][3][3] of tasks lie w_task numbers
+// apart (0: one for all); those to be turned are [C][O][3][3]. With `shift` [B, O]: adds to `total` [B][2][O] the sums
+// over the support of y - shift and of its square, around one of the task's outputs, so that nothing cancels; then y may
+// be null for pictures.
+void N(conv)(const T *x0, const T *w0, const T *x1, const T *w1, long w0_task, long w1_task, long turned, T *y,
+             long border, const T *shift, double *total, long support, long n, long g0, long g1, long H, long W, long C,
+             long O) {
+  const int tiled = N(tiled)(H, W, C, O);
+  const long row = (W + 2 * border) * O, map = (H + 2 * border) * row, example = (H + 2) * (W + 2) * C;
+  T *v = N(room)(tiled, x1 ? 2 : 1, H, W, C), *m = N(room)(tiled, 1, H, W, O);
+  T *const u[2] = {N(packed)(tiled, C, O), x1 ? N(packed)(tiled, C, O) : 0};
+  for (long g = g0, maps; g < g1; g += maps) {
+    const long t = g / n;
+    if (g == g0 || (g % n == 0 && (w0_task || w1_task))) {
+      (turned ? N(pack_turned) : N(pack))(w0 + t * w0_task, tiled, C, O, u[0]);
+      if (x1) (turned ? N(pack_turned) : N(pack))(w1 + t * w1_task, tiled, C, O, u[1]);
+    }
+    maps = N(strip_maps)(tiled, H, W, g1 - g, n, g);
+    T *inner = y ? y + g * map + border * (row + O) : 0;
+    for (long e = 0; e < maps && border; e++) N(frame)(y + (g + e) * map, H, W, O);
+    const T *const x[2] = {x0 + g * example, x1 ? x1 + g * example : 0};
+    const long left = shift && g % n < support ? support - g % n : 0, counts = left < maps ? left : maps;
+    N(convolve)(maps, x, (const T *const *)u, tiled, inner, row, map, counts, counts ? shift + t * O : 0,
+                counts ? total + 2 * t * O : 0, counts ? total + (2 * t + 1) * O : 0, v, m, H, W, C, O);
+  }
+  free(u[0]), free(u[1]);
+  free(v), free(m);
 }
 
 // an output of each task, in the middle of its first example: what its statistics are summed around
-void N(middle)(const T *x, const T *w, long w_task, T *shift, long taps, long B, long n, long H, long W, long C, long O) {
-  T *v = taps == 16 ? aligned_alloc(64, (size_t)(16 * (C + O) * sizeof(T))) : 0;
+void N(middle)(const T *x, const T *w, long w_task, T *shift, long B, long n, long H, long W, long C, long O) {
+  const long most = (9 * C + VL - 1) / VL * VL;
+  T patch[most], filter[most]; // [C][3][3]
+  memset(patch, 0, sizeof patch);
+  memset(filter, 0, sizeof filter);
   for (long t = 0; t < B; t++) {
-    const T *const xs[2] = {x + ((t * n * (H + 2) + H / 2) * (W + 2) + W / 2) * C, 0};
-    if (taps == 16) {
-      const N(strip) s = {0, 1, 1, H - H / 2, W};
-      const T *const vs[2] = {v, 0}, *const u[2] = {w + t * w_task, 0};
-      T out[4 * O];
-      N(lift)(s, xs[0], C, v);
-      N(products)(C, 1, 1, vs, u, v + 16 * C, O);
-      N(drop)(s, v + 16 * C, O, out, 2 * O);
-      memcpy(shift + t * O, out, O * sizeof(T));
-    } else
-      for (long ob = 0, b = 0; ob < O; ob += OB, b += 9 * C * OB) {
-        const T *const ws[2] = {w + t * w_task + b, 0};
-        N(tile)(1, (int)C, 1, xs, ws, (W + 2) * C, shift + t * O + ob, O);
-      }
+    const T *from = x + ((t * n * (H + 2) + H / 2) * (W + 2) + W / 2) * C;
+    for (long c = 0; c < C; c++)
+      for (long k = 0; k < 9; k++) patch[c * 9 + k] = from[(k / 3 * (W + 2) + k % 3) * C + c];
+    for (long o = 0; o < O; o++) {
+      memcpy(filter, w + t * w_task + o * C * 9, 9 * C * sizeof(T));
+      V sum = {0};
+      for (long i = 0; i < most; i += VL) sum += LOAD(patch + i) * LOAD(filter + i);
+      T one = 0;
+      for (long l = 0; l < VL; l++) one += sum[l];
+      shift[t * O + o] = one;
+    }
   }
-  free(v);
 }
 
 // ---------------------------------------------------------------------------------------------- weight gradient
@@ -491,29 +606,32 @@ static long N(band_rows)(long W, long O) { // rows of gy that stay in the first 
   return rows < 1 ? 1 : rows;
 }
 
-// gw of the strip of one example, from framed x and gy: v and m have room for the strip
+// gw of a strip, from framed x and gy: v and m have room for the strip
 static void N(strip_weights)(N(strip) s, const T *x, const T *gy, long C, long O, T *v, T *m, T *gw) {
   N(lift)(s, x, C, v);
   N(raise)(s, gy, O, m);
   N(lifted_gradient)(N(tiles)(s), C, v, O, m, gw);
 }
 
-// gw (packed, [B], added to) from gy with a border [B n, H+2, W+2, O] and x [B n, H+2, W+2, C]
-void N(conv_weights)(const T *x, const T *gy, T *gw, long taps, long n, long g0, long g1, long H, long W, long C, long O) {
-  const long row = (W + 2) * C, gy_row = (W + 2) * O, down = N(strip_rows)(H, W);
-  const long most = taps == 16 ? 2 * down : N(band_rows)(W, O);
-  T *v = taps == 16 ? N(room)(H, W, C) : 0, *m = taps == 16 ? N(room)(H, W, O) : 0;
-  for (long g = g0; g < g1; g++) {
+// gw [B][O][C][3][3], added to, from gy with a border [B n, H+2, W+2, O] and x [B n, H+2, W+2, C]
+void N(conv_weights)(const T *x, const T *gy, T *gw, long n, long g0, long g1, long H, long W, long C, long O) {
+  const int tiled = N(tiled)(H, W, C, O);
+  const long row = (W + 2) * C, gy_row = (W + 2) * O;
+  const long most = tiled ? 4 * N(strip_rows)(H, W) : N(band_rows)(W, O);
+  T *v = N(room)(tiled, 1, H, W, C), *m = N(room)(tiled, 1, H, W, O), *sum = N(packed)(tiled, C, O);
+  for (long g = g0, maps; g < g1; g += maps) {
     const T *xg = x + g * (H + 2) * row, *from = gy + g * (H + 2) * gy_row;
-    T *to = gw + g / n * taps * C * O;
+    if (g == g0 || g % n == 0) N(clear)(tiled, C, O, sum);
+    maps = N(strip_maps)(tiled, H, W, g1 - g, n, g);
     for (long h = 0; h < H; h += most) {
       const long rows = h + most < H ? most : H - h;
-      if (taps == 16) N(strip_weights)((N(strip)){h, (rows + 1) / 2, (W + 1) / 2, H, W}, xg, from, C, O, v, m, to);
-      else N(band)(C, xg + h * row, from + (h + 1) * gy_row + O, gy_row, O, rows, W, to);
+      if (tiled) N(strip_weights)((N(strip)){maps, h, (rows + 3) / 4, (W + 3) / 4, H, W}, xg, from, C, O, v, m, sum);
+      else N(band)(C, xg + h * row, from + (h + 1) * gy_row + O, gy_row, O, rows, W, sum);
     }
+    if (g + maps == g1 || (g + maps) % n == 0) N(unpack)(sum, tiled, C, O, gw + g / n * 9 * O * C);
   }
-  free(v);
-  free(m);
+  free(sum);
+  free(v), free(m);
 }
 
 // ---------------------------------------------------------------------------------------------- normalize, pool
@@ -539,12 +657,12 @@ void N(statistics)(const double *total, long parts, const T *shift, T eps, long 
 }
 
 // z with a border [B n, H/2+2, W/2+2, O]; of each pooled value its x̂ and which of the four it was (4: relu cut it).
-// Where y is null, it is made anew from x and the packed weights, two rows at a time.
-void N(pool)(const T *y, const T *x, const T *weights, long w_task, const T *mean, const T *rstd, const T *gamma, const T *beta, long gamma_task,
-             T *restrict z, T *restrict xs, unsigned char *restrict index, long n, long g0, long g1, long H, long W,
+// Where y is null, it is made anew from x and w, two rows at a time.
+void N(pool)(const T *y, const T *x, const T *w, long w_task, const T *mean, const T *rstd, const T *gamma,
+             const T *beta, long gamma_task, T *restrict z, T *restrict xs, unsigned char *restrict index, long n, long g0, long g1, long H, long W,
              long C, long O) {
   const long h2 = H / 2, w2 = W / 2, zrow = (w2 + 2) * O;
-  T a[O], b[O], ia[O], ib[O], buffer[y ? 1 : 2 * W * O];
+  T a[O], b[O], ia[O], ib[O], buffer[y ? 1 : 2 * W * O], *u = y ? 0 : N(packed)(0, C, O);
   for (long g = g0; g < g1; g++) {
     const long t = g / n;
     if (g == g0 || g % n == 0) EACH {
@@ -553,13 +671,14 @@ void N(pool)(const T *y, const T *x, const T *weights, long w_task, const T *mea
       a[c] = gamma[t * gamma_task + c] * ia[c];
       b[c] = beta[t * gamma_task + c] + gamma[t * gamma_task + c] * ib[c];
     }
+    if (!y && (g == g0 || (g % n == 0 && w_task))) N(pack)(w + t * w_task, 0, C, O, u);
     T *out = z + g * (h2 + 2) * zrow;
     memset(out, 0, zrow * sizeof(T));
     memset(out + (h2 + 1) * zrow, 0, zrow * sizeof(T));
-    const T *yg = y ? y + g * H * W * O : 0, *xg = x + g * (H + 2) * (W + 2) * C, *wt = weights + t * w_task;
+    const T *yg = y ? y + g * H * W * O : 0, *xg = x + g * (H + 2) * (W + 2) * C;
     for (long h = 0; h < h2; h++) {
-      const T *top = N(row_of_y)(yg, xg, wt, buffer, 2 * h, W, C, O);
-      const T *bottom = N(row_of_y)(yg, xg, wt, buffer + (y ? 0 : W * O), 2 * h + 1, W, C, O);
+      const T *top = N(row_of_y)(yg, xg, u, buffer, 2 * h, W, C, O);
+      const T *bottom = N(row_of_y)(yg, xg, u, buffer + (y ? 0 : W * O), 2 * h + 1, W, C, O);
       T *restrict to = out + (h + 1) * zrow;
       EACH to[c] = to[zrow - O + c] = 0;
       for (long w = 0; w < w2; w++) {
@@ -587,31 +706,32 @@ void N(pool)(const T *y, const T *x, const T *weights, long w_task, const T *mea
       }
     }
   }
+  free(u);
 }
 
 // z = relu(maxpool2(scale · (x * w) + offset)) with a border [B n, H/2+2, W/2+2, O], for statistics known beforehand:
 // y is never stored
-void N(embed)(const T *x, const T *w, long w_task, const T *scale, const T *offset, long task, T *restrict z, long taps,
-              long n, long g0, long g1, long H, long W, long C, long O) {
+void N(embed)(const T *x, const T *w, long w_task, const T *scale, const T *offset, long task, T *restrict z, long n, long g0, long g1, long H, long W, long C, long O) {
   const long row = (W + 2) * C, h2 = H / 2, w2 = W / 2, zrow = (w2 + 2) * O, down = N(strip_rows)(H, W);
-  T *v = taps == 16 ? N(room)(H, W, C) : 0, *m = taps == 16 ? N(room)(H, W, O) : 0;
-  T *y = aligned_alloc(64, (size_t)(2 * (taps == 16 ? down : 1) * W * O * sizeof(T)));
+  const int tiled = N(tiled)(H, W, C, O);
+  T *v = N(room)(tiled, 1, H, W, C), *m = N(room)(tiled, 1, H, W, O), *u = N(packed)(tiled, C, O);
+  T *y = aligned_alloc(64, (size_t)((tiled ? 4 * down : 2) * W * O * sizeof(T)));
   for (long g = g0; g < g1; g++) {
     const T *restrict a = scale + g / n * task, *restrict b = offset + g / n * task, *xg = x + g * (H + 2) * row;
-    const T *const wg = w + g / n * w_task;
+    if (g == g0 || (g % n == 0 && w_task)) N(pack)(w + g / n * w_task, tiled, C, O, u);
     T *out = z + g * (h2 + 2) * zrow;
     memset(out, 0, zrow * sizeof(T));
     memset(out + (h2 + 1) * zrow, 0, zrow * sizeof(T));
     for (long h = 0, rows; h < h2; h += rows) {
-      rows = taps == 16 ? (h + down < h2 ? down : h2 - h) : 1;
-      if (taps == 16) {
-        const N(strip) s = {2 * h, rows, (W + 1) / 2, H, W};
-        const T *const vs[2] = {v, 0}, *const u[2] = {wg, 0};
+      rows = tiled ? (h + 2 * down < h2 ? 2 * down : h2 - h) : 1;
+      if (tiled) {
+        const N(strip) s = {1, 2 * h, (rows + 1) / 2, (W + 3) / 4, H, W};
+        const T *const vs[2] = {v, 0}, *const us[2] = {u, 0};
         N(lift)(s, xg, C, v);
-        N(products)(C, 1, N(tiles)(s), vs, u, m, O);
-        N(drop)(s, m, O, y - 2 * h * W * O, W * O);
+        N(products)(C, 1, N(tiles)(s), vs, us, m, O);
+        N(drop)(s, m, O, y - 2 * h * W * O, W * O, 0);
       } else
-        for (long r = 0; r < 2; r++) N(row_of_y)(0, xg, wg, y + r * W * O, 2 * h + r, W, C, O);
+        for (long r = 0; r < 2; r++) N(row_of_y)(0, xg, u, y + r * W * O, 2 * h + r, W, C, O);
       for (long r = 0; r < rows; r++) {
         T *restrict to = out + (h + r + 1) * zrow;
         EACH to[c] = to[zrow - O + c] = 0;
@@ -631,8 +751,8 @@ void N(embed)(const T *x, const T *w, long w_task, const T *scale, const T *offs
       }
     }
   }
-  free(v);
-  free(m);
+  free(u);
+  free(v), free(m);
   free(y);
 }
 
@@ -677,26 +797,34 @@ AI void N(coefficients)(const double *total, long parts, long stride, const T *m
 }
 
 // row h of gy of example g from that row of y: k0 + k1·y + k·gz where it was chosen (+ extra)
-AI void N(gy_row)(const T *restrict from, const T *restrict gz, const unsigned char *restrict index,
-                  const T *restrict extra, const T *restrict k, const T *restrict k0, const T *restrict k1, long g,
-                  long h, long H, long W, long O, T *restrict out) {
-  const long h2 = H / 2, w2 = W / 2;
-  for (long w = 0; w < W; w++) {
-    const T *restrict p = from + w * O;
-    T *restrict o = out + w * O;
-    if (h / 2 < h2 && w / 2 < w2) {
-      const T *restrict z = gz + ((g * (h2 + 2) + h / 2 + 1) * (w2 + 2) + w / 2 + 1) * O;
-      const unsigned char *restrict i = index + ((g * h2 + h / 2) * w2 + w / 2) * O;
-      const I me = h % 2 * 2 + w % 2;
-      VECTORS STORE(o + c) = LOAD(k0 + c) + LOAD(k1 + c) * LOAD(p + c) +
-                             ONLY(BYTES(i + c) == me, LOAD(k + c) * LOAD(z + c));
-    } else
-      VECTORS STORE(o + c) = LOAD(k0 + c) + LOAD(k1 + c) * LOAD(p + c);
-  }
+AI void N(gy_row_)(const T *restrict from, const T *restrict gz, const unsigned char *restrict index,
+                   const T *restrict extra, const T *restrict k, const T *restrict k0, const T *restrict k1, long g,
+                   long h, long H, long W, const long O, T *restrict out) {
+  const long h2 = H / 2, w2 = W / 2, pooled = h / 2 < h2 ? w2 : 0;
+  const T *restrict z = gz + ((g * (h2 + 2) + h / 2 + 1) * (w2 + 2) + 1) * O;
+  const unsigned char *restrict i = index + (g * h2 + h / 2) * w2 * O;
+  const I left = h % 2 * 2;
+  for (long w = 0; w < pooled; w++, z += O, i += O, from += 2 * O, out += 2 * O)
+    VECTORS {
+      const VI at = BYTES(i + c);
+      const V d = LOAD(k + c) * LOAD(z + c), slope = LOAD(k1 + c), base = LOAD(k0 + c);
+      STORE(out + c) = base + slope * LOAD(from + c) + ONLY(at == left, d);
+      STORE(out + O + c) = base + slope * LOAD(from + O + c) + ONLY(at == left + 1, d);
+    }
+  for (long w = 2 * pooled; w < W; w++, from += O, out += O)
+    VECTORS STORE(out + c) = LOAD(k0 + c) + LOAD(k1 + c) * LOAD(from + c);
   if (extra) {
     const T *restrict e = extra + (g * H + h) * W * O;
-    for (long i = 0; i < W * O; i++) out[i] += e[i];
+    out -= W * O;
+    for (long n = 0; n < W * O; n += VL) STORE(out + n) += LOAD(e + n);
   }
+}
+
+static void N(gy_row)(const T *from, const T *gz, const unsigned char *index, const T *extra, const T *k, const T *k0,
+                      const T *k1, long g, long h, long H, long W, long O, T *out) {
+  if (O == 32) N(gy_row_)(from, gz, index, extra, k, k0, k1, g, h, H, W, 32, out);
+  else if (O == 64) N(gy_row_)(from, gz, index, extra, k, k0, k1, g, h, H, W, 64, out);
+  else N(gy_row_)(from, gz, index, extra, k, k0, k1, g, h, H, W, O, out);
 }
 
 // gy with a border [B n, H+2, W+2, O]
@@ -724,47 +852,56 @@ void N(unpool)(const T *y, const T *gz, const unsigned char *index, const T *mea
   }
 }
 
-// The whole gradient without keeping gy: adds to gw (packed, [B]), and writes gx with a border unless it is null.
-// extra: a further gradient of y, or null. y may be null as in pool. scratch: (H+2)(W+2)O numbers.
-void N(block_backward)(const T *x, const T *weights, long w_task, const T *turned, long turned_task, const T *y, const T *gz,
-                       const unsigned char *index, const T *extra, const T *mean, const T *rstd, const T *gamma,
-                       long gamma_task, const double *total, long parts, T *gw, T *gx, T *scratch, long support, long taps,
-                       long B, long n, long g0, long g1, long H, long W, long C, long O) {
-  const long row = (W + 2) * C, gy_row = (W + 2) * O;
-  const long most = taps == 16 ? 2 * N(strip_rows)(H, W) : N(band_rows)(W, O);
+// The whole gradient without keeping gy: adds to gw [B][O][C][3][3], and writes gx with a border unless it is null.
+// extra: a further gradient of y, or null. y may be null as in pool.
+void N(block_backward)(const T *x, const T *w, long w_task, const T *y, const T *gz, const unsigned char *index,
+                       const T *extra, const T *mean, const T *rstd, const T *gamma, long gamma_task,
+                       const double *total, long parts, T *gw, T *gx, long support, long B, long n, long g0, long g1,
+                       long H, long W, long C, long O) {
+  const int tiled = N(tiled)(H, W, C, O);
+  const long row = (W + 2) * C, gy_row = (W + 2) * O, map = (H + 2) * row, gy_map = (H + 2) * gy_row;
+  const long most = tiled ? 4 * N(strip_rows)(H, W) : N(band_rows)(W, O);
   T k[O], k0[O], k1[O], none[O], buffer[y ? 1 : W * O];
   memset(none, 0, sizeof none);
-  T *v = taps == 16 ? N(room)(H, W, C) : 0, *m = taps == 16 ? N(room)(H, W, O) : 0;
-  memset(scratch, 0, (H + 2) * gy_row * sizeof(T));
-  for (long g = g0; g < g1; g++) {
+  T *v = N(room)(tiled, 1, H, W, C > O ? C : O), *m = N(room)(tiled, 1, H, W, C > O ? C : O);
+  T *u = y ? 0 : N(packed)(0, C, O), *turned = gx ? N(packed)(tiled, O, C) : 0, *sum = N(packed)(tiled, C, O);
+  T *gy = calloc((size_t)(N(strip_maps)(tiled, H, W, g1 - g0, n, 0) * gy_map), sizeof(T)); // framed
+  for (long g = g0, maps; g < g1; g += maps) {
     const long t = g / n;
-    if (g == g0 || g % n == 0)
+    if (g == g0 || g % n == 0) {
       N(coefficients)(total + t * 2 * O, parts, B * 2 * O, mean + t * O, rstd + t * O, gamma + t * gamma_task,
                       (double)support * H * W, O, k, k0, k1);
-    const int counts = g % n < support;
+      N(clear)(tiled, C, O, sum);
+    }
+    if (g == g0 || (g % n == 0 && w_task)) {
+      if (!y) N(pack)(w + t * w_task, 0, C, O, u);
+      if (gx) N(pack_turned)(w + t * w_task, tiled, O, C, turned);
+    }
+    maps = N(strip_maps)(tiled, H, W, g1 - g, n, g);
+    const T *xg = x + g * map;
     for (long h = 0; h < H; h += most) {
       const long rows = h + most < H ? most : H - h;
       // rows that nobody else reads lie in the first cache
-      T *to = scratch + (gx || taps == 16 ? h + 1 : 1) * gy_row + O;
-      for (long r = 0; r < rows; r++) {
-        const T *from = N(row_of_y)(y ? y + g * H * W * O : 0, x + g * (H + 2) * row, weights + t * w_task, buffer,
-                                    h + r, W, C, O);
-        N(gy_row)(from, gz, index, extra, k, counts ? k0 : none, counts ? k1 : none, g, h + r, H, W, O,
-                  to + r * gy_row);
-      }
-      const T *xg = x + g * (H + 2) * row;
-      T *sum = gw + t * taps * C * O;
-      if (taps == 16) N(strip_weights)((N(strip)){h, (rows + 1) / 2, (W + 1) / 2, H, W}, xg, scratch, C, O, v, m, sum);
+      T *to = gy + (gx || tiled ? h + 1 : 1) * gy_row + O;
+      for (long e = g; e < g + maps; e++)
+        for (long r = 0; r < rows; r++) {
+          const T *from = N(row_of_y)(y ? y + e * H * W * O : 0, x + e * map, u, buffer, h + r, W, C, O);
+          const int counts = e % n < support;
+          N(gy_row)(from, gz, index, extra, k, counts ? k0 : none, counts ? k1 : none, e, h + r, H, W, O,
+                    to + (e - g) * gy_map + r * gy_row);
+        }
+      if (tiled) N(strip_weights)((N(strip)){maps, h, (rows + 3) / 4, (W + 3) / 4, H, W}, xg, gy, C, O, v, m, sum);
       else N(band)(C, xg + h * row, to, gy_row, O, rows, W, sum);
     }
     if (gx) {
-      T *image = gx + g * (H + 2) * row;
-      // scratch is one example: as example 0 of one task
-      N(conv)(scratch, turned + t * turned_task, 0, 0, 0, 0, image, 1, 0, 0, 0, taps, 1, 0, 1, H, W, O, C);
+      const T *const from[2] = {gy, 0}, *const with[2] = {turned, 0};
+      for (long e = g; e < g + maps; e++) N(frame)(gx + e * map, H, W, C);
+      N(convolve)(maps, from, with, tiled, gx + g * map + row + C, row, map, 0, 0, 0, 0, v, m, H, W, O, C);
     }
+    if (g + maps == g1 || (g + maps) % n == 0) N(unpack)(sum, tiled, C, O, gw + t * 9 * O * C);
   }
-  free(v);
-  free(m);
+  free(u), free(turned), free(sum), free(gy);
+  free(v), free(m);
 }
 
 // ---------------------------------------------------------------------------------------------- second order
@@ -862,20 +999,23 @@ void N(direction_unpool)(const T *restrict y, const T *restrict yd, const T *res
       k0[c] = one - x * r * mean[i];
     }
     if (g % n == support || (g == g0 && g % n > support)) EACH kd[c] = ky[c] = k0[c] = 0;
-    for (long h = 0; h < H; h++)
-      for (long w = 0; w < W; w++) {
-        const long at = ((g * H + h) * W + w) * O;
-        const T *restrict p = y + at, *restrict d = yd + ((g * (H + 2) + h + 1) * (W + 2) + w + 1) * O;
-        T *restrict o = out + at;
-        if (h / 2 < h2 && w / 2 < w2) {
-          const T *restrict z = gz + ((g * (h2 + 2) + h / 2 + 1) * (w2 + 2) + w / 2 + 1) * O;
-          const unsigned char *restrict i = index + ((g * h2 + h / 2) * w2 + w / 2) * O;
-          const I me = h % 2 * 2 + w % 2;
-          VECTORS STORE(o + c) = LOAD(k0 + c) + LOAD(ky + c) * LOAD(p + c) + LOAD(kd + c) * LOAD(d + c) +
-                                 ONLY(BYTES(i + c) == me, LOAD(k + c) * LOAD(z + c));
-        } else
-          VECTORS STORE(o + c) = LOAD(k0 + c) + LOAD(ky + c) * LOAD(p + c) + LOAD(kd + c) * LOAD(d + c);
-      }
+    for (long h = 0; h < H; h++) {
+      const long pooled = h / 2 < h2 ? w2 : 0;
+      const T *restrict p = y + (g * H + h) * W * O, *restrict d = yd + ((g * (H + 2) + h + 1) * (W + 2) + 1) * O;
+      const T *restrict z = gz + ((g * (h2 + 2) + h / 2 + 1) * (w2 + 2) + 1) * O;
+      const unsigned char *restrict i = index + (g * h2 + h / 2) * w2 * O;
+      T *restrict o = out + (g * H + h) * W * O;
+      const I left = h % 2 * 2;
+      for (long w = 0; w < pooled; w++, z += O, i += O, p += 2 * O, d += 2 * O, o += 2 * O)
+        VECTORS {
+          const VI at = BYTES(i + c);
+          const V chosen = LOAD(k + c) * LOAD(z + c), a = LOAD(ky + c), b = LOAD(kd + c), base = LOAD(k0 + c);
+          STORE(o + c) = base + a * LOAD(p + c) + b * LOAD(d + c) + ONLY(at == left, chosen);
+          STORE(o + O + c) = base + a * LOAD(p + O + c) + b * LOAD(d + O + c) + ONLY(at == left + 1, chosen);
+        }
+      for (long w = 2 * pooled; w < W; w++, p += O, d += O, o += O)
+        VECTORS STORE(o + c) = LOAD(k0 + c) + LOAD(ky + c) * LOAD(p + c) + LOAD(kd + c) * LOAD(d + c);
+    }
   }
 }
 

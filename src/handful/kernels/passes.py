@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .library import call, spread
-from .weights import LANES, pack, unpack, widened
 
 Arguments = tuple[Tensor | int | None, ...]
 
@@ -34,8 +33,8 @@ __all__ = [
 
 LEAST_REMADE = 8 << 20
 """Bytes of y from which the convolution of pictures is sooner made anew than fetched from memory."""
-LEAST_TILED = 12
-"""Rows and columns of y from which a convolution goes by Winograd's tiles."""
+LANES = 32
+"""Channels that a pass writes at once: what it gives has a multiple of them."""
 
 
 class Kept(NamedTuple):
@@ -71,16 +70,6 @@ class _Shape(NamedTuple):
         """Numbers behind a mean."""
         return self.support * self.height * self.width
 
-    @property
-    def taps(self) -> int:
-        """Products a weight takes part in for an output (9), or for four of them by Winograd's tiles (16)."""
-        return 16 if self.inputs % 32 == 0 and min(self.height, self.width) >= LEAST_TILED else 9
-
-    @property
-    def weights(self) -> int:
-        """Numbers in the packed weights of a task."""
-        return self.taps * self.inputs * self.outputs
-
     def sums(self, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
         """Room for the sums of each thread and task."""
         return torch.zeros(torch.get_num_threads(), self.tasks, *shape, dtype=dtype, device="cpu")
@@ -104,19 +93,19 @@ def is_kept(y: Tensor) -> bool:
 def block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, support: int) -> tuple[Tensor, Kept]:
     """z = relu(maxpool(γ (y − mean) rstd + β)) of y = x * w, and what its gradient needs."""
     s, dtype = _shape(x, w, support), x.dtype
-    x, (packed, apart) = x.contiguous(), pack("pack", w, s.taps)
+    x, (w, apart) = x.contiguous(), _filters(w)
     scale, offset, step = _channels(gamma, beta)
     whole = (s.tasks, s.each, s.height, s.width, s.outputs)
     row = s.width * s.outputs * x.element_size()  # two of them lie on the stack where y is made anew
     remade = s.inputs < 32 and s.examples * s.height * row > LEAST_REMADE and row <= 1 << 18
     y = None if remade else x.new_empty(whole)
     middle = x.new_empty(s.tasks, s.outputs)
-    call("middle", dtype, x, packed, apart, middle, s.taps, s.tasks, s.each, s.height, s.width, s.inputs, s.outputs)
+    call("middle", dtype, x, w, apart, middle, s.tasks, s.each, s.height, s.width, s.inputs, s.outputs)
     sums = s.sums(2, s.outputs)
 
     def convolve(part: int, start: int, stop: int) -> Arguments:
         sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        return x, packed, None, None, apart, 0, y, 0, middle, sums[part], s.support, s.taps, *sizes
+        return x, w, None, None, apart, 0, 0, y, 0, middle, sums[part], s.support, *sizes
 
     spread("conv", dtype, s.examples, convolve)
     mean, variance, rstd = (torch.empty_like(middle) for _ in range(3))
@@ -127,7 +116,7 @@ def block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, support
 
     def pool(part: int, start: int, stop: int) -> Arguments:
         sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        return y, x, packed, apart, mean, rstd, scale, offset, step, z, xs, index, *sizes
+        return y, x, w, apart, mean, rstd, scale, offset, step, z, xs, index, *sizes
 
     spread("pool", dtype, s.examples, pool)
     return z, Kept(x.new_zeros(1).expand(whole) if y is None else y, mean, variance, rstd, xs, index)
@@ -136,13 +125,13 @@ def block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, support
 def embed(x: Tensor, w: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
     """z = relu(maxpool(scale y + offset)) of y = x * w, which is never kept."""
     s = _shape(x, w)
-    x, (packed, apart) = x.contiguous(), pack("pack", w, s.taps)
+    x, (w, apart) = x.contiguous(), _filters(w)
     scale, offset, step = _channels(scale, offset)
     z = x.new_empty(s.tasks, s.each, s.height // 2 + 2, s.width // 2 + 2, s.outputs)
 
     def run(part: int, start: int, stop: int) -> Arguments:
-        sizes = (s.taps, s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        return x, packed, apart, scale, offset, step, z, *sizes
+        sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
+        return x, w, apart, scale, offset, step, z, *sizes
 
     spread("embed", x.dtype, s.examples, run)
     return z
@@ -154,7 +143,7 @@ def block_gradient(
     """gx, gw, gγ, gβ in one pass, without room for gy. `more`: a further gradient of y."""
     if of_x and (spare := -x.shape[-1] % LANES):
         kept = kept if is_kept(kept.y) else kept._replace(y=convolve(x, w, border=0))
-        x, w = F.pad(x, (0, spare)), widened(w, spare)
+        x, w = F.pad(x, (0, spare)), _widened(w, spare)
         gx, gw, ggamma, gbeta = block_gradient(gz, more, x, w, gamma, kept, support, of_x=True)
         assert gx is not None
         return gx[..., :-spare], gw[:, :, :-spare], ggamma, gbeta
@@ -162,21 +151,18 @@ def block_gradient(
     x, gz, more = x.contiguous(), gz.contiguous(), None if more is None else more.contiguous()
     scale, step = _channels(gamma)
     total = _pooled_sums(gz, kept, s)
-    y, (packed, apart) = (kept.y, (None, 0)) if is_kept(kept.y) else (None, pack("pack", w, s.taps))
-    turned, turned_apart = pack("pack_turned", w, s.taps) if of_x else (None, 0)
+    y, (w, apart) = kept.y if is_kept(kept.y) else None, _filters(w)
     gx = torch.empty_like(x) if of_x else None
-    sums = s.sums(s.weights, dtype=dtype)
+    sums = s.sums(s.outputs, s.inputs, 3, 3, dtype=dtype)
 
     def run(part: int, start: int, stop: int) -> Arguments:
-        scratch = x.new_empty(s.height + 2, s.width + 2, s.outputs)
-        weights = (packed, apart, turned, turned_apart)
         statistics = (kept.mean, kept.rstd, scale, step, total, 1)
         sizes = (s.tasks, s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        results = (sums[part], gx, scratch, s.support, s.taps)
-        return x, *weights, y, gz, kept.chosen, more, *statistics, *results, *sizes
+        results = (sums[part], gx, s.support)
+        return x, w, apart, y, gz, kept.chosen, more, *statistics, *results, *sizes
 
     spread("block_backward", dtype, s.examples, run)
-    return gx, unpack(_total(sums), s.taps, s.outputs, s.inputs), _apart(total, 1, dtype), _apart(total, 0, dtype)
+    return gx, _total(sums), _apart(total, 1, dtype), _apart(total, 0, dtype)
 
 
 def unpool(gz: Tensor, gamma: Tensor, kept: Kept, support: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -243,16 +229,15 @@ def convolve(x: Tensor, w: Tensor, *other: Tensor, turned: bool = False, border:
     """
     if turned and (spare := -w.shape[-3] % LANES):
         assert not other, "what is turned comes alone"
-        return convolve(x, widened(w, spare), turned=True, border=border)[..., :-spare]
-    name = "pack_turned" if turned else "pack"
+        return convolve(x, _widened(w, spare), turned=True, border=border)[..., :-spare]
     s = _shape(x, w.transpose(-4, -3) if turned else w)
-    x, (packed, apart) = x.contiguous(), pack(name, w, s.taps)
-    x1, (packed1, apart1) = (other[0].contiguous(), pack(name, other[1], s.taps)) if other else (None, (None, 0))
+    x, (w, apart) = x.contiguous(), _filters(w)
+    x1, (w1, apart1) = (other[0].contiguous(), _filters(other[1])) if other else (None, (None, 0))
     y = x.new_empty(s.tasks, s.each, s.height + 2 * border, s.width + 2 * border, s.outputs)
 
     def run(part: int, start: int, stop: int) -> Arguments:
         sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        return x, packed, x1, packed1, apart, apart1, y, border, None, None, 0, s.taps, *sizes
+        return x, w, x1, w1, apart, apart1, int(turned), y, border, None, None, 0, *sizes
 
     spread("conv", x.dtype, s.examples, run)
     return y
@@ -262,14 +247,27 @@ def weight_gradient(x: Tensor, gy: Tensor, w: Tensor) -> Tensor:
     """gw of x * w for framed gy."""
     s = _shape(x, w)
     x, gy = x.contiguous(), gy.contiguous()
-    sums = s.sums(s.weights, dtype=x.dtype)
+    sums = s.sums(s.outputs, s.inputs, 3, 3, dtype=x.dtype)
 
     def run(part: int, start: int, stop: int) -> Arguments:
         sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        return x, gy, sums[part], s.taps, *sizes
+        return x, gy, sums[part], *sizes
 
     spread("conv_weights", x.dtype, s.examples, run)
-    return unpack(_total(sums), s.taps, s.outputs, s.inputs)
+    return _total(sums)
+
+
+def _filters(w: Tensor) -> tuple[Tensor, int]:
+    """[B, O, C, 3, 3], and how far apart tasks lie: 0 if all have the same, of which one is given."""
+    if len(w) == 1 or w.stride(0) == 0:
+        return w[:1].contiguous(), 0
+    w = w.contiguous()
+    return w, w.stride(0)
+
+
+def _widened(w: Tensor, spare: int) -> Tensor:
+    """[B, O, C, 3, 3] -> [B, O, C + spare, 3, 3], nothing added."""
+    return F.pad(w, (0, 0, 0, 0, 0, spare))
 
 
 def _channels(*values: Tensor) -> tuple[Any, ...]:
