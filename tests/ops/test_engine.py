@@ -432,6 +432,8 @@ def test_the_graph_of_as_many_steps_as_there_is_memory_for(monkeypatch: pytest.M
         ((1, 105_840, 32_901), "cpu", 2, {}, Plan(1, 1)),
         ((25, 10, 1761), "cpu", 2, {}, Plan(25, 1)),
         ((25, 10, 1761), "cpu", 2, {"workers": 2}, Plan(13, 2)),
+        ((4, 26_460, 112_069), "cpu", 1, {}, Plan(4, 1)),
+        ((4, 26_460, 303_029), "cpu", 1, {}, Plan(1, 1)),
         ((8, 100, 3_000_000), "cpu", 1, {}, Plan(2, 1)),
         ((8, 100, 100_000_000), "cpu", 1, {}, Plan(1, 1)),
         ((32, 3920, 112_000), "cpu", 2, {"tasks_at_once": 32}, Plan(32, 1)),

@@ -17,6 +17,7 @@ R = TypeVar("R")
 
 NUMBERS_AT_ONCE = 110_000
 PARAMETERS_AT_ONCE = 8_000_000
+WORK_ALONE = 5_000_000_000
 WORK_TO_SHARE = 500_000_000
 GRAPH_BYTES = 4 << 30
 
@@ -44,10 +45,11 @@ def plan(
 
     - as many at once as have 110,000 numbers in their examples, in equal chunks, as many chunks for each worker.
       Second-order steps on one core, against one task after the other: Conv4 on 28×28 (3,920 numbers a task) takes
-      0.62 of the time with 16 or 32 at once, 0.68 with 8; a residual network on 42×42 (26,460 numbers) 0.82 with 4,
-      0.94 with 2; a transformer on as many 0.84 and 0.94; Conv4 on 84×84 (105,840 numbers) as much with 1 as with 4;
-      a sinusoid a fifth with all.
+      0.6 of the time with 16 at once, 0.66 with 8; a transformer on 42×42 (26,460 numbers) 0.89 with 4; Conv4 on 84×84
+      (105,840 numbers) as much with 1 as with 4; a sinusoid a fifth with all.
     - as many as have 8 million parameters together, so that models of their own for each task stay few;
+    - one after the other, where numbers · parameters of a task is at least 5·10⁹: a residual network on 42×42 (8·10⁹)
+      takes 1.06 to 1.14 of the time with 4 at once, and four times the memory;
     - a worker for each of the caller's threads, where tasks · numbers · parameters is at least 5·10⁸. Below, handing
       the work over costs as much as the work: a sinusoid step has 4·10⁵, one of strided Conv4 10¹⁰.
 
@@ -65,6 +67,7 @@ def plan(
         workers = threads if tasks * numbers * parameters >= WORK_TO_SHARE else 1
     if tasks_at_once is None:
         fitting = min(NUMBERS_AT_ONCE // max(numbers, 1), PARAMETERS_AT_ONCE // max(parameters, 1))
+        fitting = 1 if numbers * parameters >= WORK_ALONE else fitting
         rounds = -(-tasks // (max(1, fitting) * workers))
         tasks_at_once = -(-tasks // min(rounds * workers, tasks))  # as much for every worker to do
     at_once = min(tasks_at_once, tasks)
@@ -72,10 +75,13 @@ def plan(
 
 
 class _Budget:
-    """How many bytes the graphs of a chunk of tasks may still take, how many one step takes, and the steps so far."""
+    """How many bytes the graphs of a chunk of tasks may still take, how many one step takes, and the steps so far.
 
-    def __init__(self, left: float) -> None:
-        self.left, self.step, self.steps = left, 0, 0
+    `measured` is what the first chunk found a step to take: the others are as large, and a walk through a graph is long.
+    """
+
+    def __init__(self, left: float, measured: list[int]) -> None:
+        self.left, self.measured, self.step, self.steps = left, measured, 0, 0
 
 
 _budget: ContextVar[_Budget | None] = ContextVar("handful_budget", default=None)
@@ -83,9 +89,10 @@ _budget: ContextVar[_Budget | None] = ContextVar("handful_budget", default=None)
 
 def within(left: float, job: Callable[[M, int], R]) -> Callable[[M, int], R]:
     """The job with so many bytes for its graphs."""
+    measured: list[int] = []
 
     def limited(own: M, number: int) -> R:
-        token = _budget.set(_Budget(left))
+        token = _budget.set(_Budget(left, measured))
         try:
             return job(own, number)
         finally:
@@ -103,7 +110,9 @@ def count_graph(step: Iterable[Tensor]) -> None:
         return
     budget.steps += 1
     if budget.steps == 2:
-        budget.step = saved_bytes(step) // 2
+        if not budget.measured:
+            budget.measured.append(saved_bytes(step) // 2)
+        budget.step = budget.measured[0]
         budget.left -= budget.step
     budget.left -= budget.step
 
