@@ -1,5 +1,5 @@
 // The kernels of a convolutional block, for float (suffix _f) and double (_d); see block.h. Built with GCC or Clang
-// for several processors at once by hatch_build.py; the fastest that runs here is chosen by __init__.py.
+// for several processors at once by hatch_build.py; the fastest that runs here is chosen by library.py.
 
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +22,8 @@
 #define VB 64
 #define PIXELS 14
 #define ROWS 12
-#define TILES TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
+#define TILES \
+  TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
 #elif defined(__AVX__)
 #define VB 32
 #define PIXELS 6
@@ -31,6 +32,8 @@
 #else
 #error these kernels need AVX2
 #endif
+
+static _Thread_local int starved; // this thread's kernel found no memory
 
 #define T float
 #define I int
@@ -55,6 +58,7 @@ typedef struct {
   kernel run;
   const long *arguments;
   long parts, next;
+  int starved;
 } work;
 
 static void join(void *data) {
@@ -63,13 +67,16 @@ static void join(void *data) {
     const long *a = w->arguments + part * MOST;
     w->run(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13], a[14], a[15], a[16],
            a[17], a[18], a[19], a[20], a[21], a[22], a[23], a[24], a[25], a[26], a[27], a[28], a[29], a[30], a[31]);
+    if (starved) __atomic_store_n(&w->starved, 1, __ATOMIC_RELAXED);
+    starved = 0;
   }
 }
 
 // A kernel on `parts` lists of MOST arguments, pointers and whole numbers, by as many threads of the OpenMP runtime
-// whose GOMP_parallel this is. (A function of fewer arguments leaves the rest of the stack alone.)
-void team(void (*parallel)(void (*)(void *), void *, unsigned, unsigned), void *run, const long *arguments, long parts) {
-  work w = {(kernel)run, arguments, parts, 0};
+// whose GOMP_parallel this is. (A function of fewer arguments leaves the rest of the stack alone.) 1 if memory ran out.
+int team(void (*parallel)(void (*)(void *), void *, unsigned, unsigned), void *run, const long *arguments, long parts) {
+  work w = {(kernel)run, arguments, parts, 0, 0};
   if (parts == 1) join(&w);
   else parallel(join, &w, (unsigned)parts, 0);
+  return w.starved;
 }

@@ -19,7 +19,8 @@
 // when it comes to a task, so that they lie in the caches when they are read.
 //
 // Every function works on examples g0 to g1 of the B·n examples of B tasks, writes what belongs to them, and adds
-// sums over them to arrays of its own, so that threads need nothing from each other. The first `support` of the n
+// sums over them to arrays of its own, so that threads need nothing from each other. One that finds no memory for its
+// work is `starved` and does nothing. The first `support` of the n
 // examples of a task make its statistics, which normalize all n; so a mean is over these, and a sum behind it over all.
 // C and O are multiples of 32, except for the channels of pictures.
 
@@ -104,14 +105,19 @@ static int N(tiled)(long H, long W, long C, long O) {
   return H >= LEAST_TILED && W >= LEAST_TILED && C % 32 == 0 && O % 32 == 0;
 }
 
-// room for the packed weights of a task
-static T *N(packed)(int tiled, long C, long O) {
-  return aligned_alloc(64, (size_t)((tiled ? 36 * N(plane)(O * C) : 9 * O * C) + OB) / OB * OB * sizeof(T));
+// room for so many numbers; null where there is none, and then `starved`
+static T *N(claim)(long numbers) {
+  T *p = aligned_alloc(64, ((size_t)numbers * sizeof(T) + 63) / 64 * 64);
+  if (!p) starved = 1;
+  return p;
 }
 
-static void N(clear)(int tiled, long C, long O, T *p) {
-  memset(p, 0, (tiled ? 36 * N(plane)(O * C) : 9 * O * C) * sizeof(T));
-}
+// numbers of the packed weights of a task
+AI long N(weights)(int tiled, long C, long O) { return tiled ? 36 * N(plane)(O * C) : 9 * O * C; }
+
+static T *N(packed)(int tiled, long C, long O) { return N(claim)(N(weights)(tiled, C, O)); }
+
+static void N(clear)(int tiled, long C, long O, T *p) { memset(p, 0, N(weights)(tiled, C, O) * sizeof(T)); }
 
 // the filters g [9][OB] of input channel c and outputs from ob on, into packed weights
 AI void N(pack_filter)(const T *restrict g, int tiled, long ob, long c, long C, long O, T *restrict p) {
@@ -289,7 +295,8 @@ static void N(lift)(N(strip) s, const T *restrict x, long C, T *restrict v) {
     for (long j = 0; j < s.across; j++, v += C) {
       const long h = s.top + e % s.down * 4, w = 4 * j;
       long row = (s.W + 2) * C;
-      const T *restrict d = N(whole)(x + (e / s.down * (s.H + 2) + h) * row + w * C, &row, 6, s.H + 2 - h, s.W + 2 - w, C, copy);
+      const T *restrict d = x + (e / s.down * (s.H + 2) + h) * row + w * C;
+      d = N(whole)(d, &row, 6, s.H + 2 - h, s.W + 2 - w, C, copy);
       for (long c = 0; c < C; c += VL) {
         V t[6][6];
         UNROLL for (int b = 0; b < 6; b++) {
@@ -312,7 +319,7 @@ static void N(drop)(N(strip) s, const T *restrict m, long O, T *restrict y, long
   const long apart = N(plane)(N(tiles)(s) * O);
   for (long e = 0; e < s.maps * s.down; e++)
     for (long j = 0; j < s.across; j++, m += O) {
-      const long h = s.top + e % s.down * 4, w = 4 * j, high = s.H - h < 4 ? s.H - h : 4, wide = s.W - w < 4 ? s.W - w : 4;
+      const long h = s.top + e % s.down * 4, w = 4 * j, high = s.H - h, wide = s.W - w;
       T *restrict to = y + e / s.down * map + h * row + w * O;
       for (long c = 0; c < O; c += VL) {
         V t[6][4];
@@ -340,7 +347,8 @@ static void N(raise)(N(strip) s, const T *restrict gy, long O, T *restrict m) {
     for (long j = 0; j < s.across; j++, m += O) {
       const long h = s.top + e % s.down * 4, w = 4 * j;
       long row = (s.W + 2) * O;
-      const T *restrict d = N(whole)(gy + (e / s.down * (s.H + 2) + h + 1) * row + (w + 1) * O, &row, 4, s.H - h, s.W - w, O, copy);
+      const T *restrict d = gy + (e / s.down * (s.H + 2) + h + 1) * row + (w + 1) * O;
+      d = N(whole)(d, &row, 4, s.H - h, s.W - w, O, copy);
       for (long c = 0; c < O; c += VL) {
         V t[4][6];
         UNROLL for (int b = 0; b < 4; b++) {
@@ -380,7 +388,8 @@ AI void N(product)(const int px, const int C, const int sources, const T *const 
   }
 }
 
-AI void N(products_)(const int C, const int sources, long tiles, const T *const v[2], const T *const u[2], T *m, long O) {
+AI void N(products_)(const int C, const int sources, long tiles, const T *const v[2], const T *const u[2], T *m,
+                     long O) {
   const long groups = (tiles + PIXELS - 1) / PIXELS, size = (tiles + groups - 1) / groups;
   for (long k = 0; k < 36; k++)
     for (long ob = 0; ob < O; ob += OB)
@@ -427,17 +436,18 @@ AI void N(outer_tiles)(const int js, long tiles, long C, const T *restrict v, lo
 static void N(lifted_gradient)(long tiles, long C, const T *v, long O, const T *m, T *gu) {
   for (long k = 0; k < 36; k++, v += N(plane)(tiles * C), m += N(plane)(tiles * O), gu += N(plane)(O * C))
     for (long ob = 0; ob < O; ob += OB) {
-      long j = 0;
-      for (; j + ROWS <= C; j += ROWS) N(outer_tiles)(ROWS, tiles, C, v + j, O, m + ob, gu + ob * C + j * OB);
-      for (; j + 4 <= C; j += 4) N(outer_tiles)(4, tiles, C, v + j, O, m + ob, gu + ob * C + j * OB);
+      long j = 0; // C is a multiple of 32, ROWS of 6: 8 left go by fours, not as 6 and 2
+      for (; C - j >= ROWS && C - j != 8; j += ROWS)
+        N(outer_tiles)(ROWS, tiles, C, v + j, O, m + ob, gu + ob * C + j * OB);
+      for (; j < C; j += 4) N(outer_tiles)(4, tiles, C, v + j, O, m + ob, gu + ob * C + j * OB);
     }
 }
 
 // room for so many lifted strips of so many channels
 static T *N(room)(int tiled, long strips, long H, long W, long channels) {
   if (!tiled) return 0;
-  const long tiles = N(strip_rows)(H, W) * ((W + 3) / 4), numbers = strips * 36 * N(plane)((tiles < STRIP ? STRIP : tiles) * channels);
-  return aligned_alloc(64, (size_t)(numbers + VL - 1) / VL * VB);
+  const long tiles = N(strip_rows)(H, W) * ((W + 3) / 4);
+  return N(claim)(strips * 36 * N(plane)((tiles < STRIP ? STRIP : tiles) * channels));
 }
 
 // row h of y for the framed example at x: kept in y, or made anew in `buffer`
@@ -468,8 +478,8 @@ static void N(row_sums)(const T *restrict y, const T *m, long W, long O, double 
 }
 
 // y = x0 * u0 (+ x1 * u1) of one example, or of several in a strip, by packed weights: rows of y lie `row` apart,
-// examples `map`. Sums over y - shift and over its square are added to s and q [O] for the first `counts` of them; y may
-// be null where maps are not tiled. v, m: room.
+// examples `map`. Sums over y - shift and over its square are added to s and q [O] for the first `counts` of them; y
+// may be null where maps are not tiled. v, m: room.
 static void N(convolve)(long maps, const T *const x[2], const T *const u[2], int tiled, T *y, long row, long map,
                         long counts, const T *shift, double *s, double *q, T *v, T *m, long H, long W, long C, long O) {
   const int sources = x[1] ? 2 : 1;
@@ -509,8 +519,8 @@ static void N(frame)(T *y, long H, long W, long O) {
 
 // y = x0 * w0 (+ x1 * w1): [B n, H, W, O], or with a border of zeros. Weights [O][C][3][3] of tasks lie w_task numbers
 // apart (0: one for all); those to be turned are [C][O][3][3]. With `shift` [B, O]: adds to `total` [B][2][O] the sums
-// over the support of y - shift and of its square, around one of the task's outputs, so that nothing cancels; then y may
-// be null for pictures.
+// over the support of y - shift and of its square, around one of the task's outputs, so that nothing cancels; then y
+// may be null for pictures.
 void N(conv)(const T *x0, const T *w0, const T *x1, const T *w1, long w0_task, long w1_task, long turned, T *y,
              long border, const T *shift, double *total, long support, long n, long g0, long g1, long H, long W, long C,
              long O) {
@@ -518,7 +528,7 @@ void N(conv)(const T *x0, const T *w0, const T *x1, const T *w1, long w0_task, l
   const long row = (W + 2 * border) * O, map = (H + 2 * border) * row, example = (H + 2) * (W + 2) * C;
   T *v = N(room)(tiled, x1 ? 2 : 1, H, W, C), *m = N(room)(tiled, 1, H, W, O);
   T *const u[2] = {N(packed)(tiled, C, O), x1 ? N(packed)(tiled, C, O) : 0};
-  for (long g = g0, maps; g < g1; g += maps) {
+  for (long g = g0, maps; g < g1 && !starved; g += maps) {
     const long t = g / n;
     if (g == g0 || (g % n == 0 && (w0_task || w1_task))) {
       (turned ? N(pack_turned) : N(pack))(w0 + t * w0_task, tiled, C, O, u[0]);
@@ -619,7 +629,7 @@ void N(conv_weights)(const T *x, const T *gy, T *gw, long n, long g0, long g1, l
   const long row = (W + 2) * C, gy_row = (W + 2) * O;
   const long most = tiled ? 4 * N(strip_rows)(H, W) : N(band_rows)(W, O);
   T *v = N(room)(tiled, 1, H, W, C), *m = N(room)(tiled, 1, H, W, O), *sum = N(packed)(tiled, C, O);
-  for (long g = g0, maps; g < g1; g += maps) {
+  for (long g = g0, maps; g < g1 && !starved; g += maps) {
     const T *xg = x + g * (H + 2) * row, *from = gy + g * (H + 2) * gy_row;
     if (g == g0 || g % n == 0) N(clear)(tiled, C, O, sum);
     maps = N(strip_maps)(tiled, H, W, g1 - g, n, g);
@@ -659,11 +669,11 @@ void N(statistics)(const double *total, long parts, const T *shift, T eps, long 
 // z with a border [B n, H/2+2, W/2+2, O]; of each pooled value its x̂ and which of the four it was (4: relu cut it).
 // Where y is null, it is made anew from x and w, two rows at a time.
 void N(pool)(const T *y, const T *x, const T *w, long w_task, const T *mean, const T *rstd, const T *gamma,
-             const T *beta, long gamma_task, T *restrict z, T *restrict xs, unsigned char *restrict index, long n, long g0, long g1, long H, long W,
-             long C, long O) {
+             const T *beta, long gamma_task, T *restrict z, T *restrict xs, unsigned char *restrict index, long n,
+             long g0, long g1, long H, long W, long C, long O) {
   const long h2 = H / 2, w2 = W / 2, zrow = (w2 + 2) * O;
   T a[O], b[O], ia[O], ib[O], buffer[y ? 1 : 2 * W * O], *u = y ? 0 : N(packed)(0, C, O);
-  for (long g = g0; g < g1; g++) {
+  for (long g = g0; g < g1 && !starved; g++) {
     const long t = g / n;
     if (g == g0 || g % n == 0) EACH {
       ia[c] = rstd[t * O + c];
@@ -711,12 +721,13 @@ void N(pool)(const T *y, const T *x, const T *w, long w_task, const T *mean, con
 
 // z = relu(maxpool2(scale · (x * w) + offset)) with a border [B n, H/2+2, W/2+2, O], for statistics known beforehand:
 // y is never stored
-void N(embed)(const T *x, const T *w, long w_task, const T *scale, const T *offset, long task, T *restrict z, long n, long g0, long g1, long H, long W, long C, long O) {
+void N(embed)(const T *x, const T *w, long w_task, const T *scale, const T *offset, long task, T *restrict z, long n,
+              long g0, long g1, long H, long W, long C, long O) {
   const long row = (W + 2) * C, h2 = H / 2, w2 = W / 2, zrow = (w2 + 2) * O, down = N(strip_rows)(H, W);
   const int tiled = N(tiled)(H, W, C, O);
   T *v = N(room)(tiled, 1, H, W, C), *m = N(room)(tiled, 1, H, W, O), *u = N(packed)(tiled, C, O);
-  T *y = aligned_alloc(64, (size_t)((tiled ? 4 * down : 2) * W * O * sizeof(T)));
-  for (long g = g0; g < g1; g++) {
+  T *y = N(claim)((tiled ? 4 * down : 2) * W * O);
+  for (long g = g0; g < g1 && !starved; g++) {
     const T *restrict a = scale + g / n * task, *restrict b = offset + g / n * task, *xg = x + g * (H + 2) * row;
     if (g == g0 || (g % n == 0 && w_task)) N(pack)(w + g / n * w_task, tiled, C, O, u);
     T *out = z + g * (h2 + 2) * zrow;
@@ -866,7 +877,8 @@ void N(block_backward)(const T *x, const T *w, long w_task, const T *y, const T 
   T *v = N(room)(tiled, 1, H, W, C > O ? C : O), *m = N(room)(tiled, 1, H, W, C > O ? C : O);
   T *u = y ? 0 : N(packed)(0, C, O), *turned = gx ? N(packed)(tiled, O, C) : 0, *sum = N(packed)(tiled, C, O);
   T *gy = calloc((size_t)(N(strip_maps)(tiled, H, W, g1 - g0, n, 0) * gy_map), sizeof(T)); // framed
-  for (long g = g0, maps; g < g1; g += maps) {
+  if (!gy) starved = 1;
+  for (long g = g0, maps; g < g1 && !starved; g += maps) {
     const long t = g / n;
     if (g == g0 || g % n == 0) {
       N(coefficients)(total + t * 2 * O, parts, B * 2 * O, mean + t * O, rstd + t * O, gamma + t * gamma_task,
@@ -1026,6 +1038,12 @@ void N(direction_unpool)(const T *restrict y, const T *restrict yd, const T *res
 #undef BYTES
 #undef STORE
 #undef LOAD
+#undef NQ
+#undef NP
+#undef QQ
+#undef PP
+#undef Q
+#undef P
 #undef OB
 #undef VL
 #undef VC

@@ -131,11 +131,11 @@ def spread(
     """A kernel on equal parts of `count` examples, as many as torch has threads: `arguments(part, start, stop)`.
 
     By torch's own threads: others would find the processor taken, because idle ones spin for a while.
+
+    Raises:
+        MemoryError: there is no room for what a kernel keeps meanwhile.
     """
     parts = min(torch.get_num_threads(), count) if _parallel() is not None else 1
-    if parts == 1:
-        call(name, dtype, *arguments(0, 0, count))
-        return
     words = (ctypes.c_long * (MOST * parts))()
     kept = []  # what only the lists hold must outlive the call
     for part in range(parts):
@@ -144,7 +144,8 @@ def spread(
         kept.append(values)
     library = _load()[0]
     assert library is not None
-    library.team(_parallel(), _function(name, dtype), words, ctypes.c_long(parts))
+    if library.team(_parallel(), _function(name, dtype), words, ctypes.c_long(parts)):
+        raise MemoryError(f"no memory left for the compiled kernel {name}: take fewer or smaller examples at once")
 
 
 def _words(values: Sequence[Tensor | float | None]) -> list[Any]:
