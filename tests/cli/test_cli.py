@@ -94,6 +94,39 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 # What answers without a tensor library
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "nothing left"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "DefaultCPUAllocator: can't allocate"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB\nmore words"), "CUDA out of memory. Tried to"),
+    ],
+    ids=["python", "torch", "cuda"],
+)
+def test_no_memory_is_said_in_a_line(
+    call: Call, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("handful.cli.training.run_train", full)
+    Path("spec.toml").touch()
+    code, _, said = call("train", "spec.toml", "--to", "run")
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith(f"error: out of memory: {reason}")
+    assert "fewer or smaller examples" in said
+
+
+def test_other_errors_of_the_program_are_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*_: object, **__: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("handful.cli.training.run_train", wrong)
+    (tmp_path / "spec.toml").touch()
+    with pytest.raises(RuntimeError, match="a defect"):
+        main(["train", str(tmp_path / "spec.toml"), "--to", str(tmp_path / "run")])
+
+
 def light(*arguments: str) -> tuple[float, list[str], str]:
     """User seconds of a process, the heavy modules it imported, and all it said."""
     code = (

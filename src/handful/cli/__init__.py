@@ -25,6 +25,18 @@ def main(arguments: list[str] | None = None) -> None:
         except (HandfulError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
+        except (MemoryError, RuntimeError) as error:
+            if not _of_memory(error):
+                raise
+            reason = (str(error).strip() or "nothing left").splitlines()[0][:200]
+            print(f"error: out of memory: {reason}; take fewer or smaller examples at once", file=sys.stderr)
+            sys.exit(1)
+
+
+def _of_memory(error: Exception) -> bool:
+    """Whether there was no memory: Python's, NumPy's or a kernel's error, or torch's, of a processor or a GPU."""
+    words = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in words or "allocate memory" in words
 
 
 def _show(message: Warning | str, *_: Any, **__: Any) -> None:

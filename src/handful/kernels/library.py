@@ -145,7 +145,7 @@ def spread(
     library = _load()[0]
     assert library is not None
     if library.team(_parallel(), _function(name, dtype), words, ctypes.c_long(parts)):
-        raise MemoryError(f"no memory left for the compiled kernel {name}: take fewer or smaller examples at once")
+        raise MemoryError(f"no room for what the compiled kernel {name} keeps meanwhile")
 
 
 def _words(values: Sequence[Tensor | float | None]) -> list[Any]:

@@ -77,7 +77,7 @@ def plan(
 class _Budget:
     """How many bytes the graphs of a chunk of tasks may still take, how many one step takes, and the steps so far.
 
-    `measured` is what the first chunk found a step to take: the others are as large, and a walk through a graph is long.
+    `measured` is what the first chunk found a step to take: the others are as large, and it takes long to walk a graph.
     """
 
     def __init__(self, left: float, measured: list[int]) -> None:
