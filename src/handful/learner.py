@@ -30,6 +30,7 @@ __all__ = [
     "features_of",
     "plain_encoder",
     "query_loss",
+    "taken",
     "task_losses",
     "weights",
 ]
@@ -151,7 +152,7 @@ def embedded(encoder: nn.Module, x: Data, *, keep: bool) -> Tensor:
     Raises:
         ShapeError: the encoder gives something else than a row of features for each example.
     """
-    x = as_floats(x)
+    x = taken(encoder, x)
     tasks, examples = leading(x)
     call: Callable[[Data], Tensor] = encoder if keep else partial(pure_call, encoder)
     if not shares_statistics(encoder, training=encoder.training):
@@ -166,6 +167,15 @@ def embedded(encoder: nn.Module, x: Data, *, keep: bool) -> Tensor:
     for name, buffer in own.items():
         settle_(buffer, torch.stack([buffers[name] for buffers in left]))
     return torch.stack(features)
+
+
+def taken(model: nn.Module, x: Data) -> Data:
+    """Examples as a model takes them: bytes as floats, single or double precision as the model has it."""
+    kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+    usual = (torch.float32, torch.float64)
+    if kind not in usual:  # it sees to that itself
+        return as_floats(x)
+    return map_data(lambda leaf: leaf.to(kind) if leaf.dtype in usual else leaf, as_floats(x))
 
 
 def _flat(encoder: nn.Module, z: Any) -> Tensor:
