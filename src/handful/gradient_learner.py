@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from .encoders.normalization import adapting, policies_of
-from .encoders.placing import placed
+from .encoders.placing import placed, taken
 from .episode import Data, Episode, Query, Support, join_data, leading
 from .errors import LabelError, ShapeError
-from .learner import Learner, at_least_one, features_of, taken, task_losses
+from .learner import Learner, at_least_one, features_of, task_losses
 from .ops.buffers import settle_
 from .ops.engine import Engine
 from .ops.tasks import Named, call_each, check_embeddings, map_tasks
@@ -229,7 +229,7 @@ class GradientLearner(Learner):
 
     def _taken(self, x: Data) -> Data:
         """Examples as the model takes them, looked at while one can: under vmap nothing says what they hold."""
-        x = taken(self.model, x)
+        x = taken(x, self.model)
         for check in (getattr(part, "check_examples", None) for part in self.model.modules()):
             if check is not None and isinstance(x, Tensor):
                 check(x.flatten(0, 1))

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .encoders.normalization import policies_of, shares_statistics
-from .episode import Data, Episode, Support, as_floats, join_data, leading, map_data
+from .encoders.placing import taken
+from .episode import Data, Episode, Support, join_data, leading, map_data
 from .errors import ShapeError, SpecError
 from .ops.buffers import settle_
 from .ops.tasks import call_with, pure_call
@@ -30,7 +31,6 @@ __all__ = [
     "features_of",
     "plain_encoder",
     "query_loss",
-    "taken",
     "task_losses",
     "weights",
 ]
@@ -152,7 +152,7 @@ def embedded(encoder: nn.Module, x: Data, *, keep: bool) -> Tensor:
     Raises:
         ShapeError: the encoder gives something else than a row of features for each example.
     """
-    x = taken(encoder, x)
+    x = taken(x, encoder)
     tasks, examples = leading(x)
     call: Callable[[Data], Tensor] = encoder if keep else partial(pure_call, encoder)
     if not shares_statistics(encoder, training=encoder.training):
@@ -167,15 +167,6 @@ def embedded(encoder: nn.Module, x: Data, *, keep: bool) -> Tensor:
     for name, buffer in own.items():
         settle_(buffer, torch.stack([buffers[name] for buffers in left]))
     return torch.stack(features)
-
-
-def taken(model: nn.Module, x: Data) -> Data:
-    """Examples as a model takes them: bytes as floats, single or double precision as the model has it."""
-    kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
-    usual = (torch.float32, torch.float64)
-    if kind not in usual:  # it sees to that itself
-        return as_floats(x)
-    return map_data(lambda leaf: leaf.to(kind) if leaf.dtype in usual else leaf, as_floats(x))
 
 
 def _flat(encoder: nn.Module, z: Any) -> Tensor:

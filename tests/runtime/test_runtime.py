@@ -131,6 +131,9 @@ def case(
     if kind == "molecules":
         pytest.importorskip("rdkit")
         encoder = encoder or "morgan"
+        rows = [f"{one},{name}" for name, group in MOLECULES.items() for one in group]
+        (folder / "taught.csv").write_text("\n".join(["smiles,label", *rows]))
+        taught = folder / "taught.csv"
     made = teach(taught, encoder=encoder, head=head)  # type: ignore[arg-type]
     made.collection.remove([3])
     made.export(folder / "export")
