@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from .encoders.normalization import adapting, policies_of
-from .encoders.placing import placed
-from .episode import Data, Episode, Query, Support, as_floats, join_data, leading
+from .encoders.placing import placed, taken
+from .episode import Data, Episode, Query, Support, join_data, leading
 from .errors import LabelError, ShapeError
 from .learner import Learner, at_least_one, features_of, task_losses
 from .ops.buffers import settle_
@@ -27,6 +27,7 @@ from .ops.tasks import Named, call_each, check_embeddings, map_tasks
 __all__ = ["Adapted", "GradientLearner", "mini_batch", "numbers_in", "with_head"]
 
 V = TypeVar("V")
+S = TypeVar("S", Support, Query)
 
 
 class Adapted(NamedTuple):
@@ -174,7 +175,7 @@ class GradientLearner(Learner):
     def adapt(self, support: Support) -> Adapted:
         """As `Learner.adapt`. Works inside `torch.no_grad` too."""
         track = torch.is_grad_enabled()
-        support = _usable(support)
+        support = self._usable(support)
 
         def part(own: GradientLearner, start: int, stop: int) -> Adapted:
             with torch.inference_mode(False), torch.set_grad_enabled(track):
@@ -187,7 +188,7 @@ class GradientLearner(Learner):
     @final
     def predict(self, state: Adapted, x: Data) -> Tensor:
         """Outputs of each task's own model: [B, Q, *out]."""
-        x = as_floats(x)
+        x = self._taken(x)
 
         def part(own: GradientLearner, start: int, stop: int) -> Tensor:
             piece, queries = map_tasks(lambda leaf: leaf[start:stop], (state, x))
@@ -201,7 +202,7 @@ class GradientLearner(Learner):
         """Mean over tasks of `meta_loss`. Running statistics, where a layer keeps them, see every task."""
 
         track = torch.is_grad_enabled()
-        usable = replace(episode, support=_usable(episode.support), query=_usable(episode.query))
+        usable = replace(episode, support=self._usable(episode.support), query=self._usable(episode.query))
 
         def part(own: GradientLearner, start: int, stop: int) -> tuple[Tensor, Named]:
             with torch.inference_mode(False), torch.set_grad_enabled(track):
@@ -215,6 +216,24 @@ class GradientLearner(Learner):
             for name, buffer in {**dict(self.model.named_buffers()), **own}.items():
                 settle_(buffer, torch.cat([buffers[name] for buffers in seen]))
         return value
+
+    def _usable(self, examples: S) -> S:
+        """The same, where gradients can be computed: tensors made in inference mode are copied."""
+        x = self._taken(examples.x)
+        examples = examples if x is examples.x else replace(examples, x=x)
+        if not any(leaf.is_inference() for leaf in _tensors(examples)):
+            return examples
+        with torch.inference_mode(False):
+            copies = {name: map_tasks(torch.clone, value) for name, value in _data(examples).items()}
+            return replace(examples, **copies)
+
+    def _taken(self, x: Data) -> Data:
+        """Examples as the model takes them, looked at while one can: under vmap nothing says what they hold."""
+        x = taken(x, self.model)
+        for check in (getattr(part, "check_examples", None) for part in self.model.modules()):
+            if check is not None and isinstance(x, Tensor):
+                check(x.flatten(0, 1))
+        return x
 
     def _check(self, output: Tensor, y: Tensor, ways: int | None) -> None:
         name = type(self).__name__
@@ -254,17 +273,6 @@ def mini_batch(order: Tensor, step: int, size: int) -> Tensor:
 def numbers_in(x: Data) -> int:
     """How many numbers the examples of one task hold; those of tensors by name together."""
     return sum(leaf[0].numel() for leaf in _leaves(x))
-
-
-S = TypeVar("S", Support, Query)
-
-
-def _usable(examples: S) -> S:
-    """The same, where gradients can be computed: tensors made in inference mode are copied."""
-    if not any(leaf.is_inference() for leaf in _tensors(examples)):
-        return examples
-    with torch.inference_mode(False):
-        return replace(examples, **{name: map_tasks(torch.clone, value) for name, value in _data(examples).items()})
 
 
 def _data(examples: Support | Query) -> dict[str, Data]:

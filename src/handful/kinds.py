@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .data.assays import AssayPool
 from .data.descriptions import DescribedPool
 from .data.pool import ClassPool
 from .data.texts import VOCABULARY
+from .encoders.message_passing import check_graphs
 from .encoders.text_cnn import check_words
 from .errors import DataError, SpecError
 from .learners import LEARNERS
@@ -33,7 +35,7 @@ def check_kind(data: Any, expected: tuple[int, ...] | None, learner: Part, encod
     Raises:
         SpecError: classes that are described, by what is no example, for a learner of examples.
         DataError: another shape; numbers of words for an encoder or learner that reads none.
-        ShapeError: numbers that the encoder's vocabulary does not have.
+        ShapeError: numbers that the encoder's vocabulary does not have, or that are no molecules.
     """
     shape = data.shape if isinstance(data, ClassPool | DescribedPool | AssayPool) else (1,)
     if expected is not None and expected != shape:
@@ -51,8 +53,9 @@ def check_kind(data: Any, expected: tuple[int, ...] | None, learner: Part, encod
         return
     if encoder.name == "text_cnn":
         words = data.examples if len(data.shape) == 1 else data.examples[:, 0]
-        words = words / 255 if words.dtype == torch.uint8 else words  # as the encoder will see them
-        check_words(words, encoder.options.get("vocabulary", VOCABULARY))
+        check_words(_seen(words), encoder.options.get("vocabulary", VOCABULARY))
+    if encoder.name == "message_passing":
+        check_graphs(_seen(data.examples))
     numbers = not data.examples.is_floating_point() and data.examples.dtype != torch.uint8
     if numbers and (zero_shot or encoder.name not in OF_WORDS):
         who = f"learner {learner.name!r}" if zero_shot else f"encoder {encoder.name!r}"
@@ -60,3 +63,8 @@ def check_kind(data: Any, expected: tuple[int, ...] | None, learner: Part, encod
         raise DataError(
             f'data {name!r} holds numbers of words, which {who} does not read: set reading = "vectors" in [data]{other}'
         )
+
+
+def _seen(x: Tensor) -> Tensor:
+    """As an encoder will see examples of a pool of classes."""
+    return x / 255 if x.dtype == torch.uint8 else x

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .encoders.normalization import policies_of, shares_statistics
-from .episode import Data, Episode, Support, as_floats, join_data, leading, map_data
+from .encoders.placing import taken
+from .episode import Data, Episode, Support, join_data, leading, map_data
 from .errors import ShapeError, SpecError
 from .ops.buffers import settle_
 from .ops.tasks import call_with, pure_call
@@ -151,7 +152,7 @@ def embedded(encoder: nn.Module, x: Data, *, keep: bool) -> Tensor:
     Raises:
         ShapeError: the encoder gives something else than a row of features for each example.
     """
-    x = as_floats(x)
+    x = taken(x, encoder)
     tasks, examples = leading(x)
     call: Callable[[Data], Tensor] = encoder if keep else partial(pure_call, encoder)
     if not shares_statistics(encoder, training=encoder.training):

@@ -15,10 +15,11 @@ from typing import Any
 from .errors import DataError, MissingExtraError
 from .files import storage_errors
 
-__all__ = ["KINDS", "LABELS", "TEXTS", "decoded", "doubt_minus_one", "numbered_columns", "read_columns"]
+__all__ = ["KINDS", "LABELS", "SMILES", "TEXTS", "decoded", "doubt_minus_one", "numbered_columns", "read_columns"]
 
 KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 TEXTS, LABELS = ("text", "sentence", "utterance", "content"), ("label", "class", "category", "intent")
+SMILES = ("smiles", "canonical_smiles", "isomeric_smiles")
 """Names of columns that are found unless others are said."""
 
 

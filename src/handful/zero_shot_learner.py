@@ -64,7 +64,7 @@ class ZeroShotLearner(Learner):
             came = tuple(support.x.shape[2:]) if isinstance(support.x, Tensor) else "tensors by name"
             wanted = f"expected descriptions of shape {self.description}"
             raise ShapeError(f"{type(self).__name__}: {wanted}, got {came}; set description= to their shape")
-        a = support.x if support.x.is_floating_point() else support.x.to(next(self.parameters()).dtype)  # as yes and no
+        a = support.x.to(next(self.parameters()).dtype)  # integers as yes and no
         return Described(self.codes(a, support.y, ways, support.weight))
 
     @final

@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from handful import MAML, MLP, Identity, PrototypicalNetwork, compare, evaluate, train
 from handful.data import AssayEpisodes, AssayPool
 from handful.data.assays import AssayProtocol
+from handful.data.splitting import split_assays
 from handful.errors import DataError, ShapeError, SpecError, UnknownNameError
 from handful.learners import R2D2
 from handful.ops.intervals import mean_interval
@@ -59,6 +60,38 @@ def test_a_pool_and_its_splits(made: Make) -> None:
         AssayPool(pool.examples, pool.rows[1:], pool.y, pool.counts, pool.names, {}, AUC)
     with pytest.raises(DataError, match="in two splits"):
         AssayPool(pool.examples, pool.rows, pool.y, pool.counts, pool.names, {"a": (0,), "b": (0,)}, AUC)
+
+
+def test_splits_by_assay(made: Make) -> None:
+    pool = split_assays(made())
+    assert {name: len(part) for name, part in pool.splits.items()} == {"train": 3, "val": 1, "test": 1}
+    assert split_assays(made()).splits == pool.splits != split_assays(made(), seed=1).splits
+    named = split_assays(made(), {"train": ["c", "a"], "test": ["e"]})
+    assert (named.split("train").names, named.split("test").names) == (("c", "a"), ("e",))
+    assert split_assays(made().split("test")).splits == {}
+    with pytest.raises(DataError, match="6 splits need as many"):
+        split_assays(made(), dict.fromkeys("uvwxyz", 0.1))
+
+
+@pytest.mark.parametrize("protocol", [AUC, VALUES])
+def test_splits_within_assays(made: Make, protocol: AssayProtocol) -> None:
+    whole = made(protocol)
+    pool = split_assays(whole, {"train": 0.5, "val": 0.2, "test": 0.2}, within=True)
+    parts = {name: pool.split(name) for name in ("train", "val", "test")}
+    assert parts["val"].names == tuple(f"{name}/val" for name in "abcde")
+    rows = [row for part in parts.values() for row in part.rows.unique().tolist()]
+    assert len({*rows}) == len(rows), "an example is in one part of all assays"
+    assert sum(len(part.y) for part in parts.values()) < len(whole.y), "shares need not add up to 1"
+    assert pool.protocol.interval == "supports", "test assays are these very ones"
+    if protocol is AUC:
+        ones = [int(part.y.split(part.counts.tolist())[3].sum()) for part in parts.values()]
+        total = int(whole.y.split(whole.counts.tolist())[3].sum())
+        assert ones == pytest.approx([0.5 * total, 0.2 * total, 0.2 * total], abs=1), "the rare outcome first"
+    both = pool.split("train+val")
+    assert both.names == tuple("abcde"), "parts of an assay are one where several are asked for"
+    assert both.counts.tolist() == (parts["train"].counts + parts["val"].counts).tolist()
+    first = {*zip(both.rows.tolist(), both.y.tolist(), strict=True)}
+    assert first <= {*zip(whole.rows.tolist(), whole.y.tolist(), strict=True)}
 
 
 @pytest.mark.parametrize("protocol", [AUC, DELTA, VALUES])

@@ -20,6 +20,12 @@ def test_by_default_60_20_20_percent_of_the_classes() -> None:
     assert split_pool(pool(3, 3)).splits == {}
 
 
+def test_each_default_part_can_be_drawn_from() -> None:
+    """Two classes at least where there are six; larger sets are divided as ever."""
+    sizes = {count: [len(m) for m in split_pool(pool(*[2] * count)).splits.values()] for count in (5, 6, 7, 8, 9, 12)}
+    assert sizes == {5: [3, 1, 1], 6: [2, 2, 2], 7: [3, 2, 2], 8: [4, 2, 2], 9: [5, 2, 2], 12: [7, 3, 2]}
+
+
 def test_shares() -> None:
     sizes = [len(split_pool(pool(*[1] * 7), {"a": 0.5, "b": 0.25}).splits[name]) for name in "ab"]
     assert sum(sizes) == 5
@@ -63,6 +69,22 @@ def test_within_classes() -> None:
     own = {name: set(made.split(name).gather(made.split(name).rows()).flatten().tolist()) for name in made.splits}
     assert own["train"] | own["test"] == set(range(13))
     assert not own["train"] & own["test"]
+
+
+def test_parts_of_a_class_are_one_class_where_several_are_asked_for() -> None:
+    made = split_pool(pool(10, 2, 1), {"train": 0.5, "val": 0.2, "test": 0.3}, within=True)
+    for asked, counts in (("all", [10, 2, 1]), ("train+val+test", [10, 2, 1]), ("train+test", [8, 2, 1])):
+        some = made.split(asked)
+        assert (some.names, some.counts.tolist()) == (("c0", "c1", "c2"), counts)
+        assert sorted(some.take(some.subset([1]).rows()).flatten().tolist()) == [10, 11]
+        own = [made.split(part).subset([0]) for part in (("train", "test") if counts[0] == 8 else made.splits)]
+        rows = sorted(value for one in own for value in one.take(one.rows()).flatten().tolist())
+        assert sorted(some.take(some.subset([0]).rows()).flatten().tolist()) == rows
+    assert made.split("all").examples is made.examples, "nothing is copied where nothing moves"
+    turned = split_pool(rotations(ClassPool.grouped(torch.zeros(6, 1, 2, 2), [4, 2], list("ab"))), within=True)
+    assert turned.split("train+val").names == tuple(f"{name}/rot{90 * turn:03d}" for turn in range(4) for name in "ab")
+    by_class = split_pool(pool(1, 1, 1))
+    assert sorted(by_class.split("train+val").names) == sorted(set(by_class.names) - set(by_class.split("test").names))
 
 
 @pytest.mark.parametrize("split", [{"a": 0.0, "b": 0.5}, {"a": 0.8, "b": 0.3}, {"a": 0.5, "b": ["c0"]}])

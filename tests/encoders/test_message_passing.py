@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
-from handful import MAML, Query, Support, query_loss
+from handful import MAML, ClassPool, Query, Support, query_loss
 from handful.encoders import MessagePassing
 from handful.episode import Episode
 from handful.errors import ShapeError
+from handful.kinds import check_kind
 from handful.molecules import COLUMNS, NEIGHBORS, molecule_features
+from handful.parts import Part
 
 pytest.importorskip("rdkit")
 pytestmark = pytest.mark.usefixtures("float64")
@@ -66,3 +70,29 @@ def test_maml_adapts_it_exactly() -> None:
 def test_what_cannot_be_built(options: dict[str, object]) -> None:
     with pytest.raises(ShapeError, match="MessagePassing"):
         MessagePassing(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x: x / 255, "atoms and bonds as whole numbers.*bytes are read as pictures"),
+        (lambda x: x + 200, r"got 206 in column 0 \(from 0 to 118\)"),
+        (lambda x: -x, r"got -6 in column 0"),
+        (lambda x: x.index_fill(2, torch.tensor(17), 6), r"got 6 in column 17 \(from 0 to 5\)"),
+        (lambda x: x.index_fill(2, torch.tensor(7), 17), r"got 17 in column 7 \(from 0 to 16\)"),
+        (torch.zeros_like, "one atom or more"),
+    ],
+)
+def test_what_is_no_molecule(change: Callable[[torch.Tensor], torch.Tensor], said: str) -> None:
+    encoder = MessagePassing(shape=(16, 18), width=4, layers=1)
+    x, y = graphs(SMILES[:4]), torch.tensor([[0, 1, 0, 1]])
+    with pytest.raises(ShapeError, match=said):
+        encoder(change(x))
+    with pytest.raises(ShapeError, match=said):
+        MAML(encoder, outputs=2).adapt(Support(change(x)[None], y, 2))
+    part = Part(name="message_passing"), "arrays"
+    with pytest.raises(ShapeError, match=said):
+        check_kind(ClassPool.from_labels(change(x), y[0]), (16, 18), Part(name="prototypical"), *part)
+    check_kind(ClassPool.from_labels(x, y[0]), (16, 18), Part(name="prototypical"), *part)
+    with pytest.raises(ShapeError, match="bytes are read as pictures"):
+        check_kind(ClassPool.from_labels(x.byte(), y[0]), (16, 18), Part(name="prototypical"), *part)

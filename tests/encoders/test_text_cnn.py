@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from handful import MAML, Episode, Query, Support
 from handful.encoders import TextCNN
 from handful.encoders.text_cnn import REACH
 from handful.errors import ShapeError
@@ -41,6 +42,19 @@ def test_words_are_whole_numbers_of_the_vocabulary() -> None:
         encoder(torch.full((3, 4), 20))
     with pytest.raises(ShapeError, match='expected whole numbers of words, got others; for vectors use the encoder "'):
         encoder(torch.rand(3, 4))
+
+
+@pytest.mark.parametrize("at_once", [None, 1])
+def test_words_that_a_learner_adapts_to_are_looked_at_too(at_once: int | None) -> None:
+    learner = MAML(TextCNN(shape=(4,), vocabulary=20, filters=6), outputs=2, engine={"tasks_at_once": at_once})  # type: ignore[arg-type]
+    x, y = torch.randint(20, (2, 4, 4)), torch.tensor([[0, 1, 0, 1]]).expand(2, 4)
+    good, bad = Support(x, y, 2), Support(x + 20, y, 2)
+    with pytest.raises(ShapeError, match="numbers of words from 0 to 19"):
+        learner.adapt(bad)
+    with pytest.raises(ShapeError, match="numbers of words from 0 to 19"):
+        learner.predict(learner.adapt(good), bad.x)
+    with pytest.raises(ShapeError, match="numbers of words from 0 to 19"):
+        learner.loss(Episode(good, Query(bad.x, y)))
 
 
 @pytest.mark.parametrize("options", [{"shape": (2, 5)}, {"shape": (1, 1, 1)}, {"window": 2}, {"filters": 0}])

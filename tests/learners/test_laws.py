@@ -63,6 +63,14 @@ def test_logits_are_one_for_each_way_and_finite(variant: Variant, training: bool
 
 
 @EVERY
+def test_examples_are_taken_in_the_precision_of_the_learner(variant: Variant) -> None:
+    """NumPy's numbers are double; a network is single."""
+    learner, episode = variant.make().float(), tasks()
+    assert bool(answers(learner, episode).isfinite().all())
+    assert bool(learner.loss(episode).isfinite())
+
+
+@EVERY
 @MODES
 def test_tasks_together_are_tasks_apart(variant: Variant, training: bool) -> None:
     learner, episode = variant.make().train(training), tasks()

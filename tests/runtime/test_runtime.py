@@ -73,7 +73,9 @@ def pictures(folder: Path, count: int, seed: int) -> Path:
 
 
 def trained(folder: Path, data: str, encoder: dict[str, Any]) -> str:
-    table = {"learner": {"name": "prototypical"}, "data": {"name": data}, "encoder": encoder}
+    molecules = {"features": "graph", "atoms": 12} if len(encoder["shape"]) == 2 else {"features": "maccs"}
+    part = {"name": data} | (molecules if data == "tox21" else {})
+    table = {"learner": {"name": "prototypical"}, "data": part, "encoder": encoder}
     spec = Spec.of(table | {"train": {"ways": 5, "steps": 1}})
     save_checkpoint(folder, build(spec), spec, step=0)
     return str(folder)
@@ -99,6 +101,8 @@ CASES: dict[str, tuple[str, dict[str, Any] | None, str, str]] = {
     "characters": ("", None, "pictures", "squared"),
     "ngrams": ("", None, "texts", "cosine"),
     "molecules": ("", None, "molecules", "squared"),
+    "message_passing": ("tox21", {"name": "message_passing", "shape": [12, 18], "width": 8}, "molecules", "cosine"),
+    "maccs": ("tox21", {"name": "mlp", "shape": [167], "hidden": [16]}, "molecules", "squared"),
     "mlp": ("digits", {"name": "mlp", "shape": [6], "hidden": [16]}, "vectors", "ridge"),
     "vectors": ("", None, "vectors", "squared"),
     "best": ("", None, "vectors", "auto"),
@@ -126,7 +130,10 @@ def case(
     taught, asked = things[kind]
     if kind == "molecules":
         pytest.importorskip("rdkit")
-        encoder = "morgan"
+        encoder = encoder or "morgan"
+        rows = [f"{one},{name}" for name, group in MOLECULES.items() for one in group]
+        (folder / "taught.csv").write_text("\n".join(["smiles,label", *rows]))
+        taught = folder / "taught.csv"
     made = teach(taught, encoder=encoder, head=head)  # type: ignore[arg-type]
     made.collection.remove([3])
     made.export(folder / "export")
@@ -155,6 +162,7 @@ def test_the_graph_says_label_and_probability_too(case: tuple[Recognizer, Path, 
     random = np.random.default_rng(0)
     x = random.normal(size=(3, *given.shape[1:])).astype(np.float32)
     x = random.integers(0, 256, x.shape, np.uint8) if given.type == "tensor(uint8)" else x
+    x = (x > 0).astype(np.float32) if given.name == "molecules" else x
     features, found = session.run(None, {given.name: x})
     learned = made._current()
     expected = probabilities(strangeness(learned.head, features), learned.calibration.temperature)

@@ -193,6 +193,9 @@ def check(
         list[str] | None,
         typer.Option(help="A column of numbers, or of lists of them; all others by default. Repeatable."),
     ] = None,
+    assay: Annotated[
+        str | None, typer.Option(help="Of molecules: column that says the assay; 'assay' or 'task' if there is one.")
+    ] = None,
     encoding: Annotated[str, typer.Option(help="Of a CSV, TSV or JSONL file; cp1252 of many spreadsheets.")] = "utf-8",
     nested: Annotated[bool, typer.Option("--nested", help="Classes are the innermost folders.")] = False,
     json: Json = False,
@@ -200,4 +203,4 @@ def check(
     """Look through your own data: counts, duplicates, broken files, and what it is good for. Changes nothing."""
     from .checking import run_check
 
-    run_check(path, label, text, features or None, encoding, nested, json)
+    run_check(path, label, text, features or None, assay, encoding, nested, json)

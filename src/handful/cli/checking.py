@@ -21,12 +21,13 @@ def run_check(
     label: str,
     text: str | None,
     features: Sequence[str] | None,
+    assay: str | None,
     encoding: str,
     nested: bool,
     json: bool,
 ) -> None:
     """Print what was found in the data, for people or as JSON."""
-    report = check_data(path, label=label, text=text, features=features, encoding=encoding, nested=nested)
+    report = check_data(path, label=label, text=text, features=features, assay=assay, encoding=encoding, nested=nested)
     if json:
         print(json_module.dumps(report.table(), indent=2, ensure_ascii=False))
         return
@@ -37,9 +38,12 @@ def run_check(
 
 def _lines(report: Report) -> list[str]:
     kind = report.kind[:-1] if report.examples == 1 else report.kind
-    lines = [f"{report.path}: {report.examples} {kind}, {len(report.classes)} class{'es' * (len(report.classes) != 1)}"]
+    measured = report.kind == "measurements"
+    classes = "" if measured else f", {len(report.classes)} class{'es' * (len(report.classes) != 1)}"
+    against = "with different outcomes" if measured else "in different classes"
+    lines = [f"{report.path}: {report.examples} {kind}{classes}"]
     if report.classes:
-        lines.append(f"examples a class: {_counts(report.classes)}")
+        lines.append(f"{'molecules of each' if measured else 'examples a class'}: {_counts(report.classes)}")
     if report.passed_over:
         lines.append("passed over: " + ", ".join(f"{count} {kind}" for kind, count in report.passed_over.items()))
     for what, groups in (
@@ -49,7 +53,7 @@ def _lines(report: Report) -> list[str]:
         ("huge", report.huge),
         ("duplicates", [_joined(group, " = ") for group in report.duplicates]),
         ("nearly the same", [_joined(group, " ~ ") for group in report.near]),
-        ("in different classes", [_joined(group, " ~ ") for group in report.contradictions]),
+        (against, [_joined(group, " ~ ") for group in report.contradictions]),
         ("in different splits", [_joined(group, " ~ ") for group in report.leaks]),
     ):
         if groups:

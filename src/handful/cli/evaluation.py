@@ -142,7 +142,8 @@ def _show(table: dict[str, Any]) -> None:
         if metric == "accuracy":
             print("hardest classes: " + ", ".join(f"{name} {100 * value:.0f} %" for name, value in hardest))
         else:
-            print("hardest assays: " + ", ".join(f"{name} {NAMES[metric]}{value:.3f}" for name, value in hardest))
+            of = "tasks" if metric == "mse" else "assays"
+            print(f"hardest {of}: " + ", ".join(f"{name} {NAMES[metric]}{value:.3f}" for name, value in hardest))
 
 
 def _kind(table: dict[str, Any], metric: str) -> str:

@@ -31,8 +31,10 @@ from .intents import (
 from .mini_imagenet import add_mini_imagenet, mini_imagenet
 from .molecules import add_sider, add_tox21, sider, tox21
 from .omniglot import add_omniglot, omniglot
+from .own_molecules import molecules
 from .picture_sets import add_cub, add_faces, add_tiered_imagenet, cub, faces, tiered_imagenet
 from .pool import ClassPool, rotations, symmetries
+from .regression import regression
 from .relations import add_fewrel, fewrel
 from .splitting import split_pool
 from .tables import arrays, columns_pool, table
@@ -70,7 +72,9 @@ __all__ = [
     "huffpost",
     "hwu64",
     "mini_imagenet",
+    "molecules",
     "omniglot",
+    "regression",
     "rotations",
     "sider",
     "split_pool",
@@ -112,6 +116,12 @@ DATASETS: dict[str, DataSet] = {
     "folder": DataSet(folder, "your own pictures: a folder of class folders", "yours", "docs/data/own.md"),
     "table": DataSet(table, "your own texts or vectors: CSV, TSV, JSONL, Parquet", "yours", "docs/data/own.md"),
     "arrays": DataSet(arrays, "your own arrays: an .npz file of examples and labels", "yours", "docs/data/own.md"),
+    "molecules": DataSet(
+        molecules, "your own molecules: a table of SMILES, and classes or assays", "yours", "docs/data/own.md"
+    ),
+    "regression": DataSet(
+        regression, "your own regression tasks: a table, or a folder of tables", "yours", "docs/data/own.md"
+    ),
     "mini-imagenet": DataSet(
         mini_imagenet,
         "100 classes of ImageNet × 600, 84×84 color; 64, 16 and 20 classes",

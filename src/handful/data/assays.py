@@ -1,4 +1,4 @@
-"""Assays: tasks on shared examples, each with two outcomes (inactive 0, active 1) or a measured value.
+"""Assays: tasks on shared examples, each with two outcomes (inactive 0, active 1) or measured values: a regression.
 
 Unlike classes, assays overlap: one molecule may have been measured in many. A few-shot task is one assay, its support
 some measurements, its queries others.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..episode import Episode, Query, Support
-from ..errors import DataError, ShapeError, unknown_name
+from ..errors import DataError, ShapeError
 from ..ops.seeds import generator
 from .episodes import Draw, Range, count_of, range_of, seed_of
+from .pool import members_of
 
 __all__ = ["AssayEpisodes", "AssayPool", "AssayProtocol"]
 
@@ -43,10 +44,10 @@ class AssayPool:
     """Assays on shared examples. Splits share the examples; nothing is copied.
 
     Attributes:
-        examples: [M, *shape] uint8, small whole numbers that are read as floats of the same value. May be
+        examples: [M, *shape] floats, or uint8, small whole numbers that are read as floats of the same value. May be
             memory-mapped.
         rows: [L] of each measurement the row in `examples`, assay by assay.
-        y: [L] int64 outcomes 0 or 1, or float values.
+        y: [L] int64 outcomes 0 or 1, or float values, [L] or several of each [L, out].
         counts: [A] measurements of each assay.
         names: A assay names.
         splits: assay numbers by split name; no assay is in two.
@@ -97,19 +98,17 @@ class AssayPool:
         return found.hexdigest()
 
     def split(self, name: str) -> AssayPool:
-        """Only the assays of a split; several splits as 'train+val'; everything as 'all'."""
-        if name == "all":
-            return replace(self, splits={})
-        chosen: list[int] = []
-        for part in name.split("+"):
-            if part not in self.splits:
-                raise unknown_name("split", part, [*self.splits, "all"])
-            chosen += self.splits[part]
-        chosen = list(dict.fromkeys(chosen))
-        spans = zip(self.starts[chosen].tolist(), self.counts[chosen].tolist(), strict=True)
-        kept = torch.cat([torch.arange(start, start + count) for start, count in spans])
-        names = tuple(self.names[number] for number in chosen)
-        return AssayPool(self.examples, self.rows[kept], self.y[kept], self.counts[chosen], names, {}, self.protocol)
+        """Only the assays of a split; several splits as 'train+val'; everything as 'all'.
+
+        An assay whose measurements were divided is one again where several of its parts are asked for.
+        """
+        groups = members_of(name, self.splits, self.names, [0] * len(self.names))
+        starts, counts = self.starts.tolist(), self.counts.tolist()
+        chosen = [number for group in groups.values() for number in group]
+        kept = torch.cat([torch.arange(starts[number], starts[number] + counts[number]) for number in chosen])
+        sizes = torch.tensor([sum(counts[number] for number in group) for group in groups.values()])
+        names = tuple(whole for _, whole in groups)
+        return AssayPool(self.examples, self.rows[kept], self.y[kept], sizes, names, {}, self.protocol)
 
     def gather(self, rows: Tensor) -> Tensor:
         """The examples of these rows as floats: [*rows, *shape]."""
@@ -187,7 +186,7 @@ class AssayEpisodes:
         classes = torch.tensor(assays).unsqueeze(1) * outcomes + torch.arange(outcomes)
         rows, y = self.pool.rows, self.pool.y
         if self.pool.ways is None:
-            y = y.to(torch.get_default_dtype()).unsqueeze(-1)
+            y = y.to(torch.get_default_dtype()).view(len(y), -1)
         places = torch.from_numpy(support), torch.from_numpy(query)
         none = classes.new_zeros(len(classes), 0)
         return Draw(classes, rows[places[0]], y[places[0]], rows[places[1]], y[places[1]], none)
@@ -231,8 +230,10 @@ class AssayEpisodes:
         left = [size - own for size, own in zip(sizes, kept, strict=True)]
         asked = self._shares(wanted, left) if self.queries and min(left) > 0 else [1] * len(sizes)
         if any(have < need for have, need in zip(left, asked, strict=True)):
-            what = f"{sizes[0]} results" if len(sizes) == 1 else f"{sizes[0]} inactive and {sizes[1]} active molecules"
+            kind, what = ("task", f"{sizes[0]} results") if len(sizes) == 1 else (
+                "assay", f"{sizes[0]} inactive and {sizes[1]} active molecules"
+            )  # fmt: skip
             raise DataError(
-                f"episodes: assay {name!r} has {what}; {most} shots and {self.queries or 'all other'} queries need "
-                "more: ask for fewer, or leave the assay out"
+                f"episodes: {kind} {name!r} has {what}; {most} shots and {self.queries or 'all other'} queries need "
+                f"more: ask for fewer, or leave the {kind} out"
             )

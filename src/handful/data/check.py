@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, StorageError
+from ..errors import DataError, HandfulError, StorageError
 from ..pictures import in_parallel
-from ..rows import KINDS, TEXTS, doubt_minus_one, read_columns
+from ..rows import KINDS, SMILES, TEXTS, doubt_minus_one, read_columns
+from .advice import Assays, Groups, advice_on
 from .folder import SPLITS, PictureFile, passed_over, picture_files
-from .looks import Look, alike, picture_look, row_looks, same_groups
-from .tables import cells_of, chosen_columns, label_of
+from .looks import Look, alike, measured_looks, picture_look, row_looks, same_groups
+from .own_molecules import Measured, Target, measured_columns, measurements
+from .tables import Columns, called, cells_of, chosen_columns, label_of
 
 __all__ = ["Report", "check_data"]
 
@@ -29,8 +32,9 @@ class Report:
     """What was found.
 
     Attributes:
-        path, kind: the data, "pictures", "texts", "molecules" (a column `smiles`) or "numbers".
-        classes: examples a class, of the readable ones.
+        path, kind: the data, "pictures", "texts", "molecules" (a column `smiles`), "measurements" of these in assays,
+            or "numbers".
+        classes: examples a class, of the readable ones; of measurements, those of each outcome of each assay.
         unreadable: what a loader would refuse, and why.
         tiny, huge: pictures with a side under 32 pixels, or of more than 24 million.
         duplicates: groups of the same content; of texts, by row from 1 on.
@@ -70,14 +74,16 @@ def check_data(
     label: str = "label",
     text: str | None = None,
     features: Sequence[str] | None = None,
+    assay: str | None = None,
     encoding: str = "utf-8",
     nested: bool = False,
 ) -> Report:
-    """Look through a folder of class folders of pictures, or a table of texts or numbers, as their loaders would.
+    """Look through a folder of pictures, or a table of texts, molecules or numbers, as their loaders would.
 
     Args:
         path: a folder, or a file .csv, .tsv, .jsonl or .parquet.
         label, text, features, encoding: of a table, as in `table`.
+        assay: of a table with a column `smiles`, as in `molecules`.
         nested: of a folder, as in `folder`.
 
     Raises:
@@ -91,7 +97,7 @@ def check_data(
     if path.is_dir():
         return _check_pictures(path, nested)
     if path.suffix.lower() in KINDS:
-        return _check_table(path, label, text, features, encoding)
+        return _check_table(path, label, text, features, assay, encoding)
     raise DataError(f"{path}: expected a folder of class folders of pictures, or a table {', '.join(KINDS)}")
 
 
@@ -142,11 +148,18 @@ def _advice_on_folders(root: Path, files: Sequence[PictureFile]) -> list[str]:
     return said
 
 
-def _check_table(path: Path, label: str, text: str | None, features: Sequence[str] | None, encoding: str) -> Report:
+def _check_table(
+    path: Path, label: str, text: str | None, features: Sequence[str] | None, assay: str | None, encoding: str
+) -> Report:
     columns = read_columns(path, encoding=encoding)
-    plain = {name.strip().lower() for name in columns}
-    molecules = text is None and features is None and "smiles" in plain and not plain & {*TEXTS}
-    label, text, chosen = chosen_columns(columns, label, "smiles" if molecules else text, features, str(path))
+    smiles = None if text is not None or features is not None or called(columns, TEXTS) else called(columns, SMILES)
+    molecules = smiles is not None
+    if molecules:
+        target = _target(columns, label, assay)
+        measured = measured_columns(columns, label=label, assay=assay, target=target, what=str(path))
+        if measured.label is None or measured.assay is not None:
+            return _check_assays(path, columns, measured, target)
+    label, text, chosen = chosen_columns(columns, label, smiles or text, features, str(path))
     if not columns[label]:
         raise DataError(f"{path}: expected rows, there are none")
     kind = "numbers" if text is None else "molecules" if molecules else "texts"
@@ -164,6 +177,31 @@ def _check_table(path: Path, label: str, text: str | None, features: Sequence[st
     return _report(path, kind, looks, problems, same_groups(looks, by_likeness=True), said=said)
 
 
+def _target(columns: Columns, label: str, assay: str | None) -> Target:
+    """Whether assays hold outcomes or, as most of their cells are neither 0 nor 1, values."""
+    try:
+        chosen = measured_columns(columns, label=label, assay=assay)
+    except HandfulError:  # no column of either
+        return "value"
+    if chosen.label is not None and chosen.assay is None:  # of classes
+        return "active"
+    found, problems = measurements(columns, chosen)
+    return "value" if len(problems) > len(found) else "active"
+
+
+def _check_assays(path: Path, columns: Columns, measured: Measured, target: Target) -> Report:
+    looks, problems = measured_looks(columns, measured, target)
+    if not columns[measured.smiles]:
+        raise DataError(f"{path}: expected rows, there are none")
+    names = Counter(one.name for one in looks)
+    assays = dict.fromkeys(one.likeness[0] for one in looks)
+    fewest = [
+        names[assay] if target == "value" else min(names[f"{assay} = {own}"] for own in (0, 1)) for assay in assays
+    ]
+    near = same_groups(looks, by_likeness=True)
+    return _report(path, "measurements", looks, problems, near, assays=Assays(fewest, target))
+
+
 def _report(
     path: Path,
     kind: str,
@@ -176,10 +214,9 @@ def _report(
     others: Mapping[str, int] | None = None,
     empty: Sequence[str] = (),
     said: Sequence[str] = (),
+    assays: Assays | None = None,
 ) -> Report:
-    classes: dict[str, int] = {}
-    for one in looks:
-        classes[one.name] = classes.get(one.name, 0) + 1
+    classes = Counter(one.name for one in looks)
     duplicates = same_groups(looks)
     near = [group for group in near if len({one.digest for one in group}) > 1]
     against = [group for group in [*duplicates, *near] if len({one.name for one in group}) > 1]
@@ -189,71 +226,10 @@ def _report(
     def places(groups: Sequence[Sequence[Look]]) -> list[list[str]]:
         return [[one.place for one in group] for group in groups]
 
-    advice = [*said, *_advice(kind, counts, unreadable, duplicates, against, leaks)]
+    found = Groups(len(duplicates), len(against), len(leaks))
+    advice = [*said, *advice_on(kind, counts, len(unreadable), found, assays)]
     return Report(
         str(path), kind, len(looks), dict(sorted(classes.items())), list(unreadable), list(tiny), list(huge),
         places(duplicates), places(near), places(against), places(leaks), dict(others or {}), list(empty),
         counts[-1] / counts[0] if counts else 0.0, advice,
     )  # fmt: skip
-
-
-def _advice(
-    kind: str,
-    counts: Sequence[int],
-    unreadable: Sequence[str],
-    duplicates: Sequence[object],
-    against: Sequence[object],
-    leaks: Sequence[object],
-) -> list[str]:
-    said = []
-    if unreadable:
-        said.append(f"{len(unreadable)} cannot be used: mend or remove them" + (
-            ", or leave them out (skip_unreadable = true; --skip-unreadable)" if kind == "pictures" else ""
-        ))  # fmt: skip
-    if against:
-        said.append(f"{_groups(against)} of the same or nearly the same in different classes: decide which is right")
-    if duplicates:
-        said.append(f"{_groups(duplicates)} of duplicates: keep one of each, or a test may ask for what was taught")
-    if leaks:
-        said.append(f"{_groups(leaks)} of the same or nearly the same in several splits, a leak: keep each in one")
-    if not counts:
-        return [*said, "nothing to learn from"]
-    singles = sum(count == 1 for count in counts)
-    if singles:
-        have = "1 class has" if singles == 1 else f"{singles} classes have"
-        said.append(f"{have} a single example: it can be taught, but nothing is left to test it by")
-    if counts[-1] > 10 * counts[0]:
-        said.append(f"the largest class has {counts[-1]} examples, the smallest {counts[0]}: episodes draw them evenly")
-    if len(counts) < 2:
-        return [*said, "one class: add another, there is nothing to tell apart"]
-    every = "both" if len(counts) == 2 else f"all {len(counts)}"
-    said.append(f"to be taught: {every} classes, one example each is enough to begin with")
-    total = sum(counts)
-    if total - len(counts) < 9:
-        said.append("a promise of 90% needs 9 examples beside those taught (19 for 95%): there are too few for one")
-    fits = _episodes(counts)
-    if kind == "molecules":
-        said.append("to be trained on: no data set of your own reads molecules; teach them (handful teach)")
-    elif fits is None:
-        said.append("to be trained on: too few; take an encoder trained on other data, or add classes and examples")
-    else:
-        ways, shots, queries, usable = fits
-        more = "" if usable == len(counts) else f" (least = {shots + queries} leaves out the others)"
-        said.append(
-            f"to be trained on: {usable} classes give ways = {ways}, shots = {shots}, queries = {queries}{more}; "
-            + ("splits by class" if usable >= 3 * ways else "few classes: divide the examples of each (within = true)")
-        )
-    return said
-
-
-def _groups(found: Sequence[object]) -> str:
-    return "1 group" if len(found) == 1 else f"{len(found)} groups"
-
-
-def _episodes(counts: Sequence[int]) -> tuple[int, int, int, int] | None:
-    """The most demanding usual tasks that at least half of the classes can give, and two at least."""
-    for shots, queries in ((5, 15), (1, 15), (5, 5), (1, 5), (1, 1)):
-        usable = sum(count >= shots + queries for count in counts)
-        if usable >= max(2, len(counts) // 2):
-            return min(5, usable), shots, queries, usable
-    return None

@@ -13,6 +13,7 @@ import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +24,7 @@ from ..progress import progress
 from .archives import Member, members
 from .assays import AssayPool, AssayProtocol
 from .cache import data_folder
-from .molecules import Measurement, pool_of
+from .molecules import Measurement, features_of, pool_of
 from .raw import RawFile, add_raw, raw_files
 
 __all__ = ["add_fsmol", "fsmol"]
@@ -79,7 +80,8 @@ def fsmol(
         if target == "value"
         else AssayProtocol("delta_auprc", "stratified", "assays")
     )
-    return pool_of("FS-Mol", found, assays, protocol, features, atoms)
+    read = partial(features_of, title="FS-Mol", features=features, atoms=atoms)
+    return pool_of(found, assays, protocol, read)
 
 
 def add_fsmol(source: Path) -> Path:

@@ -12,10 +12,11 @@ from ..errors import DataError
 from ..molecules import canonical_smiles
 from ..pictures import Form, formed, opened
 from .folder import PictureFile
+from .own_molecules import Measured, Target, measurements
 from .tables import cells_of, label_of
 from .texts import LONGEST, words_of
 
-__all__ = ["Look", "alike", "picture_look", "row_looks", "same_groups"]
+__all__ = ["Look", "alike", "measured_looks", "picture_look", "row_looks", "same_groups"]
 
 SMALL = Form(16, 16, 1, "stretch", "box", (16, 16))
 """The gray pictures that are compared."""
@@ -77,6 +78,33 @@ def row_looks(
         else:
             looks.append(Look(f"row {number}", name, content.encode(), likeness))
     return looks, problems
+
+
+def measured_looks(
+    columns: Mapping[str, Sequence[Any]], chosen: Measured, target: Target
+) -> tuple[list[Look], list[str]]:
+    """The results in assays that a loader would take, and what is wrong with others; as `measurements`.
+
+    Two are alike if they are of one molecule in one assay. Of outcomes the class is 'assay = 1'; of values, 'assay'.
+    """
+    found, wrong = measurements(columns, chosen, target)
+    canonical: dict[str, str | None] = {}
+    problems: list[str] = []
+    for row, one in enumerate(columns[chosen.smiles], 1):
+        smiles = label_of(one) or ""
+        if smiles not in canonical:
+            canonical[smiles] = None
+            try:
+                canonical[smiles] = canonical_smiles([smiles], [chosen.smiles])[0]
+            except DataError as error:
+                problems.append(f"row {row}: {error}")
+    looks = []
+    for row, (assay, smiles, result) in found:
+        if canonical[smiles] is not None:
+            place = f"row {row + 1} of {assay}" if chosen.assays else f"row {row + 1}"
+            name = assay if target == "value" else f"{assay} = {result}"
+            looks.append(Look(place, name, f"{assay}\n{smiles}".encode(), (assay, canonical[smiles])))
+    return looks, problems + wrong
 
 
 def _text(value: Any, kind: str, chosen: Sequence[str]) -> tuple[str, str]:

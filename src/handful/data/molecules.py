@@ -9,7 +9,8 @@ import csv
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from .cache import cached_pool
 from .pool import ClassPool
 from .raw import RawFile, adder, raw_files
 
-__all__ = ["Measurement", "add_sider", "add_tox21", "pool_of", "sider", "tox21"]
+__all__ = ["Measurement", "add_sider", "add_tox21", "features_of", "pool_of", "sider", "tox21"]
 
 TOX21 = RawFile(
     "tox21.csv.gz",
@@ -90,29 +91,23 @@ def _outcomes(
     found = [Measurement(assay, row[column], int(float(row[assay]))) for assay in assays for row in rows if row[assay]]
     first, second = len(assays) - sum(last), len(assays) - last[1]
     members = {"train": assays[:first], "val": assays[first:second], "test": assays[second:]}
-    return pool_of(title, found, members, AssayProtocol("auc", "balanced", "supports"), features, atoms)
+    read = partial(features_of, title=title, features=features, atoms=atoms)
+    return pool_of(found, members, AssayProtocol("auc", "balanced", "supports"), read)
 
 
 def pool_of(
-    title: str,
     found: Sequence[Measurement],
     members: Mapping[str, Sequence[str]],
     protocol: AssayProtocol,
-    features: Features,
-    atoms: int,
+    read: Callable[[Sequence[str]], Tensor],
 ) -> AssayPool:
     """A pool of these measurements, and of what becomes of their molecules, each read once.
 
     Args:
-        title: what it is called while molecules are read.
         found: every measurement; those of an assay keep their order.
         members: the assays of each split.
         protocol: how tasks are made and judged.
-        features, atoms: as `tox21`.
-
-    Raises:
-        DataError: a SMILES that is none.
-        MissingExtraError: the extra `molecules` is not installed.
+        read: from SMILES to their features, as `features_of`.
     """
     names = list(dict.fromkeys(one.assay for one in found))
     number = {name: index for index, name in enumerate(names)}
@@ -121,7 +116,7 @@ def pool_of(
     row = {one: index for index, one in enumerate(smiles)}
     y = torch.tensor([one.y for one in order], dtype=torch.float32 if protocol.metric == "mse" else torch.int64)
     return AssayPool(
-        _features(title, smiles, features, atoms),
+        read(smiles),
         torch.tensor([row[one.smiles] for one in order]),
         y,
         torch.bincount(torch.tensor([number[one.assay] for one in order])),
@@ -131,14 +126,30 @@ def pool_of(
     )
 
 
-def _features(title: str, smiles: Sequence[str], features: Features, atoms: int) -> Tensor:
-    """Made once, and found again by the hash of the SMILES."""
+def features_of(
+    smiles: Sequence[str], *, title: str, features: Features, atoms: int, places: Sequence[str] | None = None
+) -> Tensor:
+    """[M, *shape] uint8 of molecules, made once, and found again by the hash of the SMILES.
+
+    Args:
+        smiles: M of them.
+        title: what they are called while they are read.
+        features, atoms: as `molecule_features`.
+        places: where each of a user's own stands; of published ones, whose atoms may have any valence, None.
+
+    Raises:
+        DataError: a SMILES that is none.
+        MissingExtraError: the extra `molecules` is not installed.
+    """
     version = 2 if any("[H]" in one for one in smiles) else 1  # 1 took such hydrogens for atoms
-    digest = hashlib.sha256(json.dumps([version, features, molecule_shape(features, atoms), list(smiles)]).encode())
+    about = [version, features, molecule_shape(features, atoms), list(smiles), *(["own"] if places else [])]
+    digest = hashlib.sha256(json.dumps(about).encode())
 
     def make() -> ClassPool:
         with progress(f"reading {title}", len(smiles)) as advance:
-            found = molecule_features(smiles, features, atoms=atoms, any_valence=True, advance=advance)
+            found = molecule_features(
+                smiles, features, atoms=atoms, places=places, any_valence=not places, advance=advance
+            )
         return ClassPool.grouped(torch.from_numpy(found), [len(found)], ["molecules"])
 
     name = f"molecules-{digest.hexdigest()[:16]}"

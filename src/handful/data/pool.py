@@ -15,7 +15,7 @@ from ..episode import as_floats
 from ..errors import DataError, LabelError, ShapeError, unknown_name
 from ..rows import doubt_minus_one
 
-__all__ = ["ClassPool", "rotations", "symmetries"]
+__all__ = ["ClassPool", "members_of", "rotations", "symmetries"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,16 +151,20 @@ class ClassPool:
         return about.hexdigest()
 
     def split(self, name: str) -> ClassPool:
-        """Only the classes of a split; several splits as 'train+val'; everything as 'all'."""
-        if name == "all":
-            return replace(self, splits={})
-        chosen: list[int] = []
-        for part in name.split("+"):
-            if part not in self.splits:
-                raise unknown_name("split", part, [*self.splits, "all"])
-            chosen += self.splits[part]
-        chosen = list(dict.fromkeys(chosen))
-        return self.subset(chosen)
+        """Only the classes of a split; several splits as 'train+val'; everything as 'all'.
+
+        A class whose examples were divided (`split_pool`, `within`) is one again where several of its parts are asked
+        for; then examples are copied.
+        """
+        groups = [*members_of(name, self.splits, self.names, self.families.tolist()).items()]
+        chosen = [number for _, group in groups for number in group]
+        if len(groups) == len(chosen):
+            return replace(self, splits={}) if name == "all" else self.subset(chosen)
+        counts = [int(self.counts[group].sum()) for _, group in groups]
+        rows = self.subset(chosen).rows()
+        examples = self.examples if torch.equal(rows, torch.arange(len(self.examples))) else self.take(rows)
+        (families, names) = zip(*(key for key, _ in groups), strict=True)
+        return ClassPool.grouped(examples, counts, names, families=families)
 
     def subset(self, classes: Sequence[int]) -> ClassPool:
         """Only the classes of these numbers, in this order. Examples are shared, not copied.
@@ -190,6 +194,30 @@ class ClassPool:
         x = as_floats(self.take(rows))
         assert isinstance(x, Tensor)
         return x
+
+
+def members_of(
+    name: str, splits: Mapping[str, Sequence[int]], names: Sequence[str], families: Sequence[int]
+) -> dict[tuple[int, str], list[int]]:
+    """The numbers in a split, several as 'train+val', or 'all', by family and name; parts of what was divided are one.
+
+    Of one family and in different splits are only such parts: they are called 'robin/train', 'robin/val'.
+
+    Raises:
+        UnknownNameError: no such split.
+    """
+    parts = list(splits) if name == "all" else name.split("+")
+    for part in parts:
+        if part not in splits:
+            raise unknown_name("split", part, [*splits, "all"])
+    owner = {number: part for part in parts for number in splits[part]}
+    found: dict[tuple[int, str], list[int]] = {}
+    for number in range(len(names)) if name == "all" else owner:
+        whole = names[number].removesuffix(f"/{owner[number]}") if len(parts) > 1 and number in owner else names[number]
+        found.setdefault((families[number], whole), []).append(number)
+    if sum(map(len, found.values())) == len(found):  # nothing was divided, or one part only is asked for
+        return {(families[number], names[number]): [number] for (number,) in found.values()}
+    return found
 
 
 def _numbers(x: Tensor | np.ndarray) -> Tensor:

@@ -22,7 +22,20 @@ from .pool import ClassPool
 from .splitting import Split, split_pool
 from .texts import Reading, text_pool
 
-__all__ = ["arrays", "cells_of", "chosen_columns", "columns_pool", "label_of", "table"]
+__all__ = [
+    "INDEX",
+    "Columns",
+    "arrays",
+    "called",
+    "cells_of",
+    "check_lengths",
+    "chosen_columns",
+    "columns_pool",
+    "label_of",
+    "labels_of",
+    "numbers_of",
+    "table",
+]
 
 Columns = Mapping[str, Sequence[Any]]
 INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
@@ -146,34 +159,27 @@ def columns_pool(
     """
     named = _named(columns)
     label, text, chosen = chosen_columns(named, label, text, features, what)
-    labels = [label_of(value) for value in named[label]]
-    lengths = {name: len(named[name]) for name in [label, *chosen]}
-    if len({*lengths.values()}) > 1:
-        raise DataError(f"{what}: expected columns of one length, got {lengths}")
-    if not labels:
-        raise DataError(f"{what}: expected rows, there are none")
-    if missing := [row for row, value in enumerate(labels, 1) if value is None]:
-        raise DataError(f"{what}: rows {missing[:5]}{' ...' if len(missing) > 5 else ''} have no {label!r}; label them")
-    classes = [value for value in labels if value is not None]
+    check_lengths(named, [label, *chosen], what)
+    classes = labels_of(named, label, what)
     doubt_minus_one(classes, what)
     if text is not None:
         texts = [_plain(value) for value in named[text]]
         return text_pool(texts, classes, what=what, reading=reading, model=model, length=length)
-    return ClassPool.from_labels(torch.cat([_numbers(named[name], name, what) for name in chosen], 1), classes)
+    return ClassPool.from_labels(numbers_of(named, chosen, what), classes)
 
 
 def chosen_columns(
     named: Columns, label: str, text: str | None, features: Sequence[str] | None, what: str
 ) -> tuple[str, str | None, list[str]]:
     """The columns of labels, of texts, if examples are texts, and all that examples are made of; as `columns_pool`."""
-    found = _called(named, LABELS if label == "label" else (label,))
+    found = called(named, LABELS if label == "label" else (label,))
     if found is None:
         raise unknown_name(f"column of {what}", label, named)
     if text is not None:
-        text = _called(named, (text,)) or text
+        text = called(named, (text,)) or text
     elif features is None:
         others = {name: column for name, column in named.items() if name != found}
-        text = _called(others, ("text",)) or _called({n: others[n] for n in others if _holds_texts(others[n])}, TEXTS)
+        text = called(others, ("text",)) or called({n: others[n] for n in others if _holds_texts(others[n])}, TEXTS)
     chosen = [text] if text is not None else features
     for name in chosen or []:
         if name not in named:
@@ -185,7 +191,7 @@ def chosen_columns(
     return found, text, list(chosen)
 
 
-def _called(named: Columns, names: Sequence[str]) -> str | None:
+def called(named: Columns, names: Sequence[str]) -> str | None:
     """The first of these names that a column has, or one column alone has in other letters or between spaces."""
     for name in names:
         alike = [one for one in named if one.strip().lower() == name.strip().lower()]
@@ -196,6 +202,23 @@ def _called(named: Columns, names: Sequence[str]) -> str | None:
 
 def _holds_texts(column: Sequence[Any]) -> bool:
     return any(isinstance(value, str) and cells_of(value) is None for value in column)
+
+
+def check_lengths(named: Columns, names: Sequence[str], what: str) -> None:
+    """Raises DataError unless these columns have rows, and as many."""
+    lengths = {name: len(named[name]) for name in names}
+    if len({*lengths.values()}) > 1:
+        raise DataError(f"{what}: expected columns of one length, got {lengths}")
+    if not any(lengths.values()):
+        raise DataError(f"{what}: expected rows, there are none")
+
+
+def labels_of(named: Columns, name: str, what: str) -> list[str]:
+    """The label of each row, from the column of this name. Raises DataError if some have none."""
+    labels = [label_of(value) for value in named[name]]
+    if missing := [row for row, value in enumerate(labels, 1) if value is None]:
+        raise DataError(f"{what}: rows {missing[:5]}{' ...' if len(missing) > 5 else ''} have no {name!r}; label them")
+    return [value for value in labels if value is not None]
 
 
 def label_of(value: Any) -> str | None:
@@ -235,6 +258,11 @@ def _named(columns: Any) -> Columns:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
+
+
+def numbers_of(named: Columns, names: Sequence[str], what: str) -> Tensor:
+    """[M, F] float64 of columns of numbers, side by side. Raises DataError for what is no finite number."""
+    return torch.cat([_numbers(named[name], name, what) for name in names], 1)
 
 
 def _numbers(column: Sequence[Any], name: str, what: str) -> Tensor:

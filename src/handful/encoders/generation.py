@@ -112,7 +112,8 @@ class TaskGenerator(nn.Module):
                 f"expected examples of real numbers, to make others like them; got {support.x.dtype}: read texts as "
                 "vectors, or set generator = false"
             )
-        codes = self.instances(support.x.flatten(0, 1)).view(*support.y.shape[:2], -1)  # [B, S, code]
+        x = support.x.to(next(self.parameters()).dtype)
+        codes = self.instances(x.flatten(0, 1)).view(*support.y.shape[:2], -1)  # [B, S, code]
         weight = torch.ones_like(codes[..., 0]) if support.weight is None else support.weight.to(codes)
         h = (weight.unsqueeze(-1) * codes).sum(1) / weight.sum(1, keepdim=True)  # [B, code]
         inputs = torch.cat([z.expand(len(h), -1, -1), h.unsqueeze(1).expand(-1, len(z), -1)], -1)  # [B, n, ...]

@@ -20,7 +20,7 @@ from ..errors import ShapeError
 from ..molecules import BONDS, COLUMNS, NEIGHBORS
 from .normalization import called_plainly
 
-__all__ = ["MessagePassing"]
+__all__ = ["MessagePassing", "check_graphs"]
 
 
 @final
@@ -33,7 +33,7 @@ class MessagePassing(nn.Module):
         layers: how many bonds far atoms see.
 
     Raises:
-        ShapeError: another shape, or a size below 1.
+        ShapeError: another shape, or a size below 1; when called, what is no molecule.
     """
 
     def __init__(self, *, shape: Sequence[int] = (64, 18), width: int = 64, layers: int = 3) -> None:
@@ -54,8 +54,10 @@ class MessagePassing(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[examples, atoms, 18] whole numbers -> [examples, 2 · width]."""
-        if called_plainly() and len(x):  # nothing but padding comes after the last atom of the largest molecule
-            x = x[:, : max(1, int((x[..., 0] > 0).sum(1).max()))]
+        if called_plainly() and not torch.compiler.is_compiling():  # nor is a graph made of it
+            self.check_examples(x)
+            if len(x):  # nothing but padding comes after the last atom of the largest molecule
+                x = x[:, : max(1, int((x[..., 0] > 0).sum(1).max()))]
         x = x.long()
         about, neighbor, bond = torch.split(x, [len(COLUMNS), NEIGHBORS, NEIGHBORS], 2)
         there = about[..., :1] > 0  # [examples, atoms, 1]
@@ -68,3 +70,22 @@ class MessagePassing(nn.Module):
         mean = h.sum(1) / there.sum(1).clamp_min(1)
         most = h.masked_fill(~there, -torch.inf).amax(1)
         return torch.cat([mean, most], 1)
+
+    def check_examples(self, x: Tensor) -> None:
+        """Raises ShapeError unless [examples, atoms, 18] are molecules."""
+        check_graphs(x)
+
+
+def check_graphs(x: Tensor) -> None:
+    """Raises ShapeError unless these are molecules [examples, atoms, 18] as of `molecule_features`, none empty."""
+    most = x.new_tensor([*COLUMNS, *[x.shape[1] + 1] * NEIGHBORS, *[len(BONDS) + 2] * NEIGHBORS])
+    wrong = (x < 0) | (x >= most) | (x != x.round() if x.is_floating_point() else False)
+    if bool(wrong.any()):
+        example, atom, column = wrong.nonzero()[0].tolist()
+        raise ShapeError(
+            'MessagePassing: expected atoms and bonds as whole numbers, as molecule_features(..., "graph") makes them, '
+            f"got {x[example, atom, column].item():g} in column {column} (from 0 to {int(most[column]) - 1}); bytes "
+            "are read as pictures, value / 255: give floats"
+        )
+    if len(x) and not bool((x[..., 0] > 0).any(1).all()):
+        raise ShapeError("MessagePassing: expected molecules of one atom or more, got one without any; leave it out")

@@ -63,7 +63,7 @@ class TextCNN(nn.Module):
         """[examples, *shape] whole numbers -> [examples, filters]."""
         rows = x.unsqueeze(1) if len(self.shape) == 1 else x  # [examples, 1 or 3, words]
         if called_plainly():
-            check_words(rows[:, 0], self.words.num_embeddings)
+            self.check_examples(x)
         rows = rows.long()
         words = rows[:, 0]
         there = (words > 0).unsqueeze(1)  # [examples, 1, words]
@@ -73,6 +73,10 @@ class TextCNN(nn.Module):
         z = torch.cat(features, -1).transpose(1, 2) * there  # [examples, features, words]
         found: Tensor = self.convolution(z).masked_fill(~there, -torch.inf).amax(-1).relu()
         return found
+
+    def check_examples(self, x: Tensor) -> None:
+        """Raises ShapeError unless [examples, *shape] hold numbers of words that it has."""
+        check_words(x if len(self.shape) == 1 else x[:, 0], self.words.num_embeddings)
 
 
 def check_words(words: Tensor, vocabulary: int) -> None:

@@ -227,7 +227,9 @@ def _trained(folder: str) -> Embedder:
     if trained.data.name not in SETS:
         return trained
     options: dict[str, Any] = {"features": "morgan", "atoms": 64} | trained.data.options
-    return TrainedMolecules(trained, options["features"], options["atoms"])
+    features, atoms, own = options["features"], options["atoms"], trained.identity
+    whole = hashlib.sha256(f"{own.sha256} {features} {atoms}".encode()).hexdigest()
+    return TrainedMolecules(trained, features, atoms, EncoderIdentity(own.name, whole, own.features))
 
 
 def embedded(embedder: Embedder, items: Sequence[Item], head: str, *, skippable: bool = True) -> list[NewExample]:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Literal, NoReturn, Protocol, final
+from typing import TYPE_CHECKING, Any, Literal, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..collection import EncoderIdentity
-from ..errors import DataError
 from ..molecules import Features, canonical_smiles, molecule_features
 from .about import About, about
 
-__all__ = ["FINGERPRINTS", "SETS", "SMILES", "Fingerprints", "TrainedMolecules", "content_digest"]
+if TYPE_CHECKING:
+    from .portable import Portable
 
-SMILES = ("smiles", "canonical_smiles", "isomeric_smiles")
-"""What a column of molecules may be called."""
+__all__ = ["FINGERPRINTS", "SETS", "Fingerprints", "TrainedMolecules", "content_digest"]
+
 FINGERPRINTS = {"morgan": 2048, "maccs": 167}
 """Encoders of molecules that have learned nothing, and their features."""
-SETS = ("tox21", "sider", "fsmol")
+SETS = ("tox21", "sider", "fsmol", "molecules")
 """Data sets of molecules: what is trained on them takes molecules."""
+SAMPLES = ("CC(=O)Oc1ccccc1C(=O)O", "CCO", "[Na+].[Cl-]")
+"""That graphs of encoders are made and checked with."""
 
 
 def content_digest(smiles: str, place: str) -> str:
@@ -60,10 +62,7 @@ class Fingerprints:
 
 
 class Trained(Protocol):
-    """An encoder of a checkpoint, that takes the features of molecules."""
-
-    @property
-    def identity(self) -> EncoderIdentity: ...
+    """An encoder of a checkpoint, or of an export, that takes the features of molecules."""
 
     def embed(self, contents: Sequence[NDArray[Any]]) -> NDArray[np.float32]: ...
 
@@ -75,23 +74,28 @@ class TrainedMolecules:
     Args:
         trained: it.
         features, atoms: what it takes, as `molecule_features`.
+        identity: of both together.
     """
 
     kind = "molecules"
     form = None
 
-    def __init__(self, trained: Trained, features: Features, atoms: int) -> None:
+    def __init__(self, trained: Trained, features: Features, atoms: int, identity: EncoderIdentity) -> None:
         self._trained, self._features, self._atoms = trained, features, atoms
-        name, digest, width = trained.identity.name, trained.identity.sha256, trained.identity.features
-        whole = hashlib.sha256(f"{digest} {features} {atoms}".encode()).hexdigest()
-        self.identity = EncoderIdentity(name, whole, width)
-        self.about = about(trained)
+        self.identity, self.about = identity, about(trained)
+        self.exported = getattr(trained, "exported", False)
 
     def embed(self, contents: Sequence[str]) -> NDArray[np.float32]:
         """Of SMILES."""
-        found = molecule_features(contents, self._features, atoms=self._atoms)
-        return self._trained.embed(list(found.astype(np.float32)))
+        return self._trained.embed(list(self._found(contents)))
 
-    def portable(self) -> NoReturn:
-        """Raises DataError: an export does not hold how molecules become what the encoder takes."""
-        raise DataError("export: a trained encoder of molecules cannot be exported; expected morgan or maccs")
+    def portable(self) -> Portable:
+        """For an export, which makes features of molecules by RDKit, as here."""
+        import torch
+
+        made: Portable = self._trained.portable()  # type: ignore[attr-defined]  # of a checkpoint
+        about = {"features": self._features, "atoms": self._atoms}
+        return made._replace(samples=(torch.from_numpy(self._found(SAMPLES)),), preparation=about)
+
+    def _found(self, contents: Sequence[str]) -> NDArray[np.float32]:
+        return molecule_features(contents, self._features, atoms=self._atoms).astype(np.float32)

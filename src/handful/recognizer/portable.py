@@ -30,6 +30,7 @@ Axes = Mapping[int, str]
 INPUTS: dict[str, dict[str, Axes]] = {
     "pictures": {"pictures": {0: "n"}},
     "vectors": {"vectors": {0: "n"}},
+    "molecules": {"molecules": {0: "n"}},
     "texts": {"input_ids": {0: "n", 1: "length"}, "attention_mask": {0: "n", 1: "length"}},
 }
 """Of each kind of examples the graph's inputs, and which of their axes may be of any length."""

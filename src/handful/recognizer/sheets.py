@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..rows import KINDS, LABELS, TEXTS, doubt_minus_one, numbered_columns
+from ..rows import KINDS, LABELS, SMILES, TEXTS, doubt_minus_one, numbered_columns
 from .in_memory import zipped
-from .molecules import SMILES
 
 __all__ = ["KINDS", "table_kind", "table_rows"]
 

@@ -16,6 +16,7 @@ from ..pictures import Form
 from ..recognizer.about import About
 from ..recognizer.built_in import GivenVectors
 from ..recognizer.embedders import BUILT_IN, Embedder
+from ..recognizer.molecules import TrainedMolecules
 
 __all__ = ["encoder_of"]
 
@@ -45,7 +46,10 @@ def encoder_of(
         return found
     if preparation["kind"] == "texts":
         return TextGraph(folder, preparation, identity, inputs, about)
-    return Graph(folder, preparation, identity, inputs, about)
+    graph = Graph(folder, preparation, identity, inputs, about)
+    if graph.kind == "molecules":
+        return TrainedMolecules(graph, preparation["features"], preparation["atoms"], identity)
+    return graph
 
 
 def _session(folder: Path) -> Any:
@@ -61,7 +65,7 @@ def _session(folder: Path) -> Any:
 
 @final
 class Graph:
-    """Of pictures, or of vectors that become others."""
+    """Of pictures, of vectors that become others, or of features of molecules."""
 
     exported = True  # keeps no vectors in the cache
 

@@ -1,0 +1,120 @@
+"""What to do with a user's own data, by what was found in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+__all__ = ["Assays", "Groups", "advice_on"]
+
+
+class Groups(NamedTuple):
+    """How many groups of examples there are that are the same or nearly so."""
+
+    duplicates: int
+    against: int
+    """In different classes."""
+    leaks: int
+    """In different splits."""
+
+
+class Assays(NamedTuple):
+    """Tasks that are assays."""
+
+    fewest: Sequence[int]
+    """Of each assay the values, or the rarer outcome's molecules."""
+    target: Literal["active", "value"]
+
+
+def advice_on(
+    kind: str, counts: Sequence[int], unreadable: int, groups: Groups, assays: Assays | None = None
+) -> list[str]:
+    """What the data are good for, and what to do first.
+
+    Args:
+        kind: as `Report.kind`.
+        counts: examples of each class, the fewest first.
+        unreadable: how many a loader would refuse.
+        groups: of the same, or nearly.
+        assays: of measurements.
+    """
+    said = []
+    if unreadable:
+        said.append(f"{unreadable} cannot be used: mend or remove them" + {
+            "pictures": ", or leave them out (skip_unreadable = true; --skip-unreadable)",
+            "molecules": ", or leave molecules that cannot be read out (skip_unreadable = true)",
+            "measurements": ", or leave molecules that cannot be read out (skip_unreadable = true)",
+        }.get(kind, ""))  # fmt: skip
+    if groups.against:
+        different = "with different outcomes" if kind == "measurements" else "in different classes"
+        said.append(f"{_groups(groups.against)} of the same or nearly the same {different}: decide which is right")
+    if groups.duplicates:
+        said.append(
+            f"{_groups(groups.duplicates)} of duplicates: keep one of each, or a test may ask for what was taught"
+        )
+    if groups.leaks:
+        said.append(
+            f"{_groups(groups.leaks)} of the same or nearly the same in several splits, a leak: keep each in one"
+        )
+    if not counts:
+        return [*said, "nothing to learn from"]
+    if assays is not None:
+        return [*said, _on_assays(*assays)]
+    singles = sum(count == 1 for count in counts)
+    if singles:
+        have = "1 class has" if singles == 1 else f"{singles} classes have"
+        said.append(f"{have} a single example: it can be taught, but nothing is left to test it by")
+    if counts[-1] > 10 * counts[0]:
+        said.append(f"the largest class has {counts[-1]} examples, the smallest {counts[0]}: episodes draw them evenly")
+    if len(counts) < 2:
+        return [*said, "one class: add another, there is nothing to tell apart"]
+    every = "both" if len(counts) == 2 else f"all {len(counts)}"
+    said.append(f"to be taught: {every} classes, one example each is enough to begin with")
+    total = sum(counts)
+    if total - len(counts) < 9:
+        said.append("a promise of 90% needs 9 examples beside those taught (19 for 95%): there are too few for one")
+    return [*said, _on_classes(kind, counts)]
+
+
+def _on_classes(kind: str, counts: Sequence[int]) -> str:
+    named = ' ([data] name = "molecules")' if kind == "molecules" else ""
+    fits = _episodes(counts)
+    if fits is None:
+        return "to be trained on: too few; take an encoder trained on other data, or add classes and examples"
+    ways, shots, queries, usable = fits
+    more = "" if usable == len(counts) else f" (least = {shots + queries} leaves out the others)"
+    return (
+        f"to be trained on{named}: {usable} classes give ways = {ways}, shots = {shots}, queries = {queries}{more}; "
+        + ("splits by class" if usable >= 3 * ways else "few classes: divide the examples of each (within = true)")
+    )
+
+
+def _on_assays(fewest: Sequence[int], target: str) -> str:
+    """Of as many assays as there are at least three, a split each; of fewer, the molecules are divided."""
+    one, ends = "assay" if len(fewest) == 1 else "assays", "of each outcome" if target == "active" else "in all"
+    named = '[data] name = "molecules"' + (', target = "value"' if target == "value" else "")
+    for within in (False, True):
+        fits = _episodes([count // 5 for count in fewest] if within else fewest, fewest=1 if within else 3)
+        if fits is not None:
+            _, shots, queries, usable = fits
+            need = (shots + queries) * (5 if within else 1)
+            more = "" if usable == len(fewest) else f" (least = {need} leaves out the others)"
+            split = "divide the molecules of each (within = true)" if within else "splits by assay"
+            return (
+                f"to be trained on ({named}): {usable} {one} give shots = {shots}, queries = {queries} {ends}{more}; "
+                f"{split}"
+            )
+    return f"to be trained on: too few measurements {ends}; add some, or assays"
+
+
+def _groups(found: int) -> str:
+    return "1 group" if found == 1 else f"{found} groups"
+
+
+def _episodes(counts: Sequence[int], *, fewest: int = 2) -> tuple[int, int, int, int] | None:
+    """The most demanding usual tasks that at least half of the classes can give, and so many at least."""
+    for shots, queries in ((5, 15), (1, 15), (5, 5), (1, 5), (1, 1)):
+        usable = sum(count >= shots + queries for count in counts)
+        if usable >= max(fewest, len(counts) // 2):
+            return min(5, usable), shots, queries, usable
+    return None

@@ -1,0 +1,121 @@
+"""A user's own regression tasks: a table with a column that says the task, or a folder of tables, one a task."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import DataError, unknown_name
+from ..files import storage_errors
+from ..rows import KINDS, read_columns
+from .assays import AssayPool, AssayProtocol
+from .splitting import Split, split_assays
+from .tables import INDEX, Columns, called, labels_of, numbers_of
+
+__all__ = ["regression", "regression_columns"]
+
+TARGETS = ("y", "target", "value")
+NUMBERED = re.compile(r"y_?\d+")
+"""Names of several columns of targets: y1, y2 ... or y_1, y_2 ..."""
+
+
+def regression(
+    *,
+    path: str,
+    task: str = "task",
+    targets: Sequence[str] | None = None,
+    features: Sequence[str] | None = None,
+    encoding: str = "utf-8",
+    least: int = 1,
+    split: Split | None = None,
+    within: bool = False,
+    split_seed: int = 0,
+) -> AssayPool:
+    """Regression tasks of a table, or of a folder of tables: points (x, y), of each task by themselves.
+
+    Numbers are taken as they are: bring x and y of all tasks to a scale of about one before.
+
+    Args:
+        path: .csv, .tsv (with a line of column names), .jsonl (an object a line) or .parquet (extra `tables`); or a
+            folder of such files, each a task that is named after it.
+        task: the column that says the task of a row; not of a folder.
+        targets: columns of numbers, or of lists of numbers, that are to be told; by default 'y', 'target' or 'value',
+            or else y1, y2 and so on. Names are found in small letters and capitals.
+        features: columns of numbers that they are told from; by default all others but an index.
+        encoding: of CSV, TSV and JSONL files.
+        least: leave out tasks of fewer rows.
+        split, within, split_seed: as `split_assays`, of tasks.
+
+    Raises:
+        UnknownNameError: no such column.
+        DataError: not such a file, a row without a task, a value that is not a finite number, files of other columns.
+        StorageError: no such file or folder, no permission.
+    """
+    place = Path(path).expanduser()
+    names, xs, ys = list[str](), list[Tensor](), list[Tensor]()
+    for file in _files(place) if place.is_dir() else [place]:
+        columns = read_columns(file, encoding=encoding)
+        of_tasks = None if place.is_dir() else task
+        of_tasks, targets, features = regression_columns(columns, of_tasks, targets, features, str(file))
+        if not columns[targets[0]]:
+            raise DataError(f"{file}: expected rows, there are none")
+        names += [file.stem] * len(columns[targets[0]]) if of_tasks is None else labels_of(columns, of_tasks, str(file))
+        for part, chosen in ((xs, features), (ys, targets)):
+            part.append(numbers_of(columns, chosen, str(file)))
+            if part[-1].shape[1] != part[0].shape[1]:
+                raise DataError(
+                    f"{file}: expected {part[0].shape[1]} numbers in {', '.join(chosen)}, as in the files before, got "
+                    f"{part[-1].shape[1]}"
+                )
+    often = Counter(names)
+    kept = {name: number for number, name in enumerate(name for name, count in often.items() if count >= least)}
+    if not kept:
+        raise DataError(f"{place}: no task has {least} rows, the largest has {max(often.values())}")
+    number = torch.tensor([kept.get(name, -1) for name in names])
+    order = number.argsort(stable=True)[int((number < 0).sum()) :]
+    x, y = (torch.cat(part)[order].to(torch.get_default_dtype()) for part in (xs, ys))
+    pool = AssayPool(
+        x, torch.arange(len(x)), y, number[order].bincount(), tuple(kept), {}, AssayProtocol("mse", "any", "assays")
+    )
+    return split_assays(pool, split, within=within, seed=split_seed)
+
+
+def regression_columns(
+    columns: Columns, task: str | None, targets: Sequence[str] | None, features: Sequence[str] | None, what: str
+) -> tuple[str | None, list[str], list[str]]:
+    """The columns of tasks (None where there is none to be), of targets, and of features; as `regression`."""
+
+    def found(name: str) -> str:
+        column = called(columns, (name,))
+        if column is None:
+            raise unknown_name(f"column of {what}", name, columns)
+        return column
+
+    of_tasks = None if task is None else found(task)
+    if targets is None:
+        usual = called(columns, TARGETS)
+        targets = [usual] if usual else [name for name in columns if NUMBERED.fullmatch(name.strip().lower())]
+    of_targets = [found(name) for name in targets or TARGETS[:1]]
+    if features is None:
+        features = [name for name in columns if name not in (of_tasks, *of_targets) and not INDEX.fullmatch(name)]
+    of_features = [found(name) for name in features]
+    if not of_features:
+        raise DataError(f"{what}: expected a column of numbers beside {', '.join(of_targets)}; there is none")
+    return of_tasks, of_targets, of_features
+
+
+def _files(folder: Path) -> list[Path]:
+    """The tables of a folder, in the order of their names."""
+    with storage_errors(folder, "read"):
+        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in KINDS and file.name[0] != ".")
+    names = [file.stem for file in files]
+    if not files:
+        raise DataError(f"{folder}: expected tables ({', '.join(KINDS)}), one a task; there are none")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(f"{folder}: expected a task in one file, {twice[0]!r} is in several; rename or join them")
+    return files
