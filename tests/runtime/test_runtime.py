@@ -489,12 +489,21 @@ def test_a_model_of_texts_of_any_length(word_model: Path, tmp_path: Path, monkey
     )
 
 
-def test_a_model_of_texts_that_asks_for_more_than_numbers(word_model: Path) -> None:
-    """Places are counted from the left, where this tokenizer fills up: then a vector depends on the batch."""
+def test_a_model_of_texts_that_fills_up_on_the_left(
+    word_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Places are counted from the left: its texts are embedded one by one, and an export fills up on the right."""
     path = word_model / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"padding_side": "left"}))
+    graph = exported_texts(Portable(*portable_sentences(str(word_model))), tmp_path, monkeypatch)
+    texts = ["a song", "turn on the light and play a song"]
+    np.testing.assert_allclose(graph.embed(texts), sentence_vectors(texts, model=str(word_model)).numpy(), atol=1e-5)
+
+
+def test_a_model_of_texts_that_asks_for_more_than_numbers(tmp_path: Path) -> None:
+    model = str(saved(tmp_path / "m", "fnet"))  # no attention mask: a vector depends on what is filled up
     with pytest.raises(DataError, match="cannot be exported, its vectors depend on more"):
-        portable_sentences(str(word_model))
+        portable_sentences(model)
 
 
 @pytest.mark.filterwarnings("ignore:.*are unlike every example")

@@ -197,6 +197,6 @@ def portable_sentences(model: str) -> SentenceGraph:
     if not apart < 1e-4:
         raise DataError(
             f"sentence encoder {model!r}: cannot be exported, its vectors depend on more than a text's numbers and "
-            "which are there, such as padding on the left; expected minilm, or another of the hub"
+            "which are there, as those of a model without an attention mask; expected minilm, or another of the hub"
         )
     return SentenceGraph(module, samples, preparation, {"tokenizer.json": backend.to_str().encode()})
