@@ -78,7 +78,8 @@ class MessagePassing(nn.Module):
 
 def check_graphs(x: Tensor) -> None:
     """Raises ShapeError unless these are molecules [examples, atoms, 18] as of `molecule_features`, none empty."""
-    most = x.new_tensor([*COLUMNS, *[x.shape[1] + 1] * NEIGHBORS, *[len(BONDS) + 2] * NEIGHBORS])
+    limits = [*COLUMNS, *[x.shape[1] + 1] * NEIGHBORS, *[len(BONDS) + 2] * NEIGHBORS]
+    most = torch.tensor(limits, device=x.device)
     wrong = (x < 0) | (x >= most) | (x != x.round() if x.is_floating_point() else False)
     if bool(wrong.any()):
         example, atom, column = wrong.nonzero()[0].tolist()
