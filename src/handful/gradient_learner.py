@@ -229,10 +229,12 @@ class GradientLearner(Learner):
 
     def _taken(self, x: Data) -> Data:
         """Examples as the model takes them, looked at while one can: under vmap nothing says what they hold."""
-        x = taken(x, self.model)
-        for check in (getattr(part, "check_examples", None) for part in self.model.modules()):
-            if check is not None and isinstance(x, Tensor):
-                check(x.flatten(0, 1))
+        x, first = taken(x, self.model), self.model
+        while isinstance(first, nn.Sequential) and len(first):
+            first = first[0]
+        check = getattr(first, "check_examples", None)  # of what gets them as they are; parts within may get others
+        if check is not None and isinstance(x, Tensor):
+            check(x.flatten(0, 1))
         return x
 
     def _check(self, output: Tensor, y: Tensor, ways: int | None) -> None:

@@ -284,6 +284,28 @@ def test_complex_parameters_are_refused(cls: Any) -> None:
         cls(Turned())
 
 
+class _Weighed(nn.Module):
+    """Words, and a last number that is none."""
+
+    out_features = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = TextCNN(shape=(3,), vocabulary=9, width=4, filters=6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.words(x[:, :3]) * x[:, 3:]
+        return features
+
+
+def test_only_what_gets_the_examples_looks_at_them() -> None:
+    support = Support(torch.tensor([[[1.0, 2, 3, 0.5], [4, 5, 6, 70.5]]]), torch.tensor([[0, 1]]), 2)
+    episode = Episode(support, Query(support.x, support.y))
+    assert MAML(_Weighed(), outputs=2).loss(episode).isfinite()
+    with pytest.raises(ShapeError, match="expected whole numbers of words"):
+        MAML(TextCNN(shape=(4,), vocabulary=9, width=4, filters=6), outputs=2).loss(episode)
+
+
 def test_meta_curvature_of_a_large_vocabulary_is_refused_before_it_takes_the_memory() -> None:
     with pytest.raises(ShapeError, match=r"'0.words.weight' \[32768, 2\] would need a square matrix .* use meta_sgd"):
         MetaCurvature(TextCNN(shape=(4,), width=2, filters=3), outputs=WAYS)
