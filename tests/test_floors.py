@@ -31,7 +31,7 @@ FLOORS = {
     "examples": 1,
     "episode": 1,
     "ops": 2,
-    "kernels": 2,
+    "kernels": 1,
     "encoders": 3,
     "learner": 4,
     "gradient_learner": 4,

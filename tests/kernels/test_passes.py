@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,34 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from handful.kernels import available, framed, library, passes, pooled_block, reason, unframed
+from handful.kernels import available, framed, passes, pooled_block, reason, unframed
 
-pytestmark = pytest.mark.skipif(not available(), reason=f"no compiled kernels here: {reason()}")
-
-
-@pytest.fixture(params=["avx512", "avx2"], autouse=True)
-def build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    if request.param == "avx512" != library.variant():
-        pytest.skip("this processor has no AVX-512")
-
-    def forget() -> None:
-        library._load.cache_clear()
-        library._function.cache_clear()
-
-    forget()
-    with monkeypatch.context() as patched:
-        patched.setattr(library, "variant", lambda: request.param)
-        assert available(), reason()
-        yield request.param
-    forget()
-
-
-@pytest.fixture(params=[1, 3, 9])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.skipif(not available(), reason=f"no compiled kernels here: {reason()}"),
+    pytest.mark.usefixtures("build"),
+]
 
 
 def convolved(x: Tensor, w: Tensor, turned: bool = False) -> Tensor:

@@ -2,10 +2,12 @@
 
 from .block import Pooled, embedded_block, framed, pooled_block, unframed
 from .library import available, fusable, plain, reason, traced, variant
+from .operators import compiled_operators
 
 __all__ = [
     "Pooled",
     "available",
+    "compiled_operators",
     "embedded_block",
     "framed",
     "fusable",

@@ -37,16 +37,23 @@ static _Thread_local int starved; // this thread's kernel found no memory
 
 #define T float
 #define I int
+#define LANES (VB / 4)
 #define N(name) name##_f
 #include "block.h"
+#include "product.h"
+#include "convolution.h"
 #undef N
 #undef I
 #undef T
 
 #define T double
 #define I long long
+#undef LANES
+#define LANES (VB / 8)
 #define N(name) name##_d
 #include "block.h"
+#include "product.h"
+#include "convolution.h"
 
 // ---------------------------------------------------------------------------------------------- threads
 

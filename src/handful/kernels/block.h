@@ -1030,22 +1030,3 @@ void N(direction_unpool)(const T *restrict y, const T *restrict yd, const T *res
     }
   }
 }
-
-#undef EACH
-#undef VECTORS
-#undef ONLY
-#undef CHOOSE
-#undef BYTES
-#undef STORE
-#undef LOAD
-#undef NQ
-#undef NP
-#undef QQ
-#undef PP
-#undef Q
-#undef P
-#undef OB
-#undef VL
-#undef VC
-#undef VI
-#undef V

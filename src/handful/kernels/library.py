@@ -14,14 +14,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._C._functorch as functorch
 import torch.autograd.forward_ad as forward_mode
 from torch import Tensor, nn
 
-__all__ = ["available", "call", "fusable", "plain", "reason", "spread", "traced", "variant"]
+__all__ = [
+    "available",
+    "call",
+    "fusable",
+    "lies",
+    "plain",
+    "reason",
+    "shared",
+    "spread",
+    "summed",
+    "traced",
+    "variant",
+]
 
 DTYPES = {torch.float32: "f", torch.float64: "d"}
 ORDINARY = (Tensor, nn.Parameter)
 """Kinds of tensors that lie in memory as they say; subclasses may not."""
+SOURCES = ("block.c", "block.h", "product.h", "convolution.h")
+"""In this order, as in hatch_build.py."""
 MOST = 32
 """Arguments of a kernel that runs on several threads, as in block.c."""
 
@@ -56,6 +71,27 @@ def fusable(x: Tensor, *weights: Tensor) -> bool:
     )
 
 
+def lies(*tensors: Tensor) -> bool:
+    """Whether the kernels can read these where they are: ordinary tensors of one kind of number, and nobody looking in.
+
+    Nothing in forward mode, under a dispatch mode, or under a transform of `torch.func`.
+    """
+    first = tensors[0]
+    return (
+        all(type(leaf) in ORDINARY and leaf.is_cpu and leaf.dtype == first.dtype and _lies(leaf) for leaf in tensors)
+        and first.dtype in DTYPES
+        and functorch.maybe_current_level() is None
+        and torch._C._len_torch_dispatch_stack() == 0
+        and forward_mode._current_level < 0
+        and available()
+    )
+
+
+def _lies(leaf: Tensor) -> bool:
+    wrapped = functorch.is_functorch_wrapped_tensor(leaf) or functorch.is_legacy_batchedtensor(leaf)
+    return not wrapped and leaf.layout is torch.strided and leaf.numel() > 0 and not leaf.is_neg()
+
+
 def traced() -> bool:
     """Whether a graph of what is called is made."""
     return torch.compiler.is_compiling() or bool(torch.jit.is_tracing())  # type: ignore[attr-defined,no-untyped-call]
@@ -85,7 +121,9 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     if not name:
         return None, "they need an x86 processor with AVX2"
     folder = Path(__file__).parent
-    digest = hashlib.sha256(b"".join((folder / source).read_bytes() for source in ("block.c", "block.h")))
+    digest = hashlib.sha256(
+        b"".join((folder / source).read_bytes() for source in ("block.c", "block.h", "product.h", "convolution.h"))
+    )
     path = folder / f"block-{name}-{digest.hexdigest()[:12]}.so"
     if not path.exists():
         return None, "they were not built when handful was installed; install it again where there is a C compiler"
@@ -165,3 +203,16 @@ def _parallel() -> Any:
         return ctypes.CDLL(str(next(Path(torch.__file__).parent.glob("lib/libtorch_cpu.*")))).GOMP_parallel
     except (StopIteration, OSError, AttributeError):
         return None
+
+
+def shared(w: Tensor) -> tuple[Tensor, int]:
+    """[B, ...], and how far apart tasks lie: 0 if all have the same, of which one is given."""
+    if len(w) == 1 or w.stride(0) == 0:
+        return w[:1].contiguous(), 0
+    w = w.contiguous()
+    return w, w.stride(0)
+
+
+def summed(parts: Tensor) -> Tensor:
+    """The sum over threads."""
+    return parts[0] if len(parts) == 1 else parts.sum(0)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .library import call, spread
+from .library import call, shared, spread, summed
 
 Arguments = tuple[Tensor | int | None, ...]
 
@@ -93,7 +93,7 @@ def is_kept(y: Tensor) -> bool:
 def block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, support: int) -> tuple[Tensor, Kept]:
     """z = relu(maxpool(γ (y − mean) rstd + β)) of y = x * w, and what its gradient needs."""
     s, dtype = _shape(x, w, support), x.dtype
-    x, (w, apart) = x.contiguous(), _filters(w)
+    x, (w, apart) = x.contiguous(), shared(w)
     scale, offset, step = _channels(gamma, beta)
     whole = (s.tasks, s.each, s.height, s.width, s.outputs)
     row = s.width * s.outputs * x.element_size()  # two of them lie on the stack where y is made anew
@@ -125,7 +125,7 @@ def block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, support
 def embed(x: Tensor, w: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
     """z = relu(maxpool(scale y + offset)) of y = x * w, which is never kept."""
     s = _shape(x, w)
-    x, (w, apart) = x.contiguous(), _filters(w)
+    x, (w, apart) = x.contiguous(), shared(w)
     scale, offset, step = _channels(scale, offset)
     z = x.new_empty(s.tasks, s.each, s.height // 2 + 2, s.width // 2 + 2, s.outputs)
 
@@ -151,7 +151,7 @@ def block_gradient(
     x, gz, more = x.contiguous(), gz.contiguous(), None if more is None else more.contiguous()
     scale, step = _channels(gamma)
     total = _pooled_sums(gz, kept, s)
-    y, (w, apart) = kept.y if is_kept(kept.y) else None, _filters(w)
+    y, (w, apart) = kept.y if is_kept(kept.y) else None, shared(w)
     gx = torch.empty_like(x) if of_x else None
     sums = s.sums(s.outputs, s.inputs, 3, 3, dtype=dtype)
 
@@ -162,7 +162,7 @@ def block_gradient(
         return x, w, apart, y, gz, kept.chosen, more, *statistics, *results, *sizes
 
     spread("block_backward", dtype, s.examples, run)
-    return gx, _total(sums), _apart(total, 1, dtype), _apart(total, 0, dtype)
+    return gx, summed(sums), _apart(total, 1, dtype), _apart(total, 0, dtype)
 
 
 def unpool(gz: Tensor, gamma: Tensor, kept: Kept, support: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -201,7 +201,7 @@ def along(
         return y, yd, mean, sums[part], s.support, s.each, start, stop, s.height, s.width, s.outputs
 
     spread("direction_sums", dtype, s.examples, moments)
-    means = _total(sums) / s.values
+    means = summed(sums) / s.values
     m1, m2 = _apart(means, 0, dtype), (means[:, 1] * rstd).to(dtype)
     zd, crossed = torch.empty_like(gz), s.sums(s.outputs)
 
@@ -211,7 +211,7 @@ def along(
         return yd, gz, m1, m2, *scales, xs, index, zd, crossed[part], *sizes
 
     spread("direction_pool", dtype, s.examples, pool)
-    gd, gradients, out = _total(crossed).to(dtype), (ggamma.contiguous(), gbeta.contiguous()), torch.empty_like(y)
+    gd, gradients, out = summed(crossed).to(dtype), (ggamma.contiguous(), gbeta.contiguous()), torch.empty_like(y)
 
     def unpool(part: int, start: int, stop: int) -> Arguments:
         sizes = (s.each, start, stop, s.height, s.width, s.outputs)
@@ -231,8 +231,8 @@ def convolve(x: Tensor, w: Tensor, *other: Tensor, turned: bool = False, border:
         assert not other, "what is turned comes alone"
         return convolve(x, _widened(w, spare), turned=True, border=border)[..., :-spare]
     s = _shape(x, w.transpose(-4, -3) if turned else w)
-    x, (w, apart) = x.contiguous(), _filters(w)
-    x1, (w1, apart1) = (other[0].contiguous(), _filters(other[1])) if other else (None, (None, 0))
+    x, (w, apart) = x.contiguous(), shared(w)
+    x1, (w1, apart1) = (other[0].contiguous(), shared(other[1])) if other else (None, (None, 0))
     y = x.new_empty(s.tasks, s.each, s.height + 2 * border, s.width + 2 * border, s.outputs)
 
     def run(part: int, start: int, stop: int) -> Arguments:
@@ -254,15 +254,7 @@ def weight_gradient(x: Tensor, gy: Tensor, w: Tensor) -> Tensor:
         return x, gy, sums[part], *sizes
 
     spread("conv_weights", x.dtype, s.examples, run)
-    return _total(sums)
-
-
-def _filters(w: Tensor) -> tuple[Tensor, int]:
-    """[B, O, C, 3, 3], and how far apart tasks lie: 0 if all have the same, of which one is given."""
-    if len(w) == 1 or w.stride(0) == 0:
-        return w[:1].contiguous(), 0
-    w = w.contiguous()
-    return w, w.stride(0)
+    return summed(sums)
 
 
 def _widened(w: Tensor, spare: int) -> Tensor:
@@ -286,11 +278,7 @@ def _pooled_sums(gz: Tensor, kept: Kept, s: _Shape) -> Tensor:
         return gz, kept.xs, kept.chosen, sums[part], *sizes
 
     spread("pool_sums", gz.dtype, s.examples, run)
-    return _total(sums)
-
-
-def _total(sums: Tensor) -> Tensor:
-    return sums[0] if len(sums) == 1 else sums.sum(0)
+    return summed(sums)
 
 
 def _apart(sums: Tensor, which: int, dtype: torch.dtype) -> Tensor:

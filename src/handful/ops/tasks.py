@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ShapeError, SpecError
+from ..kernels import compiled_operators
 from .workers import in_worker
 
 __all__ = [
@@ -55,11 +57,12 @@ def call_each(module: nn.Module, state: Named, x: Any) -> Tensor:
     """
 
     loose = [name for name in _loose_buffers(module) if name in state]
+    compiled = partial(compiled_operators, state, x)
 
     def call(task: Named, examples: Any) -> Tensor:
         given = {name: task[name].clone() for name in loose}  # the graph may need what is written over
         own = {**task, **given}
-        with without_checkpoints():
+        with without_checkpoints(), compiled():
             result = call_with(module, own, (examples,))
         for name in loose:
             after = own[name] if own[name] is given[name] else own[name].detach()

@@ -1,0 +1,158 @@
+"""Convolutions of any filter and stride by the compiled kernels, differentiable as often as anyone wants.
+
+A convolution y = x * w, its gradient in x and its gradient in w are each linear in two of x, w and y, and the
+derivatives of each are the other two. So three functions close the circle:
+
+    Convolution    (x, w)   -> y
+    OfPictures     (gy, w)  -> gx
+    OfFilters      (x, gy)  -> gw
+
+B tasks, n examples each: x [B, n, C, H, W], w [B, O, C, kh, kw], y [B, n, O, oh, ow].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.grad import conv2d_input, conv2d_weight
+
+from .library import lies, shared, spread, summed
+
+__all__ = ["Window", "convolution"]
+
+
+class Window(NamedTuple):
+    """How a filter goes over a map: (down, right) each."""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+    def over(self, size: Sequence[int], filters: Sequence[int]) -> tuple[int, ...]:
+        """How high and wide the result is."""
+        sides = zip(size, filters, *self, strict=True)
+        return tuple((side + 2 * padding - filter) // stride + 1 for side, filter, stride, padding in sides)
+
+
+def convolution(x: Tensor, w: Tensor, window: Window) -> Tensor:
+    """y = x * w, by the kernel."""
+    if not lies(x, w):
+        return _each(lambda x, w: F.conv2d(x, w, None, *window), x, w)
+    y: Tensor = _Convolution.apply(x, w, window)  # type: ignore[no-untyped-call]
+    return y
+
+
+def _of_pictures(gy: Tensor, w: Tensor, size: tuple[int, int], window: Window) -> Tensor:
+    if not lies(gy, w):
+        return _each(lambda gy, w: conv2d_input((len(gy), w.shape[1], *size), w, gy, *window), gy, w)  # type: ignore[no-untyped-call]
+    gx: Tensor = _OfPictures.apply(gy, w, size, window)  # type: ignore[no-untyped-call]
+    return gx
+
+
+def _of_filters(x: Tensor, gy: Tensor, size: tuple[int, int], window: Window) -> Tensor:
+    if not lies(x, gy):
+        return _each(lambda x, gy: conv2d_weight(x, (gy.shape[1], x.shape[1], *size), gy, *window), x, gy)  # type: ignore[no-untyped-call]
+    gw: Tensor = _OfFilters.apply(x, gy, size, window)  # type: ignore[no-untyped-call]
+    return gw
+
+
+def _each(function: Any, *inputs: Tensor) -> Tensor:
+    """Task by task, by torch: of tensors that do not lie in memory as they say."""
+    return torch.stack([function(*task) for task in zip(*(leaf.unbind() for leaf in inputs), strict=True)])
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, window: Window) -> Tensor:
+        ctx.save_for_backward(x, w)
+        ctx.window = window
+        (tasks, each), (inputs, *size), (outputs, _, *filters) = x.shape[:2], x.shape[2:], w.shape[1:]
+        (maps, layout), (w, apart) = _maps(x), shared(w)
+        y = _empty(maps, layout, outputs, *window.over(size, filters))
+        sizes = _sizes(inputs, *size, outputs, *filters, window, layout)
+
+        def part(_: int, start: int, stop: int) -> tuple[Tensor | int, ...]:
+            return maps, w, apart, y, sizes, each, start, stop
+
+        spread("convolution", x.dtype, len(maps), part)
+        return y.view(tasks, each, *y.shape[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (gy,), (x, w), (of_x, of_w, _) = upstream, ctx.saved_tensors, ctx.needs_input_grad
+        gx = _of_pictures(gy, w, tuple(x.shape[-2:]), ctx.window) if of_x else None
+        return gx, _of_filters(x, gy, tuple(w.shape[-2:]), ctx.window) if of_w else None, None
+
+
+class _OfPictures(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gy: Tensor, w: Tensor, size: tuple[int, int], window: Window) -> Tensor:
+        ctx.save_for_backward(gy, w)
+        ctx.window = window
+        (tasks, each), (outputs, inputs, *filters) = gy.shape[:2], w.shape[1:]
+        (maps, layout), (w, apart) = _maps(gy), shared(w)
+        gx = _empty(maps, layout, inputs, *size)
+        sizes = _sizes(inputs, *size, outputs, *filters, window, layout)
+
+        def part(_: int, start: int, stop: int) -> tuple[Tensor | int, ...]:
+            return maps, w, apart, gx, sizes, each, start, stop
+
+        spread("convolution_x", gy.dtype, len(maps), part)
+        return gx.view(tasks, each, *gx.shape[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (x,), (gy, w), (of_gy, of_w, *_) = upstream, ctx.saved_tensors, ctx.needs_input_grad
+        y = convolution(x, w, ctx.window) if of_gy else None
+        return y, _of_filters(x, gy, tuple(w.shape[-2:]), ctx.window) if of_w else None, None, None
+
+
+class _OfFilters(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gy: Tensor, filters: tuple[int, int], window: Window) -> Tensor:
+        ctx.save_for_backward(x, gy)
+        ctx.window = window
+        (tasks, each), (inputs, *size), outputs = x.shape[:2], x.shape[2:], gy.shape[2]
+        maps, layout = _maps(x)
+        slopes, _ = _maps(gy, layout)
+        parts = x.new_zeros(torch.get_num_threads(), tasks, outputs, inputs, *filters)
+        sizes = _sizes(inputs, *size, outputs, *filters, window, layout)
+
+        def part(number: int, start: int, stop: int) -> tuple[Tensor | int, ...]:
+            return maps, slopes, parts[number], sizes, each, start, stop
+
+        spread("convolution_w", x.dtype, len(maps), part)
+        return summed(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (w,), (x, gy), (of_x, of_gy, *_) = upstream, ctx.saved_tensors, ctx.needs_input_grad
+        gx = _of_pictures(gy, w, tuple(x.shape[-2:]), ctx.window) if of_x else None
+        return gx, convolution(x, w, ctx.window) if of_gy else None, None, None
+
+
+def _maps(x: Tensor, layout: torch.memory_format | None = None) -> tuple[Tensor, torch.memory_format]:
+    """[B, n, ...] as [B n, ...], in one of the layouts: as it lies, in planes if it lies otherwise."""
+    flat = x.flatten(0, 1)
+    if layout is None:
+        planes = flat.is_contiguous() or not flat.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.contiguous_format if planes else torch.channels_last
+    return flat.contiguous(memory_format=layout), layout
+
+
+def _empty(maps: Tensor, layout: torch.memory_format, *shape: int) -> Tensor:
+    return torch.empty(len(maps), *shape, dtype=maps.dtype, device="cpu", memory_format=layout)
+
+
+@lru_cache(1024)
+def _sizes(
+    inputs: int, height: int, width: int, outputs: int, down: int, right: int, window: Window, layout: Any
+) -> Tensor:
+    """As convolution.h reads them."""
+    last = layout == torch.channels_last
+    sizes = [inputs, height, width, outputs, down, right, *window.stride, *window.padding, int(last)]
+    return torch.tensor(sizes, device="cpu")

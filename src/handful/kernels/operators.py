@@ -1,0 +1,183 @@
+"""A mode that gives the compiled kernels what any module computes: large products and convolutions.
+
+torch's own convolutions (oneDNN) take four times the products for filters of 3×3, and are slow where the stride is not
+one; its products (MKL) leave half of an AMD processor unused, for which it has no AVX-512.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch._C._functorch as functorch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
+from torch.overrides import TorchFunctionMode
+
+from .convolution import Window, convolution
+from .library import available, lies, traced, variant
+from .product import product, worth
+
+__all__ = ["CompiledOperators", "compiled_operators"]
+
+LEAST = 1 << 20
+"""Multiplications, of all tasks together, from which a kernel is used: less is over before Python has done so."""
+MOST_FILTERS = 1 << 15
+"""Inputs by outputs of a convolution beyond which reading and writing weights takes the time."""
+
+
+def compiled_operators(state: Mapping[str, Tensor], x: Any) -> AbstractContextManager[Any]:
+    """`CompiledOperators` for a module with such parameters and examples [B, ...], where they may pay.
+
+    Nowhere where somebody looks in: another mode of torch, or what makes a graph.
+    """
+    leaf = x if isinstance(x, Tensor) else next(iter(x.values()))
+    parameters = sum(parameter.numel() for parameter in state.values()) // max(len(leaf), 1)
+    watched = torch._C._len_torch_function_stack() > 0 or traced()
+    if leaf.numel() * parameters < LEAST or watched or variant() != "avx512" or not available():
+        return nullcontext()
+    return CompiledOperators()
+
+
+class CompiledOperators(TorchFunctionMode):
+    """Within, large products and convolutions in the forward pass of any module go to the kernels, also in `vmap`.
+
+    Their derivatives do wherever they are computed. Everything in mixed precision, in forward mode or under another
+    transform of `torch.func` is left to torch.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Compute `func`, by a kernel if there is one for it."""
+        other = _OPERATORS.get(func)
+        if other is not None and not torch.is_autocast_enabled("cpu"):
+            found = other(*args, **(kwargs or {}))
+            if found is not None:
+                return found
+        return func(*args, **(kwargs or {}))
+
+
+def _by_task(function: Callable[..., Tensor | None], *inputs: Tensor | None) -> Tensor | None:
+    """The function of tensors [B, ...], or [1, ...] if all tasks share them; outside of `vmap` there is one task."""
+    found: Tensor | None
+    level = functorch.maybe_current_level()
+    if level is None:
+        found = function(*(None if leaf is None else leaf[None] for leaf in inputs))
+        return None if found is None else found.squeeze(0)
+    if not any(leaf is not None and functorch.is_batchedtensor(leaf) for leaf in inputs):
+        return None
+    outer = [None if leaf is None else _unmapped(leaf, level) for leaf in inputs]
+    with temporarily_pop_interpreter_stack():
+        found = function(*outer)
+    return None if found is None else functorch._add_batch_dim(found, 0, level)
+
+
+def _unmapped(leaf: Tensor, level: int) -> Tensor:
+    if functorch.is_batchedtensor(leaf) and functorch.maybe_get_level(leaf) == level:
+        return functorch.get_unwrapped(leaf).movedim(functorch.maybe_get_bdim(leaf), 0)
+    return leaf[None]
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
+    if not products_pay() or input.dim() < 2 or weight.dim() != 2 or input.shape[-1] != weight.shape[-1]:
+        return None
+    return _by_task(_linear_of_tasks, input, weight, bias)
+
+
+def _linear_of_tasks(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor | None:
+    y = _product_of_tasks(x, w.mT)
+    return y if y is None or bias is None else y + bias.view(-1, *[1] * (y.dim() - 2), bias.shape[-1])
+
+
+def _matmul(a: Any, b: Any) -> Tensor | None:
+    if not (products_pay() and isinstance(a, Tensor) and isinstance(b, Tensor)) or min(a.dim(), b.dim()) < 2:
+        return None
+    if a.shape[-1] != b.shape[-2] or not (b.dim() == 2 or a.shape[:-2] == b.shape[:-2]):
+        return None
+    return _by_task(_product_of_tasks, a, b)
+
+
+def _product_of_tasks(a: Tensor, b: Tensor) -> Tensor | None:
+    """a [B, ..., M, K] by b [B, ..., K, O], of which either may be that of all tasks, or by b [B, K, O]."""
+    tasks = max(len(a), len(b))
+    if math.prod(a.shape[1:]) * tasks * b.shape[-1] < LEAST or not lies(a, b):
+        return None
+    shape = (tasks, *a.shape[1:-1], b.shape[-1])
+    if b.dim() == 3 and len(b) == 1:
+        a, b = a.reshape(1, -1, a.shape[-1]), b
+    else:
+        a, b = a.expand(tasks, *a.shape[1:]), b.expand(tasks, *b.shape[1:])
+        a = a.flatten(0, -3) if b.dim() > 3 else a.flatten(1, -2)
+        b = b.flatten(0, -3)
+    return product(a, b).view(shape) if worth(a, b) else None
+
+
+def _conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor | None:
+    filters, stride = weight.shape[2:], _pair(stride)
+    if isinstance(padding, str):
+        if padding == "same" and not (stride == (1, 1) and all(side % 2 for side in filters)):
+            return None
+        padding = tuple(side // 2 for side in filters) if padding == "same" else 0
+    window = Window(stride, _pair(padding))
+    if input.dim() != 4 or weight.dim() != 4 or groups != 1 or _pair(dilation) != (1, 1):
+        return None
+    if input.shape[1] != weight.shape[1] or weight.shape[0] * weight.shape[1] > MOST_FILTERS:
+        return None
+    sides = window.over(input.shape[2:], filters)
+    positions = len(input) * math.prod(sides)
+    if min(sides) < 1 or positions < max(weight.shape[:2]):
+        return None
+
+    def of_tasks(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor | None:
+        tasks = max(len(x), len(w))
+        if tasks * positions * weight.numel() < LEAST or not lies(x, w):
+            return None
+        if len(w) == 1:
+            y = convolution(x.flatten(0, 1)[None], w, window).view(tasks, -1, w.shape[1], *sides)
+        else:
+            y = convolution(x.expand(tasks, *x.shape[1:]), w, window)
+        return y if bias is None else y + bias.view(-1, 1, bias.shape[-1], 1, 1)
+
+    return _by_task(of_tasks, input, weight, bias)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])
+
+
+@cache
+def products_pay() -> bool:
+    """Whether products of matrices are faster by the kernel: where torch's MKL does not know the processor."""
+    try:
+        intel = "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        intel = True
+    return torch.backends.mkl.is_available() and not intel  # type: ignore[no-untyped-call]
+
+
+_OPERATORS: dict[Any, Callable[..., Tensor | None]] = {
+    F.linear: _linear,
+    F.conv2d: _conv2d,
+    torch.matmul: _matmul,
+    Tensor.matmul: _matmul,
+    Tensor.__matmul__: _matmul,
+    torch.mm: _matmul,
+    Tensor.mm: _matmul,
+    torch.bmm: _matmul,
+    Tensor.bmm: _matmul,
+}
