@@ -147,16 +147,55 @@ def test_what_there_is_no_kernel_for_is_left_to_torch(case: int) -> None:
     assert got.equal(function(*inputs))
 
 
-def test_wrong_shapes_are_said_by_torch() -> None:
+@pytest.mark.parametrize(
+    ("function", "shapes", "options"),
+    [
+        (F.conv2d, [(2, 4, 8, 8), (6, 5, 3, 3)], {}),
+        (F.conv2d, [(2, 4, 2, 2), (6, 4, 3, 3)], {}),
+        (F.conv2d, [(2, 4, 8, 8), (6, 4, 3, 3)], {"stride": 0}),
+        (F.conv2d, [(2, 4, 8, 8), (6, 4, 3, 3)], {"padding": -1}),
+        (F.conv2d, [(2, 4, 8, 8), (6, 4, 3, 3), (1,)], {}),
+        (F.linear, [(2, 4), (3, 5)], {}),
+        (F.linear, [(2, 4), (3, 4), (2,)], {}),
+        (torch.matmul, [(2, 4), (3, 5)], {}),
+        (torch.mm, [(5, 2, 4), (4, 5)], {}),
+        (torch.bmm, [(5, 2, 4), (4, 5)], {}),
+        (torch.bmm, [(2, 4), (4, 5)], {}),
+    ],
+)
+def test_wrong_arguments_are_said_by_torch(
+    function: Callable[..., Tensor], shapes: list[tuple[int, ...]], options: dict[str, int]
+) -> None:
+    with CompiledOperators(), pytest.raises(RuntimeError):
+        function(*map(torch.randn, shapes), **options)
+
+
+def test_other_numbers_in_the_bias_are_said_by_torch() -> None:
+    x, w = torch.randn(5, 4), torch.randn(3, 4)
+    with CompiledOperators(), pytest.raises(RuntimeError):
+        F.linear(x, w, torch.randn(3, dtype=torch.float64))
+
+
+def test_arguments_by_name() -> None:
+    torch.manual_seed(0)
+    x, w, a, b = torch.randn(3, 4, 8, 8), torch.randn(6, 4, 3, 3), torch.randn(5, 4), torch.randn(4, 6)
+    room = torch.empty(5, 6)
+
+    def everything() -> list[Tensor]:
+        return [
+            F.conv2d(input=x, weight=w, bias=w[:, 0, 0, 0], stride=[2], padding=(1, 0)),
+            F.linear(input=a, weight=b.mT.contiguous(), bias=b[0]),
+            torch.matmul(a, other=b),
+            a.mm(mat2=b),
+            torch.mm(a, b, out=room).clone(),
+            torch.bmm(input=a[None], mat2=b[None]),
+        ]
+
+    expected = everything()
     with CompiledOperators():
-        for function, inputs in (
-            (F.conv2d, (torch.randn(2, 4, 8, 8), torch.randn(6, 5, 3, 3))),
-            (F.conv2d, (torch.randn(2, 4, 2, 2), torch.randn(6, 4, 3, 3))),
-            (F.linear, (torch.randn(2, 4), torch.randn(3, 5))),
-            (torch.matmul, (torch.randn(2, 4), torch.randn(3, 5))),
-        ):
-            with pytest.raises(RuntimeError):
-                function(*inputs)
+        got = everything()
+    for mine, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_others_who_look_in_see_torchs_operators() -> None:

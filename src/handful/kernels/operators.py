@@ -7,9 +7,9 @@ one; its products (MKL) leave half of an AMD processor unused, for which it has 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def _unmapped(leaf: Tensor, level: int) -> Tensor:
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
     if not products_pay() or input.dim() < 2 or weight.dim() != 2 or input.shape[-1] != weight.shape[-1]:
         return None
-    return _by_task(_linear_of_tasks, input, weight, bias)
+    return None if _odd(bias, weight) else _by_task(_linear_of_tasks, input, weight, bias)
 
 
 def _linear_of_tasks(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor | None:
@@ -96,8 +96,16 @@ def _linear_of_tasks(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor | None
     return y if y is None or bias is None else y + bias.view(-1, *[1] * (y.dim() - 2), bias.shape[-1])
 
 
-def _matmul(a: Any, b: Any) -> Tensor | None:
-    if not (products_pay() and isinstance(a, Tensor) and isinstance(b, Tensor)) or min(a.dim(), b.dim()) < 2:
+def _odd(bias: Tensor | None, weight: Tensor) -> bool:
+    """Whether there is more to say of a bias than one number for each output."""
+    return bias is not None and (bias.shape != weight.shape[:1] or bias.dtype != weight.dtype or not bias.is_cpu)
+
+
+def _matmul(*inputs: Any, dims: int | None = None, **others: Any) -> Tensor | None:
+    if others or len(inputs) != 2 or not (products_pay() and all(isinstance(leaf, Tensor) for leaf in inputs)):
+        return None
+    a, b = inputs
+    if min(a.dim(), b.dim()) < 2 or (dims and not a.dim() == b.dim() == dims):
         return None
     if a.shape[-1] != b.shape[-2] or not (b.dim() == 2 or a.shape[:-2] == b.shape[:-2]):
         return None
@@ -138,6 +146,8 @@ def _conv2d(
         return None
     if input.shape[1] != weight.shape[1] or weight.shape[0] * weight.shape[1] > MOST_FILTERS:
         return None
+    if min(window.stride) < 1 or min(window.padding) < 0 or _odd(bias, weight):
+        return None
     sides = window.over(input.shape[2:], filters)
     positions = len(input) * math.prod(sides)
     if min(sides) < 1 or positions < max(weight.shape[:2]):
@@ -157,7 +167,7 @@ def _conv2d(
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[-1])
+    return (value[0], value[-1]) if isinstance(value, Sequence) else (value, value)
 
 
 @cache
@@ -173,11 +183,7 @@ def products_pay() -> bool:
 _OPERATORS: dict[Any, Callable[..., Tensor | None]] = {
     F.linear: _linear,
     F.conv2d: _conv2d,
-    torch.matmul: _matmul,
-    Tensor.matmul: _matmul,
-    Tensor.__matmul__: _matmul,
-    torch.mm: _matmul,
-    Tensor.mm: _matmul,
-    torch.bmm: _matmul,
-    Tensor.bmm: _matmul,
+    **dict.fromkeys((torch.matmul, Tensor.matmul, Tensor.__matmul__), _matmul),
+    **dict.fromkeys((torch.mm, Tensor.mm), partial(_matmul, dims=2)),
+    **dict.fromkeys((torch.bmm, Tensor.bmm), partial(_matmul, dims=3)),
 }
