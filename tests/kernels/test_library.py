@@ -110,3 +110,41 @@ def test_a_library_that_was_cut_short_is_not_loaded(tmp_path: Path, monkeypatch:
 def test_rows_longer_than_the_stack() -> None:
     encoder = Conv4(shape=(1, 16, 17000), filters=64)
     assert encoder(torch.rand(1, 1, 16, 17000)).isfinite().all()
+
+
+SHORT = """
+import resource
+from pathlib import Path
+
+import torch
+
+from handful.kernels import passes
+from handful.kernels.convolution import Window, convolution
+
+window = Window((1, 1), (1, 1))
+for threads in (1, 3):
+    torch.set_num_threads(threads)
+    x, w = torch.zeros(1, 2, 5, 40_002, 32), torch.zeros(1, 32, 32, 3, 3)  # a strip takes more than what comes of it
+    maps = torch.zeros(1, 2, 32, 3, 40_000)
+    for work in (lambda: passes.convolve(x, w, border=0), lambda: convolution(maps, w, window)):
+        room = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        limit = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (room + (50 << 20), limit[1]))
+        try:
+            work()
+        except MemoryError as error:
+            print(error)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, limit)
+    assert not passes.convolve(x[:, :1, :, :5], w).any(), "it goes on when there is some"
+"""
+
+
+@pytest.mark.skipif(not available(), reason=f"no compiled kernels here: {reason()}")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not say how much memory is in use")
+def test_without_memory_a_kernel_says_so() -> None:
+    """In a process of its own, whose memory nobody has used before."""
+    done = subprocess.run([sys.executable, "-c", SHORT], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    said = ["conv", "convolution"] * 2
+    assert done.stdout.splitlines() == [f"no room for what the compiled kernel {name} keeps meanwhile" for name in said]

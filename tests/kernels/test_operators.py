@@ -12,6 +12,7 @@ from torch.func import functional_call, vmap
 from torch.overrides import TorchFunctionMode
 
 from handful import Episode, Query, Support
+from handful.encoders import ResNet12, ResNet18
 from handful.kernels import available, compiled_operators, operators, plain, product, reason
 from handful.kernels.operators import CompiledOperators
 from handful.learners import MAML
@@ -202,30 +203,46 @@ def test_others_who_look_in_see_torchs_operators() -> None:
     """Mixed precision, another transform, another mode, a graph being made, and `plain`."""
     torch.manual_seed(0)
     linear, x = nn.Linear(40, 30), torch.randn(20, 40)
-    state, batch = dict(linear.named_parameters()), x[None]
 
     def kernels(y: Tensor) -> bool:
         return bool(KERNELS & nodes(y))
 
-    with compiled_operators(state, batch):
+    with compiled_operators(x, linear.parameters()):
         assert kernels(linear(x))
-    with compiled_operators(state, batch), torch.autocast("cpu", torch.bfloat16):
+    with compiled_operators(x, linear.parameters()), torch.autocast("cpu", torch.bfloat16):
         assert linear(x).dtype == torch.bfloat16
-    with compiled_operators(state, batch):
+    with compiled_operators(x, linear.parameters()):
         slope = torch.func.grad(lambda x: F.linear(x, linear.weight).sum())(x)
     torch.testing.assert_close(slope, torch.func.grad(lambda x: F.linear(x, linear.weight).sum())(x))
-    with Heard(), compiled_operators(state, batch):
+    with Heard(), compiled_operators(x, linear.parameters()):
         assert not kernels(linear(x))
-    with plain(), compiled_operators(state, batch):
+    with plain(), compiled_operators(x, linear.parameters()):
         assert not kernels(linear(x))
 
 
 def test_small_work_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operators, "LEAST", 20 * 1230 * 40)
-    linear, x = nn.Linear(40, 30), torch.randn(1, 20, 40)
-    state = {name: leaf[None] for name, leaf in linear.named_parameters()}
-    assert isinstance(compiled_operators(state, x), CompiledOperators)
-    assert not isinstance(compiled_operators(state, x[:, :19]), CompiledOperators)
+    monkeypatch.setattr(operators, "LEAST", 20 * 40 * 1230)
+    linear, x = nn.Linear(40, 30), torch.randn(20, 40)
+    of_two = [leaf.expand(2, *leaf.shape) for leaf in linear.parameters()]
+    assert isinstance(compiled_operators(x, linear.parameters()), CompiledOperators)
+    assert isinstance(compiled_operators(x, of_two, tasks=2), CompiledOperators)
+    assert not isinstance(compiled_operators(x[:19], linear.parameters()), CompiledOperators)
+
+
+@pytest.mark.parametrize("encoder", [ResNet12, ResNet18])
+def test_our_residual_networks(encoder: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    network, x = encoder(shape=(3, 32, 32), widths=(8, 16, 24, 32)).double(), torch.rand(4, 3, 32, 32).double()
+    found = []
+    for without in (True, False):
+        network.zero_grad()
+        with plain() if without else torch.enable_grad():
+            z = network(x)
+            z.pow(2).sum().backward()
+        assert bool(KERNELS & nodes(z)) is not without
+        found.append([z, *(leaf.grad for leaf in network.parameters())])
+    for expected, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-10)
 
 
 @pytest.mark.parametrize("gradient", ["graph", "recompute", "hvp"])

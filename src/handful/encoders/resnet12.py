@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ShapeError, SpecError
+from ..kernels import compiled_operators
 from .layout import channels_last
 from .normalization import Policy
 from .normalization import normalization as make_normalization
@@ -100,7 +101,8 @@ class ResNet12(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[examples, channels, height, width] -> [examples, out_features]."""
-        z: Tensor = self.blocks(channels_last(x) if _channels_last_pays(x) else x)
+        with compiled_operators(x, self.parameters()):
+            z: Tensor = self.blocks(channels_last(x) if _channels_last_pays(x) else x)
         return z.mean((-2, -1)) if self.average else z.flatten(1)
 
 

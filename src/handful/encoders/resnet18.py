@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ShapeError, unknown_name
+from ..kernels import compiled_operators
 from .normalization import Policy
 from .normalization import normalization as make_normalization
 
@@ -79,7 +80,8 @@ class ResNet18(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[examples, channels, height, width] -> [examples, out_features]."""
-        z: Tensor = self.blocks(self.pool(F.relu(self.stem(x))))
+        with compiled_operators(x, self.parameters()):
+            z: Tensor = self.blocks(self.pool(F.relu(self.stem(x))))
         return z.mean((-2, -1))
 
 

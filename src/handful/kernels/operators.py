@@ -7,7 +7,7 @@ one; its products (MKL) leave half of an AMD processor unused, for which it has 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from pathlib import Path
@@ -32,17 +32,15 @@ MOST_FILTERS = 1 << 15
 """Inputs by outputs of a convolution beyond which reading and writing weights takes the time."""
 
 
-def compiled_operators(state: Mapping[str, Tensor], x: Any) -> AbstractContextManager[Any]:
-    """`CompiledOperators` for a module with such parameters and examples [B, ...], where they may pay.
+def compiled_operators(x: Tensor, parameters: Iterable[Tensor], tasks: int = 1) -> AbstractContextManager[Any]:
+    """`CompiledOperators` where they may pay, for examples x that go through the parameters of so many tasks.
 
     Nowhere where somebody looks in: another mode of torch, or what makes a graph.
     """
-    leaf = x if isinstance(x, Tensor) else next(iter(x.values()))
-    parameters = sum(parameter.numel() for parameter in state.values()) // max(len(leaf), 1)
-    watched = torch._C._len_torch_function_stack() > 0 or traced()
-    if leaf.numel() * parameters < LEAST or watched or variant() != "avx512" or not available():
+    if traced() or not x.is_cpu or torch._C._len_torch_function_stack() or variant() != "avx512" or not available():
         return nullcontext()
-    return CompiledOperators()
+    enough = x.numel() * sum(parameter.numel() for parameter in parameters) >= LEAST * tasks
+    return CompiledOperators() if enough else nullcontext()
 
 
 class CompiledOperators(TorchFunctionMode):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -57,12 +56,13 @@ def call_each(module: nn.Module, state: Named, x: Any) -> Tensor:
     """
 
     loose = [name for name in _loose_buffers(module) if name in state]
-    compiled = partial(compiled_operators, state, x)
+    first = x if isinstance(x, Tensor) else next(iter(x.values()))
+    tasks = first.shape[0]
 
     def call(task: Named, examples: Any) -> Tensor:
         given = {name: task[name].clone() for name in loose}  # the graph may need what is written over
         own = {**task, **given}
-        with without_checkpoints(), compiled():
+        with without_checkpoints(), compiled_operators(first, state.values(), tasks):
             result = call_with(module, own, (examples,))
         for name in loose:
             after = own[name] if own[name] is given[name] else own[name].detach()
@@ -75,8 +75,6 @@ def call_each(module: nn.Module, state: Named, x: Any) -> Tensor:
             )
         return result
 
-    first = x if isinstance(x, Tensor) else next(iter(x.values()))
-    tasks = first.shape[0]
     with plain_attention():
         if tasks == 1:
             return call(*map_tasks(lambda leaf: leaf.squeeze(0), (dict(state), x))).unsqueeze(0)
