@@ -119,7 +119,7 @@ class _OfFilters(torch.autograd.Function):
         (tasks, each), (inputs, *size), outputs = x.shape[:2], x.shape[2:], gy.shape[2]
         maps, layout = _maps(x)
         slopes, _ = _maps(gy, layout)
-        parts = x.new_zeros(torch.get_num_threads(), tasks, outputs, inputs, *filters)
+        parts = x.new_zeros(min(torch.get_num_threads(), len(maps)), tasks, outputs, inputs, *filters)
         sizes = _sizes(inputs, *size, outputs, *filters, window, layout)
 
         def part(number: int, start: int, stop: int) -> tuple[Tensor | int, ...]:
