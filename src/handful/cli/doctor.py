@@ -67,9 +67,9 @@ def _processor() -> Finding:
 
 def _kernels() -> Finding:
     if available():
-        return Finding(
-            "kernels", f"compiled for {variant()}: Conv4 is fused where its statistics are the batch's", True
-        )
+        others = "; convolutions of adapted modules use them too" if variant() == "avx512" else ""
+        about = f"compiled for {variant()}: Conv4 is fused where its statistics are the batch's{others}"
+        return Finding("kernels", about, True)
     return Finding("kernels", f"PyTorch's own are used; compiled ones are not, {reason()}", False)
 
 
