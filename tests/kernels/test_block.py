@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -21,14 +20,6 @@ pytestmark = pytest.mark.skipif(not available(), reason=f"no compiled kernels he
 def y_is(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the pictures' convolution is kept or made anew."""
     monkeypatch.setattr(passes, "LEAST_REMADE", 1 << 40 if request.param == "kept" else 0)
-
-
-@pytest.fixture(params=[1, 2, 3])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 def reference(
