@@ -41,6 +41,7 @@ static _Thread_local int starved; // this thread's kernel found no memory
 #define N(name) name##_f
 #include "block.h"
 #include "product.h"
+#include "normalization.h"
 #include "convolution.h"
 #undef N
 #undef I
@@ -53,6 +54,7 @@ static _Thread_local int starved; // this thread's kernel found no memory
 #define N(name) name##_d
 #include "block.h"
 #include "product.h"
+#include "normalization.h"
 #include "convolution.h"
 
 // ---------------------------------------------------------------------------------------------- threads

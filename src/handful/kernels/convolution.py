@@ -7,7 +7,7 @@ derivatives of each are the other two. So three functions close the circle:
     OfPictures     (gy, w)  -> gx
     OfFilters      (x, gy)  -> gw
 
-B tasks, n examples each: x [B, n, C, H, W], w [B, O, C, kh, kw], y [B, n, O, oh, ow].
+B tasks, n examples each: x [B, n, C, H, W], w [B, O, C, kh, kw], y [B, n, O, oh, ow]; of one task also without the B.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 from .library import lies, shared, spread, summed
 
 __all__ = ["Window", "convolution"]
+
+DIMS = 4
+"""Of the examples or filters of one task."""
 
 
 class Window(NamedTuple):
@@ -62,6 +65,9 @@ def _of_filters(x: Tensor, gy: Tensor, size: tuple[int, int], window: Window) ->
 
 def _each(function: Any, *inputs: Tensor) -> Tensor:
     """Task by task, by torch: of tensors that do not lie in memory as they say."""
+    if inputs[0].dim() == DIMS:
+        found: Tensor = function(*inputs)
+        return found
     return torch.stack([function(*task) for task in zip(*(leaf.unbind() for leaf in inputs), strict=True)])
 
 
@@ -70,8 +76,8 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, w: Tensor, window: Window) -> Tensor:
         ctx.save_for_backward(x, w)
         ctx.window = window
-        (tasks, each), (inputs, *size), (outputs, _, *filters) = x.shape[:2], x.shape[2:], w.shape[1:]
-        (maps, layout), (w, apart) = _maps(x), shared(w)
+        each, (inputs, *size), (outputs, _, *filters) = x.shape[-DIMS], x.shape[-3:], w.shape[-DIMS:]
+        (maps, layout), (w, apart) = _maps(x), _filters(w)
         y = _empty(maps, layout, outputs, *window.over(size, filters))
         sizes = _sizes(inputs, *size, outputs, *filters, window, layout)
 
@@ -79,7 +85,7 @@ class _Convolution(torch.autograd.Function):
             return maps, w, apart, y, sizes, each, start, stop
 
         spread("convolution", x.dtype, len(maps), part)
-        return y.view(tasks, each, *y.shape[1:])
+        return y if x.dim() == DIMS else y.view(*x.shape[:2], *y.shape[1:])
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -93,8 +99,8 @@ class _OfPictures(torch.autograd.Function):
     def forward(ctx: Any, gy: Tensor, w: Tensor, size: tuple[int, int], window: Window) -> Tensor:
         ctx.save_for_backward(gy, w)
         ctx.window = window
-        (tasks, each), (outputs, inputs, *filters) = gy.shape[:2], w.shape[1:]
-        (maps, layout), (w, apart) = _maps(gy), shared(w)
+        each, (outputs, inputs, *filters) = gy.shape[-DIMS], w.shape[-DIMS:]
+        (maps, layout), (w, apart) = _maps(gy), _filters(w)
         gx = _empty(maps, layout, inputs, *size)
         sizes = _sizes(inputs, *size, outputs, *filters, window, layout)
 
@@ -102,7 +108,7 @@ class _OfPictures(torch.autograd.Function):
             return maps, w, apart, gx, sizes, each, start, stop
 
         spread("convolution_x", gy.dtype, len(maps), part)
-        return gx.view(tasks, each, *gx.shape[1:])
+        return gx if gy.dim() == DIMS else gx.view(*gy.shape[:2], *gx.shape[1:])
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -116,10 +122,10 @@ class _OfFilters(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, gy: Tensor, filters: tuple[int, int], window: Window) -> Tensor:
         ctx.save_for_backward(x, gy)
         ctx.window = window
-        (tasks, each), (inputs, *size), outputs = x.shape[:2], x.shape[2:], gy.shape[2]
+        lead, each, (inputs, *size), outputs = x.shape[:-DIMS], x.shape[-DIMS], x.shape[-3:], gy.shape[-3]
         maps, layout = _maps(x)
         slopes, _ = _maps(gy, layout)
-        parts = x.new_zeros(min(torch.get_num_threads(), len(maps)), tasks, outputs, inputs, *filters)
+        parts = x.new_zeros(min(torch.get_num_threads(), len(maps)), *lead, outputs, inputs, *filters)
         sizes = _sizes(inputs, *size, outputs, *filters, window, layout)
 
         def part(number: int, start: int, stop: int) -> tuple[Tensor | int, ...]:
@@ -136,12 +142,17 @@ class _OfFilters(torch.autograd.Function):
 
 
 def _maps(x: Tensor, layout: torch.memory_format | None = None) -> tuple[Tensor, torch.memory_format]:
-    """[B, n, ...] as [B n, ...], in one of the layouts: as it lies, in planes if it lies otherwise."""
-    flat = x.flatten(0, 1)
+    """All examples, in one of the layouts: as they lie, in planes if they lie otherwise."""
+    flat = x if x.dim() == DIMS else x.flatten(0, 1)
     if layout is None:
         planes = flat.is_contiguous() or not flat.is_contiguous(memory_format=torch.channels_last)
         layout = torch.contiguous_format if planes else torch.channels_last
     return flat.contiguous(memory_format=layout), layout
+
+
+def _filters(w: Tensor) -> tuple[Tensor, int]:
+    """Filters, and how far apart those of tasks lie."""
+    return (w.contiguous(), 0) if w.dim() == DIMS else shared(w)
 
 
 def _empty(maps: Tensor, layout: torch.memory_format, *shape: int) -> Tensor:

@@ -35,7 +35,7 @@ __all__ = [
 DTYPES = {torch.float32: "f", torch.float64: "d"}
 ORDINARY = (Tensor, nn.Parameter)
 """Kinds of tensors that lie in memory as they say; subclasses may not."""
-SOURCES = ("block.c", "block.h", "product.h", "convolution.h")
+SOURCES = ("block.c", "block.h", "product.h", "normalization.h", "convolution.h")
 """In this order, as in hatch_build.py."""
 MOST = 32
 """Arguments of a kernel that runs on several threads, as in block.c."""
@@ -121,9 +121,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     if not name:
         return None, "they need an x86 processor with AVX2"
     folder = Path(__file__).parent
-    digest = hashlib.sha256(
-        b"".join((folder / source).read_bytes() for source in ("block.c", "block.h", "product.h", "convolution.h"))
-    )
+    digest = hashlib.sha256(b"".join((folder / source).read_bytes() for source in SOURCES))
     path = folder / f"block-{name}-{digest.hexdigest()[:12]}.so"
     if not path.exists():
         return None, "they were not built when handful was installed; install it again where there is a C compiler"

@@ -1,7 +1,8 @@
-"""A mode that gives the compiled kernels what any module computes: large products and convolutions.
+"""A mode that gives the compiled kernels what any module computes: large products, convolutions and batch norms.
 
 torch's own convolutions (oneDNN) take four times the products for filters of 3×3, and are slow where the stride is not
-one; its products (MKL) leave half of an AMD processor unused, for which it has no AVX-512.
+one; its products (MKL) leave half of an AMD processor unused, for which it has no AVX-512; the gradient of the gradient
+of its batch norm is composed of some forty operators.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from .convolution import Window, convolution
 from .library import available, lies, traced, variant
+from .normalization import batch_norm
 from .product import product, worth
 
 __all__ = ["CompiledOperators", "compiled_operators"]
@@ -30,6 +32,10 @@ LEAST = 1 << 20
 """Multiplications, of all tasks together, from which a kernel is used: less is over before Python has done so."""
 MOST_FILTERS = 1 << 15
 """Inputs by outputs of a convolution beyond which reading and writing weights takes the time."""
+LEAST_NORMALIZED = 1 << 13
+"""Numbers, of all tasks together, from which a kernel normalizes."""
+PLACES = 16
+"""Of a map, as many as fill a vector."""
 
 
 def compiled_operators(x: Tensor, parameters: Iterable[Tensor], tasks: int = 1) -> AbstractContextManager[Any]:
@@ -44,7 +50,7 @@ def compiled_operators(x: Tensor, parameters: Iterable[Tensor], tasks: int = 1) 
 
 
 class CompiledOperators(TorchFunctionMode):
-    """Within, large products and convolutions in the forward pass of any module go to the kernels, also in `vmap`.
+    """Within, large products, convolutions and batch norms of any module go to the kernels, also in `vmap`.
 
     Their derivatives do wherever they are computed. Everything in mixed precision, in forward mode or under another
     transform of `torch.func` is left to torch.
@@ -62,11 +68,16 @@ class CompiledOperators(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _by_task(function: Callable[..., Tensor | None], *inputs: Tensor | None) -> Tensor | None:
-    """The function of tensors [B, ...], or [1, ...] if all tasks share them; outside of `vmap` there is one task."""
+def _by_task(function: Callable[..., Tensor | None], *inputs: Tensor | None, bare: bool = False) -> Tensor | None:
+    """The function of tensors [B, ...], or [1, ...] if all tasks share them. Outside of `vmap` there is one task.
+
+    bare: the function also takes the tensors of one task as they are, which saves nodes of the graph.
+    """
     found: Tensor | None
     level = functorch.maybe_current_level()
     if level is None:
+        if bare:
+            return function(*inputs)
         found = function(*(None if leaf is None else leaf[None] for leaf in inputs))
         return None if found is None else found.squeeze(0)
     if not any(leaf is not None and functorch.is_batchedtensor(leaf) for leaf in inputs):
@@ -152,16 +163,44 @@ def _conv2d(
         return None
 
     def of_tasks(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor | None:
-        tasks = max(len(x), len(w))
+        tasks = 1 if x.dim() == w.dim() == 4 else max(len(x), len(w))
         if tasks * positions * weight.numel() < LEAST or not lies(x, w):
             return None
-        if len(w) == 1:
-            y = convolution(x.flatten(0, 1)[None], w, window).view(tasks, -1, w.shape[1], *sides)
+        if x.dim() == w.dim() == 4:
+            y = convolution(x, w, window)
+        elif len(w) == 1:
+            y = convolution(x.flatten(0, 1), w[0], window).view(tasks, -1, w.shape[1], *sides)
         else:
             y = convolution(x.expand(tasks, *x.shape[1:]), w, window)
-        return y if bias is None else y + bias.view(-1, 1, bias.shape[-1], 1, 1)
+        return y if bias is None else y + bias.view(*bias.shape[:-1], 1, bias.shape[-1], 1, 1)
 
-    return _by_task(of_tasks, input, weight, bias)
+    return _by_task(of_tasks, input, weight, bias, bare=True)
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor | None:
+    if not training or running_mean is not None or running_var is not None or weight is None or bias is None:
+        return None
+    if input.dim() < 3 or math.prod(input.shape[2:]) < PLACES or _odd(bias, weight) or weight.shape != input.shape[1:2]:
+        return None
+
+    def of_tasks(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor | None:
+        if weight.dim() > 1:
+            tasks = max(len(x), len(weight), len(bias))
+            x, weight, bias = (leaf.expand(tasks, *leaf.shape[1:]) for leaf in (x, weight, bias))
+        if x.numel() < LEAST_NORMALIZED or not (lies(x, weight, bias) and x.is_contiguous()):
+            return None
+        return batch_norm(x, weight, bias, float(eps))
+
+    return _by_task(of_tasks, input, weight, bias, bare=True)
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -181,6 +220,7 @@ def products_pay() -> bool:
 _OPERATORS: dict[Any, Callable[..., Tensor | None]] = {
     F.linear: _linear,
     F.conv2d: _conv2d,
+    F.batch_norm: _batch_norm,
     **dict.fromkeys((torch.matmul, Tensor.matmul, Tensor.__matmul__), _matmul),
     **dict.fromkeys((torch.mm, Tensor.mm), partial(_matmul, dims=2)),
     **dict.fromkeys((torch.bmm, Tensor.bmm), partial(_matmul, dims=3)),

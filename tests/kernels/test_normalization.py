@@ -1,0 +1,193 @@
+"""Batch normalization by the compiled kernels against plain operators, in each build that this processor runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from handful.kernels import available, operators, reason
+from handful.kernels.normalization import batch_norm
+from handful.kernels.operators import CompiledOperators
+
+pytestmark = [
+    pytest.mark.skipif(not available(), reason=f"no compiled kernels here: {reason()}"),
+    pytest.mark.usefixtures("build"),
+]
+
+EPS = 1e-3
+SHAPES = [(2, 5, 7, 3, 9), (1, 3, 4, 21, 5), (2, 19, 3, 4, 4), (3, 8, 2, 16), (2, 9, 33, 5, 5), (1, 1, 2, 31)]
+
+
+def by_hand(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """As the paper has it, of tasks. (The third derivative of torch's own, by 2.13, is wrong in x.)"""
+    over = (1, *range(3, x.dim()))
+    centered = x - x.mean(over, keepdim=True)
+    hat = centered / (centered.square().mean(over, keepdim=True) + eps).sqrt()
+    weight, bias = (leaf.unsqueeze(1)[(..., *[None] * (x.dim() - 3))] for leaf in (weight, bias))
+    return hat * weight + bias
+
+
+def inputs(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    x = (2 * torch.randn(shape, dtype=torch.float64) + 3).to(dtype).requires_grad_()
+    weight, bias = (torch.randn(shape[0], shape[2], dtype=dtype).requires_grad_() for _ in range(2))
+    return x, weight, bias
+
+
+def everything(function: Callable[..., Tensor], leaves: tuple[Tensor, ...], order: int) -> list[Tensor]:
+    """The value and derivatives in all directions, of random sums."""
+    torch.manual_seed(1)
+    found = [function(*leaves, EPS)]
+    inner = list(leaves)
+    for _ in range(order):
+        upstream = [torch.randn_like(leaf).requires_grad_() for leaf in found]
+        slopes = torch.autograd.grad(found, inner, upstream, create_graph=True)
+        inner += upstream
+        found += slopes
+    return found
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_value_and_three_derivatives(shape: tuple[int, ...], threads: int) -> None:
+    leaves = inputs(shape)
+    for got, expected in zip(everything(batch_norm, leaves, 3), everything(by_hand, leaves, 3), strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_second_derivatives_without_a_graph(shape: tuple[int, ...], threads: int) -> None:
+    """The kernel's closed form, which a third derivative does without."""
+    leaves = inputs(shape)
+    found = []
+    for function in (batch_norm, by_hand):
+        torch.manual_seed(1)
+        y = function(*leaves, EPS)
+        upstream = torch.randn_like(y).requires_grad_()
+        slopes = torch.autograd.grad(y, leaves, upstream, create_graph=True)
+        along = [torch.randn_like(slope) for slope in slopes]
+        found.append(torch.autograd.grad(slopes, (upstream, *leaves[:2]), along))
+    for got, expected in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-10)
+
+
+def test_finite_differences() -> None:
+    x, weight, bias = inputs((1, 3, 2, 17))
+    assert torch.autograd.gradcheck(lambda *leaves: batch_norm(*leaves, EPS), (x, weight, bias))
+    assert torch.autograd.gradgradcheck(lambda *leaves: batch_norm(*leaves, EPS), (x, weight, bias))
+
+
+def test_float32_far_from_zero() -> None:
+    """A mean of a thousand deviations, over many places."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 300, 2, 19, 19) + 1000
+    weight, bias = torch.rand(1, 2), torch.randn(1, 2)
+    expected = by_hand(x.double(), weight.double(), bias.double(), EPS)
+    torch.testing.assert_close(batch_norm(x, weight, bias, EPS).double(), expected, atol=2e-4, rtol=0)
+
+
+def test_slopes_may_lie_as_they_like() -> None:
+    """Of a mean, of a transposed map, of a constant."""
+    x, weight, bias = inputs((2, 4, 5, 6, 7))
+    for read in (lambda y: y.mean((3, 4)).pow(2).sum(), lambda y: (y.transpose(3, 4) ** 2)[..., 0].sum(), Tensor.sum):
+        mine, theirs = (
+            torch.autograd.grad(read(function(x, weight, bias, EPS)), (x, weight, bias))
+            for function in (batch_norm, by_hand)
+        )
+        for got, expected in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-10)
+
+
+def test_other_transforms_of_the_slopes() -> None:
+    """What a kernel cannot read is computed by torch."""
+    x, weight, bias = inputs((1, 4, 3, 6, 7))
+    y = batch_norm(x, weight, bias, EPS)
+    found = torch.autograd.grad(y, x, torch.stack([y.detach(), y.detach() ** 2]), is_grads_batched=True)[0]
+    expected = [torch.autograd.grad(by_hand(x, weight, bias, EPS), x, y.detach() ** power)[0] for power in (1, 2)]
+    torch.testing.assert_close(found, torch.stack(expected), atol=1e-10, rtol=1e-10)
+
+
+class Norms(nn.Module):
+    """Batch norms in the ways in which modules write them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.BatchNorm2d(3, track_running_stats=False)
+        self.lines = nn.BatchNorm1d(3, track_running_stats=False, eps=0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.tanh(self.first(x))
+        return self.lines(y.flatten(2)) + F.batch_norm(x, None, None, self.lines.weight, self.lines.bias, True).mean()
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_modules(mapped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Tensor] = []
+
+    def heard(*arguments: Any) -> Tensor:
+        calls.append(batch_norm(*arguments))
+        return calls[-1]
+
+    monkeypatch.setattr(operators, "LEAST_NORMALIZED", 1)
+    monkeypatch.setattr(operators, "batch_norm", heard)
+    torch.manual_seed(0)
+    module = Norms().double()
+    state = {
+        name: (leaf + torch.rand(2, *leaf.shape)).detach().requires_grad_() for name, leaf in module.named_parameters()
+    }
+    x = torch.randn(2, 4, 3, 5, 6, dtype=torch.float64, requires_grad=True)
+
+    def call(own: dict[str, Tensor], examples: Tensor) -> Tensor:
+        answer: Tensor = functional_call(module, own, (examples,))
+        return answer
+
+    def all_of_it() -> list[Tensor]:
+        if mapped:
+            y = vmap(call)(state, x)
+        else:
+            y = torch.stack([call({name: leaf[t] for name, leaf in state.items()}, x[t]) for t in range(2)])
+        first = torch.autograd.grad(y.pow(3).mean(), [x, *state.values()], create_graph=True)
+        return [y, *first, *torch.autograd.grad(sum(leaf.pow(2).sum() for leaf in first), [x, *state.values()])]
+
+    expected = all_of_it()
+    with CompiledOperators():
+        got = all_of_it()
+    assert len(calls) == (3 if mapped else 6)  # as many as there are went to the kernels
+    for mine, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-9, rtol=1e-9)
+
+
+def left_to_torch() -> list[tuple[tuple[object, ...], dict[str, object]]]:
+    x, weight = torch.randn(4, 3, 5, 5), torch.rand(3)
+    return [
+        ((x, torch.zeros(3), torch.ones(3), weight, weight), {"training": False}),
+        ((x, torch.zeros(3), torch.ones(3), weight, weight), {"training": True}),  # with running statistics
+        ((x, None, None, None, None), {"training": True}),
+        ((x, None, None, weight), {"training": True}),
+        ((x[:, :, 0, 0], None, None, weight, weight), {"training": True}),
+        ((x[..., :3, :3], None, None, weight, weight), {"training": True}),  # maps of few places
+        ((x.to(memory_format=torch.channels_last), None, None, weight, weight), {"training": True}),
+        ((x.bfloat16(), None, None, weight.bfloat16(), weight.bfloat16()), {"training": True}),
+    ]
+
+
+@pytest.mark.parametrize("case", range(8))
+def test_what_there_is_no_kernel_for_is_left_to_torch(case: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operators, "LEAST_NORMALIZED", 1)
+    torch.manual_seed(0)
+    arguments, options = left_to_torch()[case]
+    expected = F.batch_norm(*arguments, **options)  # type: ignore[arg-type]
+    with CompiledOperators():
+        got = F.batch_norm(*arguments, **options)  # type: ignore[arg-type]
+    assert got.equal(expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1), (4, 2, 5, 5)])
+def test_wrong_arguments_are_said_by_torch(shape: tuple[int, ...]) -> None:
+    with CompiledOperators(), pytest.raises((RuntimeError, ValueError)):
+        F.batch_norm(torch.randn(shape), None, None, torch.rand(3), torch.rand(3), training=True)
