@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SpecError
-from .optimizers import SGD, Adagrad, Adam, AdamW, InnerOptimizer, RMSprop
+from .inner_optimizer import real
+from .optimizers import ASGD, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, InnerOptimizer, RAdam, RMSprop
 
-__all__ = ["like"]
+__all__ = ["like", "memory_of"]
 
 _TWINS: dict[type[torch.optim.Optimizer], type[InnerOptimizer]] = {
     torch.optim.SGD: SGD,
@@ -18,15 +19,32 @@ _TWINS: dict[type[torch.optim.Optimizer], type[InnerOptimizer]] = {
     torch.optim.AdamW: AdamW,
     torch.optim.RMSprop: RMSprop,
     torch.optim.Adagrad: Adagrad,
+    torch.optim.Adadelta: Adadelta,
+    torch.optim.Adamax: Adamax,
+    torch.optim.RAdam: RAdam,
+    torch.optim.ASGD: ASGD,
 }
 
+_SLOTS = {
+    "momentum_buffer": "velocity",
+    "exp_avg": "mean",
+    "grad_avg": "mean",
+    "exp_avg_sq": "square",
+    "square_avg": "square",
+    "max_exp_avg_sq": "greatest",
+    "exp_inf": "greatest",
+    "acc_delta": "moved",
+    "sum": "sum",
+    "step": "step",
+}
+"""What torch's optimizers call what they remember, and what is its name here."""
 
 _OTHERWISE = ("foreach", "fused", "capturable")
 """Flags of how torch's own form computes."""
 
 
 def like(optimizer: torch.optim.Optimizer, module: nn.Module | None = None) -> InnerOptimizer:
-    """The pure form of a torch optimizer: its rule and numbers, not what it remembers.
+    """The pure form of a torch optimizer: its rule and numbers, not what it remembers (see `memory_of`).
 
     Nor which parameters it holds, without the module: it moves all that it is asked to.
 
@@ -54,8 +72,11 @@ def like(optimizer: torch.optim.Optimizer, module: nn.Module | None = None) -> I
     for flag in _OTHERWISE:
         if first.pop(flag, None):
             raise SpecError(f"inner optimizer: {flag} is how torch's own {kind.__name__} computes; leave it out")
-    first.pop("differentiable", None)
-    twin = AdamW if first.pop("decoupled_weight_decay", False) else _TWINS[kind]
+    for option in ("differentiable", *(["t0"] if kind is torch.optim.ASGD else [])):  # t0 is of an average
+        first.pop(option, None)
+    twin = _TWINS[kind]
+    if kind in (torch.optim.Adam, torch.optim.AdamW):
+        twin = AdamW if first.pop("decoupled_weight_decay", False) else twin
     known = [field.name for field in fields(twin)]
     for option in first:
         if option not in known:
@@ -63,6 +84,31 @@ def like(optimizer: torch.optim.Optimizer, module: nn.Module | None = None) -> I
     if module is not None:
         first["lr"] = _rates(optimizer, module)
     return twin(**first)
+
+
+def memory_of(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, dict[str, Tensor]]:
+    """What a torch optimizer remembers, for its pure form to go on with: `Adaptable(..., memory=memory_of(...))`.
+
+    Args:
+        optimizer: as for `like`.
+        module: whose parameters it holds.
+
+    Returns:
+        Copies, by the names of the parameters that it moves now; of one that has made no step yet, the beginning.
+
+    Raises:
+        SpecError: as `like`.
+    """
+    rule, own = like(optimizer, module), dict(module.named_parameters())
+    memory = rule.init({name: own[name] for name in _rates(optimizer, module)})
+    for name, slots in memory.items():
+        for key, value in optimizer.state.get(own[name], {}).items():
+            slot = _SLOTS.get(key)
+            if slot in slots and value is not None:
+                slots[slot] = real(torch.as_tensor(value).detach()).to(slots[slot], copy=True)
+                if slot == "velocity" and "step" in slots:
+                    slots["step"] = torch.ones_like(slots["step"])  # SGD's first gradient has been counted
+    return memory
 
 
 def _rates(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, float | Tensor]:
