@@ -35,9 +35,10 @@ class InnerOptimizer(ABC):
         maximize: ascend.
         clip_norm: greatest norm of all gradients of a task together.
         clip_value: greatest size of each number in a gradient.
+        others: rules in the place of this one for some parameters by name, with rates of their own; None: no others.
 
     Raises:
-        SpecError: a number out of range, or of the wrong type.
+        SpecError: a number out of range, or of the wrong type; another rule that clips, or has others itself.
     """
 
     lr: Rate = 1e-3
@@ -45,9 +46,17 @@ class InnerOptimizer(ABC):
     maximize: bool = False
     clip_norm: float | None = None
     clip_value: float | None = None
+    others: Mapping[str, InnerOptimizer] | None = None
 
     def __post_init__(self) -> None:
+        for name, other in (self.others or {}).items():
+            if not isinstance(other, InnerOptimizer) or other.clip_norm or other.clip_value or other.others:
+                raise SpecError(
+                    f"{self._name}: expected in others a rule that clips nothing for {name!r}, got {other!r}"
+                )
         for field in fields(self):
+            if field.name == "others":
+                continue
             value, flag, optional = getattr(self, field.name), isinstance(field.default, bool), field.default is None
             if isinstance(value, list):
                 object.__setattr__(self, field.name, value := tuple(value))
@@ -84,7 +93,7 @@ class InnerOptimizer(ABC):
         if "lr" in options:
             raise SpecError(f"optimizer {name}: say the inner learning rate by `inner_rate`, not by `lr`")
         cls = INNER_OPTIMIZERS[name]
-        known = [field.name for field in fields(cls)]
+        known = [field.name for field in fields(cls) if field.name != "others"]
         for option in options:
             if option not in known:
                 raise unknown_name(f"option of optimizer {name}", option, known)
@@ -93,7 +102,7 @@ class InnerOptimizer(ABC):
     @final
     def init(self, theta: Named) -> dict[str, dict[str, Tensor]]:
         """What there is to remember before the first step, by parameter; nothing of the values of `theta` is in it."""
-        return {name: self._slots(real(leaf)) for name, leaf in theta.items()}
+        return {name: self._of(name)._slots(real(leaf)) for name, leaf in theta.items()}
 
     @final
     def step(
@@ -114,16 +123,21 @@ class InnerOptimizer(ABC):
             lr: another rate for this step.
             task_axes: how many leading axes are tasks; norms are taken within a task.
         """
-        rate = self.lr if lr is None else lr
         after, kept = dict(theta), dict(memory)
         there = {name: real(g) for name, g in gradients.items() if g is not None}
         for name, g in self._clipped(there, task_axes).items():
-            own, leaf = rate[name] if isinstance(rate, Mapping) else rate, theta[name]
+            rule, leaf = self._of(name), theta[name]
+            rate = rule.lr if lr is None else lr
+            own = rate[name] if isinstance(rate, Mapping) else rate
             if leaf.is_complex() and isinstance(own, Tensor) and own.ndim:
                 own = own.unsqueeze(-1)
-            moved, kept[name] = self._update(real(leaf), -g if self.maximize else g, memory[name], own)
+            moved, kept[name] = rule._update(real(leaf), -g if rule.maximize else g, memory[name], own)
             after[name] = torch.view_as_complex(moved.contiguous()) if leaf.is_complex() else moved
         return after, kept
+
+    def _of(self, name: str) -> InnerOptimizer:
+        """The rule of a parameter."""
+        return (self.others or {}).get(name, self)
 
     @abstractmethod
     def _slots(self, theta: Tensor) -> dict[str, Tensor]:
