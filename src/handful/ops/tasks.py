@@ -28,6 +28,7 @@ __all__ = [
     "map_tasks",
     "plain_attention",
     "pure_call",
+    "rows_there",
     "without_checkpoints",
 ]
 
@@ -52,7 +53,7 @@ def call_each(module: nn.Module, state: Named, x: Any) -> Tensor:
 
     Raises:
         SpecError: `vmap` cannot map the module; one task at a time it works. Or it uses `torch.utils.checkpoint`.
-        ShapeError: the module gives something else than a tensor.
+        ShapeError: the module gives something else than a tensor, or an embedding in it has no such row.
     """
 
     loose = [name for name in _loose_buffers(module) if name in state]
@@ -118,7 +119,8 @@ def call_with(
             if leaf is not None and origin in state:
                 given[name] = state[origin]
     before = dict(given)
-    result = functional_call(module, given, args, dict(kwargs or {}), tie_weights=False)
+    with rows_there(module):
+        result = functional_call(module, given, args, dict(kwargs or {}), tie_weights=False)
     state.update({name: leaf for name, leaf in given.items() if name in state and leaf is not before[name]})
     return result
 
@@ -158,6 +160,24 @@ def _unmappable(layer: nn.Module) -> bool:
     if isinstance(layer, _BatchNorm):  # an average over all batches reads its counter
         return layer.momentum is None and layer.track_running_stats
     return isinstance(layer, nn.RNNBase | nn.LSTMCell)
+
+
+@contextmanager
+def rows_there(module: nn.Module) -> Iterator[None]:
+    """Say whose an embedding is that is asked for a row it does not have.
+
+    Raises:
+        ShapeError: it was.
+    """
+    try:
+        yield
+    except IndexError as error:
+        if "out of range in self" not in str(error):
+            raise
+        raise ShapeError(
+            f"{type(module).__name__}: an embedding in it got a number that is none of its rows; expected whole "
+            "numbers from 0 to below its num_embeddings: give it more rows, or look at the examples"
+        ) from error
 
 
 @contextmanager
