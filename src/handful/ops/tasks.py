@@ -27,6 +27,7 @@ __all__ = [
     "chunks",
     "map_tasks",
     "plain_attention",
+    "plain_recurrence",
     "pure_call",
     "rows_there",
     "without_checkpoints",
@@ -119,7 +120,7 @@ def call_with(
             if leaf is not None and origin in state:
                 given[name] = state[origin]
     before = dict(given)
-    with rows_there(module):
+    with rows_there(module), plain_recurrence(module, given):
         result = functional_call(module, given, args, dict(kwargs or {}), tie_weights=False)
     state.update({name: leaf for name, leaf in given.items() if name in state and leaf is not before[name]})
     return result
@@ -214,6 +215,24 @@ def plain_attention() -> Iterator[None]:
             yield
     finally:
         mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def plain_recurrence(module: nn.Module, state: Named) -> Iterator[None]:
+    """Recurrent layers without cuDNN: its have no second derivatives, and in evaluation mode not even first ones.
+
+    A setting of the process; workers, which are on the CPU, have no need of it.
+    """
+    layers = any(isinstance(layer, nn.RNNBase) for layer in module.modules())
+    if not layers or not any(leaf.device.type == "cuda" for leaf in state.values()):
+        yield
+        return
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
 
 
 def pure_call(module: nn.Module, x: Any) -> Any:
