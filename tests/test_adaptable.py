@@ -10,7 +10,7 @@ from handful.encoders.normalization import Policy
 from handful.episode import Episode, Query, Support
 from handful.errors import ShapeError, SpecError
 from handful.learners import MAML
-from handful.ops.from_torch import like
+from handful.ops.from_torch import like, memory_of
 from handful.ops.optimizers import SGD, Adam
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -152,6 +152,65 @@ def test_groups_of_a_torch_optimizer_are_rates_by_name() -> None:
     assert all(torch.allclose(own.parameters[name], leaf) for name, leaf in theirs.named_parameters())
     with pytest.raises(SpecError, match=r"no rate for '0\.bias'"):
         Adaptable(model, rule)
+
+
+def test_an_optimizer_that_has_run_is_gone_on_with() -> None:
+    """As higher takes the state of an optimizer over."""
+    model, theirs = nn.Linear(2, 3), nn.Linear(2, 3)
+    x, y, *_ = data(2)
+    outer = torch.optim.Adam(model.parameters(), lr=0.1)
+    for _ in range(2):
+        outer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        outer.step()
+    theirs.load_state_dict(model.state_dict())
+    inner = torch.optim.Adam(theirs.parameters(), lr=0.1)
+    inner.load_state_dict(outer.state_dict())
+    own = Adaptable(model, like(outer, model), memory=memory_of(outer, model))
+    for _ in range(2):
+        own = own.adapt(F.cross_entropy(own(x), y))
+        inner.zero_grad()
+        F.cross_entropy(theirs(x), y).backward()
+        inner.step()
+    assert all(torch.allclose(own.parameters[name], leaf) for name, leaf in theirs.named_parameters())
+    with pytest.raises(SpecError, match="expected memory of SGD"):
+        Adaptable(model, memory=memory_of(outer, model))
+
+
+def test_gradients_are_transformed_before_the_step() -> None:
+    """As `grad_callback` in higher and `transform` in learn2learn: here learned, and given to one tensor alone."""
+    model = nn.Linear(2, 3)
+    x, y, qx, qy = data(2)
+    mixing = torch.eye(3, requires_grad=True)
+
+    def loss(mixing: Tensor) -> Tensor:
+        own = Adaptable(model, SGD(lr=0.5))
+        for _ in range(2):
+            own = own.adapt(F.cross_entropy(own(x), y), transform=lambda g: {"weight": mixing @ g["weight"]})
+        assert own.parameters["bias"] is model.bias
+        return F.cross_entropy(own(qx), qy)
+
+    alone = Adaptable(model, SGD(lr=0.5), adapted=["weight"])
+    for _ in range(2):
+        alone = alone.adapt(F.cross_entropy(alone(x), y))
+    assert torch.allclose(loss(mixing), F.cross_entropy(alone(qx), qy))
+    assert torch.autograd.gradcheck(loss, (mixing,))
+    own = Adaptable(model)
+    for wrong, message in (({"head": torch.ones(3)}, "'head'"), ({"bias": torch.ones(2)}, r"\(2,\); expected \(3,\)")):
+        with pytest.raises(ShapeError, match=message):
+            own.adapt(F.cross_entropy(own(x), y), transform=lambda g, wrong=wrong: wrong)
+
+
+def test_a_loss_of_one_number_in_any_shape() -> None:
+    """As torch, and so the other libraries, take it: a step of 0.5 down (x·w)² / 2 at w = (2, 3, 5), by hand."""
+    model = nn.Linear(3, 1, bias=False)
+    model.weight.data = torch.tensor([[2.0, 3.0, 5.0]])
+    own = Adaptable(model, SGD(lr=0.5))
+    own = own.adapt(0.5 * own(torch.tensor([[1.0, 2.0, 3.0]])) ** 2)
+    assert own.parameters["weight"].tolist() == [[-9.5, -20.0, -29.5]]
+    (0.5 * own(torch.tensor([[4.0, 5.0, 6.0]])) ** 2).backward()
+    assert model.weight.grad is not None
+    assert model.weight.grad.tolist() == [[3780.0, 8505.0, 13230.0]]
 
 
 def test_some_parameters_only() -> None:

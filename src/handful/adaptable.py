@@ -8,7 +8,7 @@ loss_of(own(queries), targets).backward()  # into the module's parameters
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -34,15 +34,22 @@ class Adaptable:
             "episode". Without `torch.utils.checkpoint`, which would compute again with the module's own tensors.
         optimizer: the update rule; its numbers may be tensors that get gradients. None: SGD at rate 0.01.
         adapted: names of the parameters to move, frozen ones too; None for all that require gradients now.
+        memory: what the optimizer remembers of parameters by name, from `handful.ops.from_torch.memory_of` or the
+            `memory` of another; None: nothing.
 
     Raises:
         ShapeError: there is no parameter to adapt, a name that no parameter has, or normalization by a support.
-        SpecError: rates by name that leave out a parameter to adapt; no optimizer of `ops.optimizers`; an embedding
-            with max_norm or sparse gradients.
+        SpecError: rates by name that leave out a parameter to adapt; no optimizer of `ops.optimizers`; the memory of
+            another rule; an embedding with max_norm or sparse gradients.
     """
 
     def __init__(
-        self, module: nn.Module, optimizer: InnerOptimizer | None = None, *, adapted: Sequence[str] | None = None
+        self,
+        module: nn.Module,
+        optimizer: InnerOptimizer | None = None,
+        *,
+        adapted: Sequence[str] | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.module, self.optimizer = module, SGD(lr=0.01) if optimizer is None else optimizer
         if not isinstance(self.optimizer, InnerOptimizer):
@@ -75,6 +82,11 @@ class Adaptable:
             if not self.parameters[name].requires_grad:
                 self.parameters[name] = self.parameters[name].detach().requires_grad_()
         self.memory: Memory = self.optimizer.init({name: self.parameters[name] for name in self.adapted})
+        if memory is not None:
+            kept = {name: slots for name, slots in memory.items() if name in self.memory}
+            if any(slots.keys() != self.memory[name].keys() for name, slots in kept.items()):
+                raise SpecError(f"Adaptable: expected memory of {type(self.optimizer).__name__}, got another rule's")
+            self.memory = {**self.memory, **kept}
         self.steps = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -89,20 +101,30 @@ class Adaptable:
         self.buffers = {name: state[name] for name in self.buffers}
         return result
 
-    def adapt(self, loss: Tensor, *, lr: Rate | None = None, first_order: bool = False) -> Adaptable:
+    def adapt(
+        self,
+        loss: Tensor,
+        *,
+        lr: Rate | None = None,
+        first_order: bool = False,
+        transform: Callable[[dict[str, Tensor]], Mapping[str, Tensor | None]] | None = None,
+    ) -> Adaptable:
         """This module after one step of the optimizer down a loss that was computed with it.
 
         Args:
-            loss: a scalar.
+            loss: a scalar, or a tensor of one number.
             lr: another rate for this step, as the optimizer takes it: a schedule, or rates learned for each step.
             first_order: leave out second derivatives.
+            transform: from the gradients by name to those that the optimizer gets, clipped or learned for instance; a
+                parameter that it leaves out stays as it is.
 
         Raises:
-            ShapeError: the loss is no scalar, has no gradient, or was computed without this module's tensors.
+            ShapeError: the loss is no scalar, has no gradient, or was computed without this module's tensors; a
+                transformed gradient of no adapted parameter, or of another shape.
             SpecError: rates by name that leave out an adapted parameter.
         """
         self._check_rates(lr)
-        if loss.ndim:
+        if loss.numel() != 1:
             raise ShapeError(f"Adaptable: expected a scalar loss, got shape {tuple(loss.shape)}; take its mean or sum")
         if not loss.requires_grad:
             raise ShapeError(
@@ -113,12 +135,22 @@ class Adaptable:
         gradients = {name: g for name, g in zip(self.adapted, found, strict=True) if g is not None}
         if not gradients:
             raise ShapeError("Adaptable: the loss depends on no adapted tensor; was it computed by an earlier one?")
+        if transform is not None:
+            gradients = self._transformed(transform(gradients))
         after = object.__new__(Adaptable)
         after.__dict__.update(self.__dict__)
         after.parameters, after.memory = self.optimizer.step(self.parameters, gradients, self.memory, lr=lr)
         after.buffers = {name: leaf.clone() for name, leaf in self.buffers.items()}
         after.steps = self.steps + 1
         return after
+
+    def _transformed(self, gradients: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+        found = {name: g for name, g in gradients.items() if g is not None}
+        for name, g in found.items():
+            if name not in self.adapted or g.shape != self.parameters[name].shape:
+                expected = tuple(self.parameters[name].shape) if name in self.adapted else "no such parameter"
+                raise ShapeError(f"Adaptable: transform gives {name!r} {tuple(g.shape)}; expected {expected}")
+        return found
 
     def _check_rates(self, rates: Rate | None) -> None:
         missing = [name for name in self.adapted if isinstance(rates, Mapping) and name not in rates]

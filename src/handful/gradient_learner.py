@@ -14,6 +14,7 @@ from typing import ClassVar, NamedTuple, TypeVar, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from .encoders.normalization import adapting, policies_of
 from .encoders.placing import placed, taken
@@ -52,7 +53,7 @@ class GradientLearner(Learner):
 
     Raises:
         SpecError: a number of steps below one; an embedding with max_norm or sparse gradients.
-        ShapeError: nothing to adapt; a complex parameter, for a learner that takes none.
+        ShapeError: nothing to adapt; a complex parameter, for a learner that takes none; a lazy module without a shape.
     """
 
     kind = "gradient"
@@ -78,6 +79,9 @@ class GradientLearner(Learner):
         self.adapted = tuple(adapted)
         if not self.adapted:
             raise ShapeError(f"{name}: no parameter requires a gradient, so there is nothing to adapt; unfreeze some")
+        lazy = [name for name, leaf in model.named_parameters() if isinstance(leaf, UninitializedParameter)]
+        if lazy:
+            raise ShapeError(f"{name}: {lazy[0]!r} has no shape yet; call the model once on a batch of examples")
         strange = [name for name, leaf in model.named_parameters() if leaf.is_complex() and name in self.adapted]
         if strange and not self.takes_complex:
             raise ShapeError(
@@ -187,8 +191,13 @@ class GradientLearner(Learner):
 
     @final
     def predict(self, state: Adapted, x: Data) -> Tensor:
-        """Outputs of each task's own model: [B, Q, *out]."""
-        x = self._taken(x)
+        """Outputs of each task's own model: [B, Q, *out]; a ShapeError for queries of another number of tasks."""
+        x, tasks = self._taken(x), len(next(iter(state.parameters.values())))
+        if leading(x)[0] != tasks:
+            raise ShapeError(
+                f"{type(self).__name__}: expected queries [tasks, examples, ...] of {tasks} tasks, as the support, got "
+                f"{leading(x)[0]}; a single task is a batch of one (x[None])"
+            )
 
         def part(own: GradientLearner, start: int, stop: int) -> Tensor:
             piece, queries = map_tasks(lambda leaf: leaf[start:stop], (state, x))

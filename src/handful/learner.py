@@ -21,7 +21,7 @@ from .encoders.placing import taken
 from .episode import Data, Episode, Support, join_data, leading, map_data
 from .errors import ShapeError, SpecError
 from .ops.buffers import settle_
-from .ops.tasks import call_with, pure_call
+from .ops.tasks import call_with, pure_call, rows_there
 
 __all__ = [
     "EmbeddingLearner",
@@ -150,9 +150,14 @@ def embedded(encoder: nn.Module, x: Data, *, keep: bool) -> Tensor:
     With `keep`, running statistics become the mean over tasks, each from the same start; without, buffers stay.
 
     Raises:
-        ShapeError: the encoder gives something else than a row of features for each example.
+        ShapeError: the encoder gives something else than a row of features for each example, or an embedding in it has
+            no such row.
     """
-    x = taken(x, encoder)
+    with rows_there(encoder):
+        return _embedded(encoder, taken(x, encoder), keep=keep)
+
+
+def _embedded(encoder: nn.Module, x: Data, *, keep: bool) -> Tensor:
     tasks, examples = leading(x)
     call: Callable[[Data], Tensor] = encoder if keep else partial(pure_call, encoder)
     if not shares_statistics(encoder, training=encoder.training):

@@ -36,6 +36,13 @@ def test_no_layers_is_the_example_flattened() -> None:
     assert torch.equal(encoder(x), x.flatten(1))
 
 
+def test_whole_numbers_are_read_as_floats() -> None:
+    encoder, x = MLP(shape=(3,), hidden=(4,)).double(), torch.randint(9, (5, 3))
+    assert torch.equal(encoder(x), encoder(x.double()))
+    assert torch.equal(encoder(x > 4), encoder((x > 4).double()))
+    assert torch.equal(MLP(shape=(3,), hidden=())(x), x)
+
+
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ShapeError, match=r"instance normalization: one value .* is always 0"):
         MLP(normalization="instance")

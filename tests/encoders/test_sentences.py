@@ -103,6 +103,17 @@ def test_a_tokenizer_without_padding(folder: Path) -> None:
     assert torch.allclose(together[0], sentence_vectors(texts[:1], model=str(folder))[0], atol=1e-5)
 
 
+def test_a_text_longer_than_there_are_places_is_cut(tmp_path: Path) -> None:
+    """RoBERTa's kind has fewer than its configuration says, and a tokenizer need not say how many."""
+    model = saved(tmp_path / "m", "roberta")
+    saved(tmp_path / "words", "bert")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (model / name).write_bytes((tmp_path / "words" / name).read_bytes())
+    long, longer = sentence_vectors(["song " * 20, "song " * 40], model=str(model))
+    assert sentence_encoder(str(model)).max_seq_length == 16
+    assert torch.allclose(long, longer, atol=1e-6)
+
+
 def test_weights_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import BertModel
 

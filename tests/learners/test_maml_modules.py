@@ -11,7 +11,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from handful.encoders import shares_statistics
 from handful.episode import Episode, Query, Support
-from handful.errors import SpecError, UnknownNameError
+from handful.errors import ShapeError, SpecError, UnknownNameError
 from handful.learners import MAML
 from handful.ops.engine import Engine
 
@@ -157,6 +157,32 @@ def test_an_embedding_with_sparse_gradients_is_refused_unless_it_is_frozen() -> 
     model[0].requires_grad_(False)
     x, y = torch.randint(7, (2, 6, 5)), torch.arange(6).remainder(WAYS).expand(2, 6)
     assert bool(MAML(model).loss(Episode(Support(x, y, WAYS), Query(x, y))).isfinite())
+
+
+@pytest.mark.parametrize("engine", [Engine(), Engine(tasks_at_once=1), Engine(gradient="recompute")])
+def test_a_number_that_is_no_row_of_an_embedding_is_told(engine: Engine) -> None:
+    """Wherever in the model it is."""
+    episode = sentences()
+    model = nn.Sequential(Words(None), nn.Linear(4, WAYS)).double()
+    model[0].vectors = nn.Embedding(6, 4).double()
+    with pytest.raises(ShapeError, match="Sequential: an embedding in it got a number that is none of its rows"):
+        MAML(model, engine=engine).loss(episode)
+
+
+def test_queries_of_other_tasks_are_refused() -> None:
+    learner, episode = MAML(Smooth("none"), outputs=WAYS).double(), tasks()
+    state = learner.adapt(episode.support)
+    with pytest.raises(ShapeError, match=rf"of {episode.tasks} tasks, as the support, got 1; .* \(x\[None\]\)"):
+        learner.predict(state, episode.query.x[:1])  # type: ignore[index]
+
+
+def test_a_lazy_module_is_called_once_first() -> None:
+    lazy, x = nn.Sequential(nn.LazyLinear(5), nn.Tanh(), nn.LazyLinear(WAYS)), torch.randn(2, 6, 4)
+    y = torch.arange(6).remainder(WAYS).expand(2, 6)
+    with pytest.raises(ShapeError, match=r"'0\.weight' has no shape yet; call the model once"):
+        MAML(lazy)
+    lazy(x[0])
+    assert bool(MAML(lazy).loss(Episode(Support(x, y, WAYS), Query(x, y))).isfinite())
 
 
 def test_unknown_rates_are_refused() -> None:

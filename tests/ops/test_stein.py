@@ -41,6 +41,13 @@ def test_particles_in_one_place_stay_finite() -> None:
     assert torch.allclose(direction, torch.ones(1, 3, 2))
 
 
+def test_half_precision() -> None:
+    theta, scores = torch.randn(2, 4, 3), torch.randn(2, 4, 3)
+    direction = stein_direction(theta.bfloat16(), scores.bfloat16())
+    assert direction.dtype == torch.bfloat16
+    assert torch.allclose(direction.to(theta), stein_direction(theta, scores), atol=0.05)
+
+
 def test_derivatives() -> None:
     theta, scores = torch.randn(2, 4, 3, requires_grad=True), torch.randn(2, 4, 3, requires_grad=True)
     assert gradcheck(stein_direction, (theta, scores))

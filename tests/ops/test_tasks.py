@@ -6,7 +6,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from handful.errors import ShapeError, SpecError
-from handful.ops.tasks import call_each, call_with, chunks, map_tasks, pure_call
+from handful.ops.tasks import call_each, call_with, chunks, map_tasks, plain_recurrence, pure_call
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -17,6 +17,18 @@ def states(module: nn.Module, tasks: int) -> dict[str, Tensor]:
     for name, leaf in module.named_parameters():
         state[name] = (leaf + 0.1 * torch.randn(tasks, *leaf.shape)).detach().requires_grad_()
     return state
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM(2, 3), nn.GRU(2, 3), nn.RNN(2, 3), nn.Linear(2, 3)])
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_recurrent_layers_go_without_cudnn(layer: nn.Module, kind: str) -> None:
+    class Somewhere:
+        device = torch.device(kind)
+
+    module, before = nn.Sequential(layer), torch.backends.cudnn.enabled
+    with plain_recurrence(module, {"w": Somewhere()}):  # type: ignore[dict-item]
+        assert torch.backends.cudnn.enabled == (before and not (kind == "cuda" and isinstance(layer, nn.RNNBase)))
+    assert torch.backends.cudnn.enabled == before
 
 
 @pytest.mark.parametrize("tasks", [1, 3])

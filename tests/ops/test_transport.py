@@ -132,6 +132,12 @@ def test_what_has_no_mass_stays_empty(options: dict[str, Any]) -> None:
     assert bool(slope.isfinite().all())
 
 
+@pytest.mark.parametrize("options", [{"steps": 5}, {"tolerance": 1e-6}])
+def test_nothing_leaves_nothing(options: dict[str, Any]) -> None:
+    plan = sinkhorn(torch.zeros(2, 0, 3), torch.zeros(2, 0), torch.zeros(2, 3), regularization=0.1, **options)
+    assert plan.shape == (2, 0, 3)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     cost, row, column = problems()
     with pytest.raises(ShapeError, match=r"expected cost \[\.\.\., n, m\]"):

@@ -26,6 +26,7 @@ __all__ = [
     "VOCABULARIES",
     "digest_of",
     "first_line",
+    "learned_places",
     "loaded",
     "model_folder",
     "needs",
@@ -242,6 +243,15 @@ def loaded(folder: Path, *, vision: bool) -> tuple[nn.Module, Any, bool]:
     if strange:
         raise DataError(f"{folder}: its file does not hold {len(strange)} of the weights: {', '.join(strange[:3])}")
     return model.eval().to(torch.get_default_dtype()), model.config, not missing
+
+
+def learned_places(network: nn.Module) -> int | None:
+    """How many tokens a text may have by the vectors that a network has learned for places; None: it has none."""
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Embedding) and name.endswith("position_embeddings"):
+            before = 0 if layer.padding_idx is None else layer.padding_idx + 1  # RoBERTa's kind counts from behind it
+            return layer.num_embeddings - before
+    return None
 
 
 @contextmanager

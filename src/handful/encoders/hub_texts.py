@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DataError, ShapeError, SpecError
-from .hub import VOCABULARIES, digest_of, first_line, loaded, model_folder, needs, quiet
+from .hub import VOCABULARIES, digest_of, first_line, learned_places, loaded, model_folder, needs, quiet
 from .hub_network import Pretrained
 from .normalization import called_plainly
 
@@ -115,10 +115,7 @@ class HubTexts(Pretrained):
 
 def _places(network: nn.Module, config: Any) -> int | None:
     """How many tokens a text may have; None: any number."""
-    places = getattr(config, "max_position_embeddings", None)
-    for name, layer in network.named_modules():
-        if isinstance(layer, nn.Embedding) and name.endswith("position_embeddings") and layer.padding_idx is not None:
-            return layer.num_embeddings - layer.padding_idx - 1  # RoBERTa's kind counts from behind it
+    places = learned_places(network) or getattr(config, "max_position_embeddings", None)
     return None if places is None or places <= 0 else int(places)
 
 

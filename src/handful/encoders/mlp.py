@@ -64,8 +64,10 @@ class MLP(nn.Module):
         self.out_features = inputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """[examples, *shape] -> [examples, out_features]."""
-        return self.layers(x.flatten(1))  # type: ignore[no-any-return]
+        """[examples, *shape] -> [examples, out_features]. Whole numbers are read as floats."""
+        weight = next(self.parameters(), x)
+        whole = not (x.is_floating_point() or x.is_complex())
+        return self.layers((x.to(weight.dtype) if whole else x).flatten(1))  # type: ignore[no-any-return]
 
 
 def _layer(inputs: int, width: int, policy: Policy, steps: int) -> list[nn.Module]:

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..errors import DataError, DownloadError, MissingExtraError
-from .hub import PACKAGES, VOCABULARIES, first_line, model_folder, quiet
+from .hub import PACKAGES, VOCABULARIES, first_line, learned_places, model_folder, quiet
 
 __all__ = ["SentenceGraph", "portable_sentences", "sentence_encoder", "sentence_vectors"]
 
@@ -71,6 +71,9 @@ def sentence_encoder(model: str) -> Any:
             )
             if package is None:
                 _check_weights(encoder[0], folder / modules[0]["path"])
+        places = learned_places(encoder[0])
+        if places is not None and (encoder.max_seq_length or LONGEST) > places:  # RoBERTa's kind has fewer than it says
+            encoder.max_seq_length = places
         tokenizer = encoder.tokenizer
         if getattr(tokenizer, "pad_token", "") is None:  # as in GPT; what fills up is masked
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .distances import squared_distances
+from .precision import precise
 
 __all__ = ["rbf_kernel", "stein_direction"]
 
@@ -45,5 +46,5 @@ def stein_direction(particles: Tensor, scores: Tensor) -> Tensor:
         particles: θ, [B, M, P].
         scores: ∇log p(θ), [B, M, P].
     """
-    k, repulsion = rbf_kernel(particles)
-    return (k.mT @ scores + repulsion) / particles.shape[1]
+    k, repulsion = rbf_kernel(precise(particles))
+    return ((k.mT @ precise(scores) + repulsion) / particles.shape[1]).to(scores.dtype)

@@ -27,7 +27,9 @@ __all__ = [
     "chunks",
     "map_tasks",
     "plain_attention",
+    "plain_recurrence",
     "pure_call",
+    "rows_there",
     "without_checkpoints",
 ]
 
@@ -52,7 +54,7 @@ def call_each(module: nn.Module, state: Named, x: Any) -> Tensor:
 
     Raises:
         SpecError: `vmap` cannot map the module; one task at a time it works. Or it uses `torch.utils.checkpoint`.
-        ShapeError: the module gives something else than a tensor.
+        ShapeError: the module gives something else than a tensor, or an embedding in it has no such row.
     """
 
     loose = [name for name in _loose_buffers(module) if name in state]
@@ -118,7 +120,8 @@ def call_with(
             if leaf is not None and origin in state:
                 given[name] = state[origin]
     before = dict(given)
-    result = functional_call(module, given, args, dict(kwargs or {}), tie_weights=False)
+    with rows_there(module), plain_recurrence(module, given):
+        result = functional_call(module, given, args, dict(kwargs or {}), tie_weights=False)
     state.update({name: leaf for name, leaf in given.items() if name in state and leaf is not before[name]})
     return result
 
@@ -161,6 +164,24 @@ def _unmappable(layer: nn.Module) -> bool:
 
 
 @contextmanager
+def rows_there(module: nn.Module) -> Iterator[None]:
+    """Say whose an embedding is that is asked for a row it does not have.
+
+    Raises:
+        ShapeError: it was.
+    """
+    try:
+        yield
+    except IndexError as error:
+        if "out of range in self" not in str(error):
+            raise
+        raise ShapeError(
+            f"{type(module).__name__}: an embedding in it got a number that is none of its rows; expected whole "
+            "numbers from 0 to below its num_embeddings: give it more rows, or look at the examples"
+        ) from error
+
+
+@contextmanager
 def without_checkpoints() -> Iterator[None]:
     """Refuse hooks on saved tensors that are set within; those around the call are no matter.
 
@@ -194,6 +215,24 @@ def plain_attention() -> Iterator[None]:
             yield
     finally:
         mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def plain_recurrence(module: nn.Module, state: Named) -> Iterator[None]:
+    """Recurrent layers without cuDNN: its have no second derivatives, and in evaluation mode not even first ones.
+
+    A setting of the process; workers, which are on the CPU, have no need of it.
+    """
+    layers = any(isinstance(layer, nn.RNNBase) for layer in module.modules())
+    if not layers or not any(leaf.device.type == "cuda" for leaf in state.values()):
+        yield
+        return
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
 
 
 def pure_call(module: nn.Module, x: Any) -> Any:

@@ -70,6 +70,8 @@ def sinkhorn(
             f"sinkhorn: expected a regularization above 0 and at least one step, got {regularization} and {steps}"
         )
     kernel = -cost / regularization
+    if not cost.numel():
+        return torch.zeros_like(cost)
     if tolerance is None:
         return _iterate(kernel, row, column, steps)
     plan: Tensor = _Limit.apply(kernel, row, column, steps, tolerance)  # type: ignore[no-untyped-call]

@@ -83,5 +83,9 @@ class LaplacianShot(PretrainedLearner):
         queries = z.shape[1]
         distance = squared_distances(z, z).detach()
         itself = torch.eye(queries, dtype=torch.bool, device=z.device)
-        nearest = distance.masked_fill(itself, torch.inf).topk(min(self.neighbors, queries - 1), largest=False).indices
+        nearest = (
+            distance.masked_fill(itself, torch.inf)
+            .topk(min(self.neighbors, max(queries - 1, 0)), largest=False)
+            .indices
+        )
         return torch.zeros_like(distance).scatter(2, nearest, 1)
