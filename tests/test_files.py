@@ -10,7 +10,7 @@ import pytest
 
 from handful import files
 from handful.errors import StorageError
-from handful.files import alone, new_folder, recover_folder, storage_errors, write_file
+from handful.files import alone, data_folder, expanded, new_folder, recover_folder, storage_errors, write_file
 
 
 class Killed(BaseException):
@@ -245,6 +245,18 @@ def test_an_error_without_a_number_and_one_that_is_ours_already() -> None:
     with pytest.raises(StorageError) as caught, storage_errors("here"):
         raise ours
     assert caught.value is ours
+
+
+def test_a_home_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HANDFUL_DATA", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", str)  # a user whom the system does not know, as in containers
+    with pytest.raises(StorageError, match="no home folder for data; set HANDFUL_DATA"):
+        data_folder()
+    with pytest.raises(StorageError, match="~nobody/x: there is no such home folder; write the path out"):
+        expanded("~nobody/x")
+    monkeypatch.setenv("HANDFUL_DATA", "data")
+    assert data_folder() == Path("data")
 
 
 COUNT = """

@@ -20,6 +20,7 @@ from .errors import StorageError
 __all__ = [
     "alone",
     "data_folder",
+    "expanded",
     "files_in",
     "flush",
     "kept_folder",
@@ -48,11 +49,30 @@ _READING = {errno.EACCES: _UNREADABLE, errno.EPERM: _UNREADABLE}
 
 
 def data_folder() -> Path:
-    """The folder for data, perhaps not there yet: `HANDFUL_DATA`, or `handful` in the user's cache folder."""
+    """The folder for data, perhaps not there yet: `HANDFUL_DATA`, or `handful` in the user's cache folder.
+
+    Raises:
+        StorageError: the user has no home folder, and `HANDFUL_DATA` says no other.
+    """
     chosen = os.environ.get("HANDFUL_DATA")
     if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "handful"
+        return expanded(chosen)
+    try:
+        return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "handful"
+    except StorageError:
+        raise StorageError("this user has no home folder for data; set HANDFUL_DATA to a folder for them") from None
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with the home folder in place of `~`.
+
+    Raises:
+        StorageError: no such user, or one without a home, as in many containers.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise StorageError(f"{path}: there is no such home folder; write the path out") from None
 
 
 @contextmanager

@@ -127,6 +127,14 @@ def test_other_errors_of_the_program_are_not_hidden(tmp_path: Path, monkeypatch:
         main(["train", str(tmp_path / "spec.toml"), "--to", str(tmp_path / "run")])
 
 
+def test_control_c_before_a_command_begins(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("handful.cli.app.app", stop)
+    assert call("list", "data") == (130, "", "")
+
+
 def light(*arguments: str) -> tuple[float, list[str], str]:
     """User seconds of a process, the heavy modules it imported, and all it said."""
     code = (
@@ -646,6 +654,16 @@ def test_doctor(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pictures" in call("doctor").out
     with plain():
         assert "PyTorch's own" in call("doctor").out
+
+
+def test_doctor_says_where_no_data_can_be(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("handful.cli.doctor._speed", _extras)
+    (tmp_path / "file").touch()
+    for place, said in ((tmp_path / "file" / "data", "nothing can be written there"), ("~no such/x", "write the path")):
+        monkeypatch.setenv("HANDFUL_DATA", str(place))
+        findings = {finding["name"]: finding for finding in json.loads(call("doctor", "--json").out)}
+        assert not findings["data"]["good"]
+        assert said in findings["data"]["found"] + findings["data"]["advice"]
 
 
 def test_doctor_says_which_extras_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -88,6 +89,25 @@ def test_rename_and_merge(store: Collection) -> None:
     assert standing(store) == [("cup", 1), ("cup", 2), ("cup", 3), ("jar", 4)]
     store.merge(["cup", "jar"], "things")
     assert store.read().labels == ("things",)
+
+
+def test_a_class_is_one_however_its_letters_are_composed(store: Collection) -> None:
+    apart, composed = (unicodedata.normalize(form, "größe") for form in ("NFD", "NFC"))
+    store.add([example(apart, 5), example(composed, 6)])
+    store.add([example(composed, 7)])
+    assert store.labels == ("cup", apart, "jar", "mug")
+    assert store.history()[-1].detail["labels"] == [apart]
+    with pytest.raises(DataError, match="there is a class"):
+        store.rename("mug", composed)
+    with pytest.raises(DataError, match="expected classes to merge"):
+        store.merge([composed], apart)
+    store.merge(["mug", composed], composed)
+    assert store.labels == ("cup", apart, "jar")
+    assert store.history()[-1].detail == {"labels": ["mug", apart], "into": apart}
+    store.rename(composed, composed)  # from now on written so
+    assert store.labels == ("cup", composed, "jar")
+    with pytest.raises(DataError, match="there is a class"):
+        store.rename(composed, composed)
 
 
 def test_every_version_can_be_read_again(store: Collection) -> None:

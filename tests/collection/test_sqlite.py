@@ -290,3 +290,38 @@ def test_where_nothing_may_be_written_one_reads_all_the_same(path: Path, monkeyp
         monkeypatch.setattr(database_module.os, "access", lambda *_: False)
         with open_collection(path) as other:  # while somebody has it open for writing
             assert len(other.read().examples) == 3
+
+
+FORKED = """
+import os, sys, numpy as np
+from handful.collection import EncoderIdentity, NewExample, create_collection
+one = [NewExample('a', np.ones(3, np.float32), 'memory', '')]
+tiny = EncoderIdentity('tiny', 'ab' * 32, 3)
+stores = [create_collection(place, tiny, {}, one) for place in (sys.argv[1], ':memory:')]
+if os.fork() == 0:
+    try:
+        stores[1].add(one)  # a copy of its own
+        stores[0].add(one)
+    except Exception as error:
+        print(type(error).__name__, error, end='')
+        sys.stdout.flush()
+    os._exit(0)
+os.wait()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes that are forked")
+def test_what_a_fork_took_along_is_opened_anew(tmp_path: Path) -> None:
+    """Its locks stay with the parent, whose closing would remove the log that the child writes to."""
+    ended = subprocess.run([sys.executable, "-c", FORKED, str(tmp_path / "shop")], capture_output=True, check=True)
+    said = ended.stdout.decode()
+    assert said.startswith(f"CollectionError {tmp_path / 'shop.handful'}: was opened before this process was forked")
+    assert "open_recognizer" in said
+
+
+def test_a_disk_that_fails_is_not_a_damaged_file(path: Path) -> None:
+    with open_collection(path) as store:
+        broken = sqlite3.OperationalError("disk I/O error")
+        broken.sqlite_errorcode = sqlite3.SQLITE_IOERR | (19 << 8)  # no room for the index of the log
+        with pytest.raises(StorageError, match=r"cannot be read or written .*free some space"), store._errors():
+            raise broken

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -152,3 +153,17 @@ def test_an_encoder_that_puts_texts_where_its_pictures_are() -> None:
 
     rows = described(Shared(), [("a", "12"), ("b", "123")])  # type: ignore[arg-type]
     assert [int(row.vector.argmax()) for row in rows] == [2, 3]
+
+
+def test_a_description_finds_its_class_however_its_letters_are_composed() -> None:
+    apart, composed = (unicodedata.normalize(form, "größe") for form in ("NFD", "NFC"))
+    made = teach(
+        {apart: ["how large is it"], "b": ["play music"]},
+        descriptions={composed: "size", "b": "music"},
+        encoder="ngrams",
+    )
+    assert made.collection.labels == ("b", apart)
+    assert len(made.collection.read().examples) == 4  # two examples, two descriptions
+    made.add(composed, ["its size"])
+    assert made.collection.labels == ("b", apart)
+    assert len(made.collection.read().examples) == 5

@@ -145,6 +145,12 @@ def test_where_nothing_can_be_written(home: Path, monkeypatch: pytest.MonkeyPatc
         np.testing.assert_array_equal(vectors_of(Counting(), items("a")), [[1, 97, 1]])
 
 
+def test_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANDFUL_DATA", "~no such user/data")
+    with pytest.warns(UserWarning, match=r"no cache of vectors, so they are made anew each time: .*write the path out"):
+        np.testing.assert_array_equal(vectors_of(Counting(), items("a")), [[1, 97, 1]])
+
+
 def test_its_size_is_bounded_and_the_oldest_go_first(home: Path) -> None:
     cache = VectorCache(home / "small.sqlite", "e", 100, 200_000)
     for part in range(20):

@@ -12,16 +12,19 @@ __all__ = ["main"]
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 it could not be, 2 wrong arguments, 130 interrupted."""
-    from ..errors import HandfulError
-    from .app import app
-
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show "±" shows "?"
+    from ..errors import HandfulError
+
     with warnings.catch_warnings():
         warnings.showwarning = _show
         try:
+            from .app import app
+
             app(args=arguments, prog_name="handful")
+        except KeyboardInterrupt:  # before a command began; Typer says those that come later
+            sys.exit(130)
         except (HandfulError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)

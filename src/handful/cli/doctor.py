@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 import re
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from ..data.cache import data_folder
 from ..encoders import Conv4
+from ..errors import StorageError
 from ..files import storage_errors
 from ..kernels import available, plain, reason, variant
 from ..machine import commit, describe_machine, tune_allocator, versions
@@ -35,7 +37,7 @@ class Finding(NamedTuple):
 def run_doctor(json: bool) -> None:
     """Print what was found, as a table or as JSON."""
     findings = [
-        check()
+        _looked(check)
         for check in (_program, _processor, _kernels, _memory, _speed, _accelerator, _extras, _data, _embeddings)
     ]
     if json:
@@ -50,6 +52,13 @@ def run_doctor(json: bool) -> None:
         table.add_row(mark, finding.name, finding.found + (f"; {finding.advice}" if finding.advice else ""))
     out = Console()
     (out if out.is_terminal else Console(width=200)).print(table)
+
+
+def _looked(check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except StorageError as error:
+        return Finding(check.__name__[1:], str(error), False)
 
 
 def _program() -> Finding:
@@ -130,7 +139,10 @@ def _data() -> Finding:
     folder = data_folder()
     with storage_errors(folder, "read"):
         ready = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.exists() else []
-    return Finding("data", f"{folder}: {', '.join(ready) or 'nothing yet'}", True)
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    good = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    advice = "" if good else "nothing can be written there; set HANDFUL_DATA to another folder"
+    return Finding("data", f"{folder}: {', '.join(ready) or 'nothing yet'}", good, advice)
 
 
 def _embeddings() -> Finding:

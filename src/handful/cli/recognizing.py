@@ -158,7 +158,7 @@ def _show(answers: Sequence[Answer], *, texts: bool = False) -> None:
 
 
 def _changed(store: Collection, version: int) -> None:
-    found = store.read()
+    found = store.read(version)  # another process may have gone on
     print(f"{store.place}: version {version}, {len(found.examples)} examples of {len(found.labels)} classes")
 
 

@@ -1,7 +1,7 @@
 """A person's taught classes: examples with where they come from, and every change that was made."""
 
 from .database import refuse_existing
-from .interface import Change, Collection, EncoderIdentity, Example, NewExample, Snapshot
+from .interface import Change, Collection, EncoderIdentity, Example, NewExample, Snapshot, speller
 from .sqlite import SQLiteCollection, collection_path, create_collection, open_collection
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "create_collection",
     "open_collection",
     "refuse_existing",
+    "speller",
 ]

@@ -26,6 +26,15 @@ __all__ = ["Database", "connect", "in_memory", "put_in_place", "refuse_existing"
 FORMAT = 1
 APPLICATION = 0x48414E44  # "HAND": tells the file from other SQLite files
 WAIT = 10.0
+_WRITABLE = "it and its folder must be writable"
+REMEDIES = {
+    sqlite3.SQLITE_READONLY: _WRITABLE,
+    sqlite3.SQLITE_CANTOPEN: _WRITABLE,
+    sqlite3.SQLITE_PERM: _WRITABLE,
+    sqlite3.SQLITE_FULL: "free some space",
+    sqlite3.SQLITE_IOERR: "free some space, or see whether the disk is in order",
+}
+"""What helps where the file may be as good as ever."""
 SCHEMA = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE examples (
@@ -144,6 +153,7 @@ class Database:
         new: tuple[EncoderIdentity, Mapping[str, Any]] | None = None,
     ) -> None:
         self.place, self.sql, self._lock = place, connection, threading.RLock()
+        self._process = os.getpid() if connection.execute("PRAGMA database_list").fetchone()[2] else None
         weakref.finalize(self, _let_go, connection)  # who forgets to close it need not hear of it
         try:
             with self.errors():
@@ -164,6 +174,10 @@ class Database:
     @contextmanager
     def errors(self) -> Iterator[None]:
         """Turns SQLite's errors into ours. One thread at a time is in here."""
+        if self._process not in (None, os.getpid()):  # the locks are the parent's: what is written could be lost
+            raise CollectionError(
+                f"{self.place}: was opened before this process was forked; open it anew, by open_recognizer, in each"
+            )
         try:
             with self._lock:
                 yield
@@ -175,9 +189,8 @@ class Database:
             code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
             if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise StorageError(f"{self.place}: another process is changing it; try again in a moment") from None
-            if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_FULL):
-                remedy = "free some space" if code == sqlite3.SQLITE_FULL else "it and its folder must be writable"
-                raise StorageError(f"{self.place}: cannot be read or written ({error}); {remedy}") from None
+            if code in REMEDIES:
+                raise StorageError(f"{self.place}: cannot be read or written ({error}); {REMEDIES[code]}") from None
             raise self.damaged(error) from None
 
     @contextmanager

@@ -7,8 +7,9 @@ it stands. So any version can be read again, and undoing is one more change.
 
 from __future__ import annotations
 
+import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import CollectionError, DataError
 
-__all__ = ["Change", "Collection", "EncoderIdentity", "Example", "NewExample", "Snapshot", "checked_label"]
+__all__ = ["Change", "Collection", "EncoderIdentity", "Example", "NewExample", "Snapshot", "checked_label", "speller"]
 
 LONGEST_LABEL = 1000
 
@@ -209,3 +210,18 @@ def checked_label(label: object) -> str:
     if len(name) > LONGEST_LABEL:
         raise DataError(f"label {name[:30]!r}...: expected at most {LONGEST_LABEL} characters, got {len(name)}")
     return name
+
+
+def speller(labels: Iterable[str]) -> Callable[[str], str]:
+    """What gives a label as one of these is written, if both are the same text to Unicode, and else as it is.
+
+    Some file systems write "ö" as "o" and two dots, which nobody sees: that is no class of its own. What is given
+    without being known is known from then on.
+    """
+    exact = set(labels)
+    written = {unicodedata.normalize("NFC", label): label for label in exact}
+
+    def spelled(label: str) -> str:
+        return label if label in exact else written.setdefault(unicodedata.normalize("NFC", label), label)
+
+    return spelled

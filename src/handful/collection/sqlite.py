@@ -21,7 +21,7 @@ import numpy as np
 from ..errors import CollectionError, DataError, unknown_name
 from ..files import storage_errors
 from .database import Database, connect, in_memory, put_in_place
-from .interface import Change, Collection, EncoderIdentity, Example, NewExample, Snapshot, checked_label
+from .interface import Change, Collection, EncoderIdentity, Example, NewExample, Snapshot, checked_label, speller
 from .reading import read_version
 
 __all__ = ["SQLiteCollection", "collection_path", "create_collection", "open_collection"]
@@ -147,8 +147,10 @@ class SQLiteCollection(Collection):
         if not examples:
             raise DataError(f"{self._place}: expected at least one example to add, got none")
         labels = [checked_label(example.label) for example in examples]
-        classes = sorted(set(labels))
-        with self._change(action, {"examples": len(examples), "labels": classes}) as (version, time, by):
+        detail: dict[str, Any] = {"examples": len(examples)}
+        with self._change(action, detail) as (version, time, by):
+            labels = list(map(speller(self.labels), labels))
+            detail["labels"] = sorted(set(labels))
             for example, label in zip(examples, labels, strict=True):
                 if example.sha256 in new and (one := self.find(example.sha256)) is not None:
                     raise DataError(f"{example.source}: is example {one.id} of {one.label} already; nothing was added")
@@ -181,8 +183,12 @@ class SQLiteCollection(Collection):
     def rename(self, label: str, new: str) -> int:
         """As `Collection.rename`."""
         name = checked_label(new)
-        with self._change("rename", {"label": label, "new": name}) as (version, _, _):
-            if name in self._known(label):
+        detail: dict[str, Any] = {}
+        with self._change("rename", detail) as (version, _, _):
+            (label,) = self._known([label])
+            detail |= {"label": label, "new": name}
+            others = set(self.labels) - {label}
+            if name == label or speller(others)(name) in others:
                 raise DataError(f"{self._place}: there is a class {name!r} already; merge makes one of two classes")
             self._relabel([label], name, version)
         return version
@@ -192,10 +198,12 @@ class SQLiteCollection(Collection):
         name = checked_label(into)
         if isinstance(labels, str):
             raise DataError(f"{self._place}: expected a list of classes to merge, got {labels!r}; put it in a list")
-        if not set(labels) - {name}:
-            raise DataError(f"{self._place}: expected classes to merge into {name!r}, got {list(labels)}")
-        with self._change("merge", {"labels": list(labels), "into": name}) as (version, _, _):
-            self._known(*labels)
+        detail: dict[str, Any] = {}
+        with self._change("merge", detail) as (version, _, _):
+            labels, name = self._known(labels), speller(self.labels)(name)
+            if not set(labels) - {name}:
+                raise DataError(f"{self._place}: expected classes to merge into {name!r}, got {labels}")
+            detail |= {"labels": labels, "into": name}
             self._relabel([label for label in labels if label != name], name, version)
         return version
 
@@ -253,13 +261,14 @@ class SQLiteCollection(Collection):
             raise DataError(f"{example.source}: its vector holds NaN or infinite values; expected finite numbers")
         return vector.tobytes()
 
-    def _known(self, *labels: str) -> set[str]:
-        """All labels there are; raises if one of those asked for is not among them."""
+    def _known(self, labels: Sequence[str]) -> list[str]:
+        """Labels as they are written here; raises if there is no such class."""
         there = set(self.labels)
+        spelled = speller(there)
         for label in labels:
-            if label not in there:
+            if spelled(label) not in there:
                 raise unknown_name(f"class of {self._place}", label, there)
-        return there
+        return [spelled(label) for label in labels]
 
     def _placed(self, version: int) -> dict[int, str]:
         rows = self._sql.execute(

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..errors import DataError, LabelError
-from ..files import walk
+from ..files import expanded, walk
 from ..pictures import SUFFIXES, Fit, Form, decode, in_parallel
 from .cache import cached_pool
 from .pool import ClassPool
@@ -71,7 +71,7 @@ def folder(
         LabelError: a class in two folders of splits.
         StorageError: no such folder, no permission.
     """
-    form, root = Form.of(size, channels, fit), Path(path).expanduser().resolve()
+    form, root = Form.of(size, channels, fit), expanded(path).resolve()
     files = picture_files(root, nested=nested)
     own = list(dict.fromkeys(file.split for file in files if file.split is not None))
     if own and split is not None:

@@ -6,12 +6,12 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
 from ..errors import DataError, unknown_name
+from ..files import expanded
 from ..molecules import Features, canonical_smiles
 from ..rows import LABELS, SMILES, doubt_minus_one, read_columns
 from .assays import AssayPool, AssayProtocol
@@ -89,7 +89,7 @@ def molecules(
         StorageError: no such file, no permission.
         MissingExtraError: the extra `molecules` is not installed.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     columns = read_columns(file, encoding=encoding)
     chosen = measured_columns(
         columns, smiles=smiles, label=label, assay=assay, assays=assays, target=target, what=str(file)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, unknown_name
-from ..files import storage_errors
+from ..files import expanded, storage_errors
 from ..rows import KINDS, read_columns
 from .assays import AssayPool, AssayProtocol
 from .splitting import Split, split_assays
@@ -56,7 +56,7 @@ def regression(
         DataError: not such a file, a row without a task, a value that is not a finite number, files of other columns.
         StorageError: no such file or folder, no permission.
     """
-    place = Path(path).expanduser()
+    place = expanded(path)
     names, xs, ys = list[str](), list[Tensor](), list[Tensor]()
     for file in _files(place) if place.is_dir() else [place]:
         columns = read_columns(file, encoding=encoding)

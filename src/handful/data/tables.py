@@ -7,7 +7,6 @@ import tokenize
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, unknown_name
-from ..files import storage_errors
+from ..files import expanded, storage_errors
 from ..rows import LABELS, TEXTS, doubt_minus_one, read_columns
 from .archives import DAMAGE
 from .pool import ClassPool
@@ -70,7 +69,7 @@ def table(
         DataError: not such a file, in another encoding, cells missing; or as `columns_pool`.
         StorageError: no such file, no permission.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     pool = columns_pool(
         read_columns(file, encoding=encoding),
         label=label,
@@ -108,7 +107,7 @@ def arrays(
         DataError: not an npz file, pickled objects inside, no such array; or as `ClassPool.from_labels`.
         StorageError: no such file, no permission.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     with storage_errors(file, "read"):
         opened = file.open("rb")
     try:

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from ..errors import DataError, DownloadError, MissingExtraError
+from ..files import expanded
 
 __all__ = [
     "PACKAGES",
@@ -80,7 +81,7 @@ def model_folder(model: str, revision: str | None = None) -> Path:
         assert origin is not None
         assert origin.origin is not None
         return _checked(Path(origin.origin).parent / "model", model)
-    local = Path(model).expanduser()
+    local = expanded(model)
     if model and local.is_dir():
         return _checked(local, model)
     if not name or name.count("/") > 1 or name[0] in "./~" or "\\" in name:

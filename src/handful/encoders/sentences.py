@@ -16,6 +16,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..errors import DataError, DownloadError, MissingExtraError
+from ..files import expanded
 from .hub import PACKAGES, VOCABULARIES, first_line, learned_places, model_folder, quiet
 
 __all__ = ["SentenceGraph", "portable_sentences", "sentence_encoder", "sentence_vectors"]
@@ -61,7 +62,7 @@ def sentence_encoder(model: str) -> Any:
         raise MissingExtraError(f"text as vectors needs {', '.join(missing)}: pip install 'handful[text]'")
     from sentence_transformers import SentenceTransformer
 
-    bare = model not in PACKAGES and "/" not in model and not Path(model).expanduser().is_dir()
+    bare = model not in PACKAGES and "/" not in model and not expanded(model).is_dir()
     try:
         folder = model_folder(f"sentence-transformers/{model}" if bare else model)
         modules = _modules(folder)

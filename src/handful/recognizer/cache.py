@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import StorageError
 from ..files import data_folder
 from ..progress import progress
 from .inputs import Item
@@ -51,7 +52,7 @@ CREATE INDEX IF NOT EXISTS by_use ON vectors (used);
 
 
 def cache_file() -> Path:
-    """Where the vectors are kept."""
+    """Where the vectors are kept. Raises StorageError as `data_folder`."""
     return data_folder() / "embeddings.sqlite"
 
 
@@ -73,7 +74,7 @@ class Usage(NamedTuple):
 
 
 def usage() -> Usage:
-    """Where the cache is, how large it is and may become."""
+    """Where the cache is, how large it is and may become. Raises StorageError as `data_folder`."""
     path = cache_file()
     sizes = [file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")) if file.is_file()]
     return Usage(path, sum(sizes), limit())
@@ -92,9 +93,14 @@ def vectors_of(embedder: Embedder, items: Sequence[Item], *, skippable: bool = T
     size = 0 if len(items) < FEWEST or getattr(embedder, "exported", False) else limit()
     if size == 0:
         return _made(embedder, items, None, skippable)
+    try:
+        path = cache_file()
+    except StorageError as error:
+        warnings.warn(f"no cache of vectors, so they are made anew each time: {error}", stacklevel=2)
+        return _made(embedder, items, None, skippable)
     about = f"{embedder.identity.sha256} {embedder.identity.features} {embedder.form} {PREPARATION}"
     key = hashlib.sha256(about.encode()).hexdigest()
-    return _made(embedder, items, VectorCache(cache_file(), key, embedder.identity.features, size), skippable)
+    return _made(embedder, items, VectorCache(path, key, embedder.identity.features, size), skippable)
 
 
 def _made(embedder: Embedder, items: Sequence[Item], cache: VectorCache | None, skippable: bool) -> Vectors:

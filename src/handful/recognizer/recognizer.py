@@ -10,7 +10,7 @@ from typing import NoReturn, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..collection import Change, Collection, Snapshot
+from ..collection import Change, Collection, Snapshot, speller
 from ..errors import CollectionError, DataError
 from ..ops.choosing import Chosen
 from ..ops.conformal import examples_needed, p_values, refusals_are_too_many
@@ -126,7 +126,7 @@ class Recognizer:
         Raises:
             DataError: something that cannot be read, or that is an example already; nothing that can be read.
         """
-        label = class_name(label, "add").strip()
+        label = speller(self.collection.labels)(class_name(label, "add").strip())
         items = [item._replace(label=label) for item in self._asked(things, encoding)]
         if skip_unreadable:
             items = readable(items, self._embedder.form)

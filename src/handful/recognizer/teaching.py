@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..collection import NewExample, collection_path, create_collection, open_collection, refuse_existing
+from ..collection import NewExample, collection_path, create_collection, open_collection, refuse_existing, speller
 from ..errors import CollectionError, DataError
 from .answers import checked_epsilon
 from .descriptions import NAMES, Descriptions, described, describer_for, read_descriptions
@@ -132,7 +132,10 @@ def _to_teach(
     kind = kind_of(source, encoder, encoding=encoding)
     embedder = embedder_for(kind, encoder, 0)
     items = _usable(taught(source, kind, encoding=encoding, nested=nested), embedder, source, skip_unreadable)
-    untold = {item.label.strip() for item in items} - {label for label, _ in told}
+    named = {item.label.strip() for item in items}
+    spelled = speller(named)
+    told = [(spelled(label), text) for label, text in told]
+    untold = named - {label for label, _ in told}
     told += read_descriptions(sorted(untold)) if untold else []
     names = described(embedder, told)
     return embedder, NAMES, [*names, *with_thumbnails(embedded(embedder, items, NAMES), items)]
