@@ -163,7 +163,10 @@ def test_history(store: Collection) -> None:
     assert (second.version, second.action, second.detail) == (2, "add", {"examples": 1, "labels": ["mug"]})
 
 
-@pytest.mark.parametrize("label", ["a/b", "\"quoted\" 'name'", "☕️ mug", "x'); DROP TABLE examples;--", "日本", "."])
+@pytest.mark.parametrize(
+    "label",
+    ["a/b", "\"quoted\" 'name'", "☕️ mug", "x'); DROP TABLE examples;--", "日本", ".", "نیم\u200cفاصله", "👩\u200d🍳"],
+)
 def test_names_of_every_kind(store: Collection, label: str) -> None:
     store.add([example(label, 9)])
     assert standing(store)[-1] == (label, 9)
@@ -174,6 +177,7 @@ def test_names_of_every_kind(store: Collection, label: str) -> None:
 MISTAKES = {
     "nothing to add": (lambda s: s.add([]), DataError, "at least one example"),
     "empty label": (lambda s: s.add([example("  ", 9)]), DataError, "expected a name"),
+    "nothing to see in it": (lambda s: s.add([example("\u200d", 9)]), DataError, "expected a name"),
     "two lines": (lambda s: s.add([example("a\nb", 9)]), DataError, "in one line"),
     "endless label": (lambda s: s.add([example("x" * 10_000, 9)]), DataError, "got 10000"),
     "number as label": (lambda s: s.add([FIRST[0]._replace(label=3)]), DataError, "expected a text, got 3"),

@@ -21,6 +21,8 @@ from ..errors import CollectionError, DataError
 __all__ = ["Change", "Collection", "EncoderIdentity", "Example", "NewExample", "Snapshot", "checked_label", "speller"]
 
 LONGEST_LABEL = 1000
+JOINERS = dict.fromkeys((0x200C, 0x200D))
+"""What Persian, Hindi and emoji are spelled with, and Python holds for unprintable."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,8 @@ def checked_label(label: object) -> str:
     if not isinstance(label, str):
         raise DataError(f"label: expected a text, got {label!r}")
     name = label.strip()
-    if not name or not name.isprintable():
+    seen = name.translate(JOINERS)
+    if not seen or not seen.isprintable():
         raise DataError(f"label {label!r}: expected a name of printable characters, in one line")
     if len(name) > LONGEST_LABEL:
         raise DataError(f"label {name[:30]!r}...: expected at most {LONGEST_LABEL} characters, got {len(name)}")

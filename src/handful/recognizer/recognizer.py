@@ -126,17 +126,18 @@ class Recognizer:
         Raises:
             DataError: something that cannot be read, or that is an example already; nothing that can be read.
         """
-        label = speller(self.collection.labels)(class_name(label, "add").strip())
+        labels = self.collection.labels
+        label = speller(labels)(class_name(label, "add").strip())
         items = [item._replace(label=label) for item in self._asked(things, encoding)]
         if skip_unreadable:
             items = readable(items, self._embedder.form)
             if not items:
                 raise DataError(f"add, class {label!r}: expected pictures that can be read, found none")
-        refuse_ways(self._embedder, len({label, *self.collection.labels}))
+        refuse_ways(self._embedder, len({label, *labels}))
         head = str(self.collection.settings["head"])
         items = without_copies(items)
         rows = with_thumbnails(embedded(self._embedder, items, head), items)
-        if head == NAMES and label not in self.collection.labels:
+        if head == NAMES and label not in labels:
             rows = [*described(self._embedder, read_descriptions([label])), *rows]
         new = set() if self.collection.settings["kind"] == "vectors" else {item.sha256 for item in items}
         return self.collection.add(rows, new=new)
