@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -302,3 +303,21 @@ def test_a_link_to_a_folder_stays_one(tmp_path: Path) -> None:
     recover_folder(tmp_path / "current")
     assert content(tmp_path / "current") == {"deep/file": "new"}
     assert sorted(os.listdir(tmp_path)) == ["current", "v1"]
+
+
+def test_a_link_to_a_file_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "file")
+    write_file(tmp_path / "link", "one")
+    write_file(tmp_path / "link", "two")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "file").read_text() == "two"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit((tmp_path / "pipe").read_text)
+        write_file(tmp_path / "pipe", "content")
+        assert read.result(timeout=10) == "content"
+    assert (tmp_path / "pipe").is_fifo()

@@ -112,15 +112,19 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def write_file(path: str | Path, content: str | bytes) -> None:
-    """Write a file at once: whole, or not at all.
+    """Write a file at once: whole, or not at all. What is no file (`/dev/stdout`, a pipe) is written to as it is.
 
     Raises:
         StorageError: full disk, no permission. What was there before is still there.
     """
-    path = Path(path)
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with storage_errors(path):
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+            with open(path, "wb") as file:
+                file.write(data)
+            return
+        path = Path(os.path.realpath(path))  # a link stays one, and leads to the new content
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "wb") as file:

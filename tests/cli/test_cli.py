@@ -443,6 +443,17 @@ def test_record_has_the_score_of_every_task(call: Call, trained: Path, tmp_path:
     assert np.mean([float(row["against"]) for row in rows]) == table["against"]["value"]
 
 
+@pytest.mark.parametrize("place", ["file/alone.csv", "."])
+def test_a_place_for_the_record_is_looked_at_first(
+    call: Call, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.delattr("handful.cli.evaluation.evaluate")
+    (tmp_path / "file").touch()
+    said = call("evaluate", trained / "a" / "best", "--record", place)
+    assert (said.code, said.out) == (1, "")
+    assert said.error.startswith(f"error: cannot write {place}: ")
+
+
 def test_reproduce(call: Call, tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(RECIPE + '[published]\nvalue = 0.5\nsource = "Nobody 2020"\n')
     said = call("reproduce", "tiny.toml")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json as json_module
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from ..data import DATASETS
 from ..episode import EpisodeSource
 from ..errors import SpecError
 from ..evaluation import Evaluation, compare, evaluate
-from ..files import write_file
+from ..files import storage_errors, write_file
 from ..ledger import NAMES, percent
 from ..parts import Part, completed, entry_of
 from ..spec import Tasks, load_data
@@ -49,6 +51,11 @@ def run_evaluate(
                 "--data NAME tests both on pictures of NAME"
             )
         trials = _trials(checkpoint, tasks_of)
+        if record is not None and ranks.first:
+            with storage_errors(record):  # all the tasks before this is known would be a pity
+                record.parent.mkdir(parents=True, exist_ok=True)
+                if record.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
         def draw(one: Checkpoint, data: Any) -> EpisodeSource:
             if foreign is None:
