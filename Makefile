@@ -33,7 +33,7 @@ bench: .venv-bench/ready
 	$(PYTHON) -m venv .venv
 
 .venv/ready: .venv/bin/python pyproject.toml constraints.txt hatch_build.py $(wildcard src/handful/kernels/block.*)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
 .venv/ready-dev: .venv/ready

@@ -11,11 +11,13 @@ import os
 import struct
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from operator import index
+from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -29,6 +31,7 @@ __all__ = [
     "FORMATS",
     "PIXELS",
     "SUFFIXES",
+    "UNREAD",
     "Fit",
     "Form",
     "Resample",
@@ -37,6 +40,7 @@ __all__ = [
     "in_parallel",
     "opened",
     "refuse_bombs",
+    "unread",
 ]
 
 T = TypeVar("T")
@@ -67,6 +71,9 @@ BROKEN = (
     Image.DecompressionBombWarning,
 )
 """What Pillow raises for a file that is not what it says."""
+
+UNREAD = (".heic", ".heif", ".avif")
+"""Endings of pictures, as phones write them, that are not read."""
 
 
 class Form(NamedTuple):
@@ -142,6 +149,13 @@ def opened(content: bytes, place: str) -> Iterator[Image.Image]:
         raise DataError(f"{place}: not a picture of a known kind; expected {known}: convert or remove it") from error
     except BROKEN as error:
         raise DataError(f"{place}: cut short or damaged ({error}); get it again or remove it") from error
+
+
+def unread(paths: Iterable[Path]) -> str:
+    """What a phone wrote that cannot be read, and what to do; empty if there is none."""
+    kinds = Counter(path.suffix.lower() for path in paths)
+    counts = ", ".join(f"{kinds[kind]} {kind}" for kind in UNREAD if kinds[kind])
+    return f"pictures that cannot be read are passed over, {counts}: convert them to JPEG" if counts else ""
 
 
 def decode(content: bytes, place: str, form: Form) -> np.ndarray:

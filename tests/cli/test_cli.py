@@ -216,6 +216,21 @@ def test_help_names_every_command(call: Call) -> None:
     assert call("-h").out == said.out
 
 
+@pytest.mark.parametrize(
+    ("typed", "expected"), [("handful te", ["teach"]), ("handful list ", ["learners", "encoders", "data", "recipes"])]
+)
+def test_the_shell_completes(call: Call, monkeypatch: pytest.MonkeyPatch, typed: str, expected: list[str]) -> None:
+    monkeypatch.setenv("_HANDFUL_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(typed.count(" ")))
+    assert call().out.split() == expected
+
+
+@pytest.mark.parametrize("command", ["teach", "recognize", "add", "merge", "export", "train", "evaluate", "reproduce"])
+def test_help_shows_an_example(call: Call, command: str) -> None:
+    assert f"Example: handful {command} " in call(command, "--help").out
+
+
 def test_no_arguments_show_the_help(call: Call) -> None:
     said = call()
     assert said.code in (0, 2)
@@ -682,6 +697,11 @@ def test_doctor_says_which_extras_are_missing(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("handful.cli.doctor.requires", lambda name: lines)
     found = _extras()
     assert (found.found, found.advice) == ("here", "pip install 'handful[gone]' adds one of gone")
+
+
+def test_doctor_prints_brackets_as_they_are(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handful.cli.doctor.requires", lambda name: ["no-such-package>=2; extra == 'gone'"])
+    assert "pip install 'handful[gone]'" in call("doctor").out
 
 
 @pytest.mark.filterwarnings("always")

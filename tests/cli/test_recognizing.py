@@ -210,6 +210,12 @@ def test_tables_of_spreadsheets_and_nested_folders(call: Call, tmp_path: Path) -
     assert "6 examples of 2 classes" in call("teach", "photos", "--nested", "--to", "two").out
 
 
+def test_texts_without_their_extra_say_what_it_would_bring(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handful.recognizer.embedders.has_sentences", lambda: False)
+    assert "pip install 'handful[text]'" in call("teach", "texts.csv", "--to", "one").out
+    assert "handful[text]" not in call("teach", "texts.csv", "--to", "two", "--with", "ngrams").out
+
+
 def test_warnings_are_said_before_an_error(call: Call, tmp_path: Path) -> None:
     (tmp_path / "photos" / "void").mkdir()
     (tmp_path / "photos" / "blue" / "link.png").symlink_to("/nonexistent")

@@ -158,6 +158,7 @@ def test_what_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "a" / "gone.jpg").symlink_to(tmp_path / "nothing")
     report = check_data(tmp_path)
     assert (report.passed_over, report.empty) == ({".heic": 1}, [str(tmp_path / "phone")])
+    assert any("1 .heic: convert them to JPEG" in advice for advice in report.advice)
     assert report.unreadable == [f"{tmp_path / 'a' / 'gone.jpg'}: No such file or directory"]
 
 

@@ -499,6 +499,30 @@ def test_names_of_encoders_come_before_folders(photos: Path, monkeypatch: pytest
         teach("photos", encoder="./photos")
 
 
+def test_what_a_phone_wrote_and_cannot_be_read_is_said(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "p")
+    for name in ("red/1.HEIC", "red/2.heic", "blue/3.avif", "blue/4.mov"):
+        (root / name).write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"passed over, 2 \.heic, 1 \.avif: convert them to JPEG"):
+        recognizer = teach(root, encoder="gradients")
+    with recognizer, pytest.warns(UserWarning, match=r"2 \.heic: convert"):
+        recognizer.recognize_many([root / "red"])
+    only = tmp_path / "only" / "red"
+    only.mkdir(parents=True)
+    (only / "1.heic").write_bytes(b"")
+    with pytest.raises(DataError, match=r"no pictures.*1 \.heic: convert.*expected a folder for each class"):
+        teach(only.parent)
+
+
+def test_an_encoder_that_mistakes_most_examples_is_said_to(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    y = [f"c{index // 5}" for index in range(50)]
+    x = random.normal(size=(50, 8)) + 0.7 * np.repeat(random.normal(size=(10, 8)), 5, 0)
+    with teach((x, y), head="squared") as recognizer:
+        assert recognizer.report().calibration.accuracy < 0.5
+        assert "try a stronger encoder" in recognizer.report().next
+
+
 def test_hidden_files_are_passed_over(photos: Path) -> None:
     made = teach(photos, encoder="gradients")
     (photos / "lying" / "._0.png").write_bytes(b"macOS")

@@ -8,18 +8,17 @@ from typing import Annotated
 
 import typer
 
-from .recognizing_app import add_commands
+from .recognizing_app import EXAMPLE, add_commands
 
 __all__ = ["app"]
 
 app = typer.Typer(
     help="Learn from a handful of examples: meta-train, evaluate, reproduce; teach, recognize.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Bring data sets to this machine.", no_args_is_help=True)
+data_app = typer.Typer(help="Bring data sets to this machine; look through your own.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 add_commands(app)
 
@@ -63,7 +62,7 @@ def demo(
     run_demo(to, seed=seed, quick=quick)
 
 
-@app.command()
+@app.command(epilog=EXAMPLE + "handful train spec.toml, then: handful evaluate runs/spec/last")
 def train(
     spec: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A TOML or JSON file.")],
     to: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME of the spec by default.")] = None,
@@ -78,7 +77,7 @@ def train(
     run_train(spec, to or Path("runs") / spec.stem, resume, tensorboard, device, threads)
 
 
-@app.command()
+@app.command(epilog=EXAMPLE + "handful evaluate runs/spec/best --shots 5 --tasks 1000")
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(exists=True, help="A checkpoint folder, such as runs/NAME/best.")],
     data: Annotated[
@@ -108,7 +107,7 @@ def evaluate(
     run_evaluate(checkpoint, data, against, record, tasks_of, tasks, device, threads, json)
 
 
-@app.command()
+@app.command(epilog=EXAMPLE + "handful reproduce sinusoid-maml-5shot")
 def reproduce(
     name: Annotated[str, typer.Argument(help="A recipe (see `handful list recipes`), or a TOML file like one.")],
     to: Annotated[Path, typer.Option(help="Folder of the ledger: NAME.json is written there.")] = Path("results"),
@@ -169,7 +168,7 @@ def list_(
     run_list(what.value, json)
 
 
-@data_app.command("add")
+@data_app.command("add", epilog=EXAMPLE + "handful data add omniglot --from DOWNLOADS")
 def add(
     name: Annotated[str, typer.Argument(help="A data set (see `handful list data`).")],
     source: Annotated[
@@ -182,7 +181,7 @@ def add(
     run_add(name, source)
 
 
-@data_app.command("check")
+@data_app.command("check", epilog=EXAMPLE + "handful data check photos/")
 def check(
     path: Annotated[
         Path, typer.Argument(help="A folder of class folders of pictures, or a CSV, TSV, JSONL, Parquet file.")

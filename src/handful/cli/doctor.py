@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ..data.cache import data_folder
@@ -49,7 +50,8 @@ def run_doctor(json: bool) -> None:
     table.add_column(overflow="fold")
     for finding in findings:
         mark = "[green]✓[/green]" if finding.good else "[yellow]![/yellow]"
-        table.add_row(mark, finding.name, finding.found + (f"; {finding.advice}" if finding.advice else ""))
+        about = finding.found + (f"; {finding.advice}" if finding.advice else "")
+        table.add_row(mark, finding.name, escape(about))  # 'handful[onnx]' is no markup
     out = Console()
     (out if out.is_terminal else Console(width=200)).print(table)
 

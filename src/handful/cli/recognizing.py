@@ -69,6 +69,8 @@ def run_teach(
     counts = f"{examples} example{'s' * (examples != 1)} of {classes} class{'es' * (classes != 1)}"
     print(f"Taught {counts} in {seconds:.1f} s: {report.place}")
     print(f"Vectors by {report.encoder}; promise that the true class is among the candidates: {report.promise}")
+    if encoder is None and report.encoder == "ngrams":
+        print("ngrams has learned nothing: pip install 'handful[text]', and MiniLM reads texts when you teach anew")
     if report.findings:
         things = "thing" if len(report.findings) == 1 else "things"
         print(f"{len(report.findings)} {things} to look at among the examples: handful report {to}")

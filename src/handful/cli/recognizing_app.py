@@ -7,8 +7,19 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["add_commands"]
+__all__ = ["EXAMPLE", "add_commands"]
 
+EXAMPLE = "Example: "
+EXAMPLES = {
+    "teach": "handful teach photos/ --to shop",
+    "recognize": "handful recognize shop new/*.jpg",
+    "add": "handful add shop mug new-mug.jpg",
+    "suggest": "handful suggest shop unlabeled/ --count 5",
+    "remove": "handful remove shop 12 17",
+    "rename": "handful rename shop mug cup",
+    "merge": "handful merge shop mug glass --into cup",
+    "export": "handful export shop, then: python -m handful.runtime shop-onnx new/*.jpg",
+}
 
 Place = Annotated[Path, typer.Argument(help="A collection: NAME, or NAME.handful.")]
 Encoder = Annotated[str | None, typer.Option("--with", help="Encoder: a name, or the folder of a checkpoint.")]
@@ -191,4 +202,5 @@ def export(
 def add_commands(app: typer.Typer) -> None:
     """Give an application these commands."""
     for command in (teach, recognize, add, suggest, remove, rename, merge, undo, history, report, export):
-        app.command()(command)
+        example = EXAMPLES.get(command.__name__)
+        app.command(epilog=EXAMPLE + example if example else None)(command)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, HandfulError, StorageError
-from ..pictures import in_parallel
+from ..files import files_in
+from ..pictures import in_parallel, unread
 from ..rows import KINDS, SMILES, TEXTS, doubt_minus_one, read_columns
 from .advice import Assays, Groups, advice_on
 from .folder import SPLITS, PictureFile, passed_over, picture_files
@@ -109,6 +110,8 @@ def _check_pictures(root: Path, nested: bool) -> Report:
     vectors = np.stack([one.likeness for one in compared]) if compared else np.zeros((0, 256), np.float32)
     others, empty = passed_over(root)
     said = [] if nested else _advice_on_folders(root, files)
+    if phone := unread(files_in(root)):
+        said.append(phone)
     if len(looks) > MOST:
         said.append(f"only the first {MOST:,} pictures were compared for those that are nearly the same")
     return _report(

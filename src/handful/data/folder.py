@@ -17,7 +17,7 @@ import torch
 
 from ..errors import DataError, LabelError
 from ..files import expanded, walk
-from ..pictures import SUFFIXES, Fit, Form, decode, in_parallel
+from ..pictures import SUFFIXES, Fit, Form, decode, in_parallel, unread
 from .cache import cached_pool
 from .pool import ClassPool
 from .splitting import Split, divided, split_pool
@@ -101,7 +101,8 @@ def picture_files(root: Path, *, nested: bool = False) -> list[PictureFile]:
         DataError: none there, some that lie in no class folder, or folders of splits with others beside them.
         StorageError: no such folder, no permission.
     """
-    paths = [path for place, names in walk(root) for path in (place / name for name in names) if _is_picture(path)]
+    there = [place / name for place, names in walk(root) for name in names]
+    paths = [path for path in there if _is_picture(path)]
     parts = [path.relative_to(root).parts[:-1] for path in paths]
     of_splits = _of_splits(root, parts)
     files, outside = [], []
@@ -116,7 +117,10 @@ def picture_files(root: Path, *, nested: bool = False) -> list[PictureFile]:
     if outside:
         raise DataError(f"{root}: {_listed([str(path) for path in outside])} in no class folder; {expected}")
     if not files:
-        raise DataError(f"{root}: no pictures ({', '.join(sorted(SUFFIXES))}) found; {expected}")
+        phone = unread(there)
+        raise DataError(
+            f"{root}: no pictures ({', '.join(sorted(SUFFIXES))}) found{phone and f'; {phone}'}; {expected}"
+        )
     return sorted(files, key=lambda file: (file.split or "", file.name, file.path))
 
 

@@ -153,6 +153,7 @@ def _pictures(path: Path, nested: bool) -> list[Item]:
     from ..data.folder import picture_files
 
     files = picture_files(path, nested=nested)
+    _say_unread(path, files_in(path))
     full = {parent for file in files for parent in file.path.parents}
     for folder in sorted(one for one in path.iterdir() if one.is_dir() and not one.name.startswith((".", "__MACOSX"))):
         if folder not in full:
@@ -168,12 +169,23 @@ def _pictures(path: Path, nested: bool) -> list[Item]:
 
 
 def _inside(folder: Path) -> list[Path]:
-    from ..pictures import SUFFIXES
+    from ..pictures import SUFFIXES, unread
 
-    found = [path for path in files_in(folder) if path.suffix.lower() in SUFFIXES]
+    there = files_in(folder)
+    found = [path for path in there if path.suffix.lower() in SUFFIXES]
     if not found:
-        raise DataError(f"{folder}: no pictures found; expected {', '.join(sorted(SUFFIXES))}")
+        phone = unread(there)
+        raise DataError(f"{folder}: no pictures found{phone and f'; {phone}'}; expected {', '.join(sorted(SUFFIXES))}")
+    _say_unread(folder, there)
     return found
+
+
+def _say_unread(folder: Path, there: Sequence[Path]) -> None:
+    """Warn of what a phone wrote that is passed over."""
+    from ..pictures import unread
+
+    if phone := unread(there):
+        warnings.warn(f"{folder}: {phone}", stacklevel=2)
 
 
 def _picture(path: Path, label: str) -> Item:

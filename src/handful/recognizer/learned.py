@@ -21,6 +21,9 @@ from .search import Search
 
 __all__ = ["Learned", "learn", "to_add_next"]
 
+WEAK = 0.5
+"""Share of mistakes among examples judged without themselves, beyond which another encoder is advised."""
+
 
 class Learned(NamedTuple):
     """The fitted rule, and what is needed beside it to answer."""
@@ -91,10 +94,15 @@ def to_add_next(learned: Learned) -> str:
         )
     if wrong[hardest] == 0:
         return f"every example is recognized without itself; {learned.names[fewest]} has the fewest: add to it"
-    return (
+    advice = (
         f"add examples of {learned.names[hardest]}: {round(100 * wrong[hardest])}% of its examples are taken for "
         "others when judged without themselves"
     )
+    if mistaken.mean() > WEAK:
+        advice += (
+            f"; of all examples {round(100 * mistaken.mean())}%: try a stronger encoder (--with, docs/encoders.md) too"
+        )
+    return advice
 
 
 def _mistaken(head: Head) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
