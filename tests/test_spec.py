@@ -459,8 +459,25 @@ def test_regression_has_no_classes(key: str, value: object) -> None:
 
 def test_classes_need_ways(digits_table: Make) -> None:
     spec = Spec.of(without(digits_table(), "train.ways"))
-    with pytest.raises(SpecError, match="tasks of classes need `ways`"):
+    with pytest.raises(SpecError, match=r"^\[train\] tasks of classes need `ways`"):
         spec.train.draw_from(load_data(spec))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "error", "said"),
+    [
+        ({"split": "train", "shots": 5}, SpecError, "tasks of classes need `ways`"),
+        ({"split": "dev", "ways": 2}, UnknownNameError, "unknown split 'dev'"),
+        ({"split": "train", "ways": 2, "shots": 5000}, DataError, "episodes: class"),
+    ],
+)
+def test_the_table_of_tasks_that_cannot_be_drawn_is_named(
+    digits_table: Make, tasks: dict[str, object], error: type[HandfulError], said: str
+) -> None:
+    spec = Spec.of({**digits_table(), "validation": tasks})
+    assert spec.validation is not None
+    with pytest.raises(error, match=rf"^\[validation\] {said}"):
+        spec.validation.draw_from(load_data(spec))
 
 
 def test_an_unknown_split(digits_table: Make) -> None:

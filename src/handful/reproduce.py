@@ -39,6 +39,7 @@ __all__ = ["Outcome", "Published", "Recipe", "load_recipe", "reproduce", "retune
 class Trials(Tasks):
     """The tasks of an evaluation, and the options that differ from training."""
 
+    TABLE = "evaluation"
     split: str = "test"
     batch: Count = 20
     tasks: Annotated[int, Field(ge=2)] = 1000

@@ -11,7 +11,7 @@ import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -28,7 +28,7 @@ from .distributed import ALONE, Ranks
 from .encoders import ENCODERS, PRETRAINED
 from .encoders.hub_texts import check_tokens
 from .episode import EpisodeSource
-from .errors import SpecError
+from .errors import HandfulError, SpecError
 from .kinds import check_kind
 from .learner import Learner
 from .learners import LEARNERS
@@ -55,6 +55,8 @@ LATER |= {"seconds": None, "selection": None, "augmentation": None}
 class Tasks(Table):
     """Which tasks: as the arguments of `Episodes`; all but shots, queries, batch and seed are for classes only."""
 
+    TABLE: ClassVar[str | None] = None
+    """What errors call these tasks: their table in a spec."""
     split: str
     ways: Ways | None = None
     shots: Counts = 1
@@ -68,7 +70,20 @@ class Tasks(Table):
     seed: int = 0
 
     def draw_from(self, data: Any) -> EpisodeSource:
-        """The episodes of these tasks in a data set."""
+        """The episodes of these tasks in a data set.
+
+        Raises:
+            SpecError: keys that tasks of such data lack or cannot have.
+            DataError, UnknownNameError: too few classes or examples, no such split.
+        """
+        try:
+            return self._drawn_from(data)
+        except HandfulError as error:
+            if self.TABLE is None:
+                raise
+            raise type(error)(f"[{self.TABLE}] {error}") from error
+
+    def _drawn_from(self, data: Any) -> EpisodeSource:
         if isinstance(data, ClassPool | DescribedPool):
             if self.ways is None:
                 raise SpecError("tasks of classes need `ways`, the number of classes in each")
@@ -91,6 +106,7 @@ class Tasks(Table):
 class Training(Tasks):
     """The tasks to learn from, and how."""
 
+    TABLE = "train"
     split: str = "train"
     steps: Count | None = None
     seconds: Annotated[float, Field(gt=0)] | None = None
@@ -114,6 +130,7 @@ class Training(Tasks):
 class Validation(Tasks):
     """The tasks to choose the best checkpoint by."""
 
+    TABLE = "validation"
     split: str = "val"
     every: Count = 500
     tasks: Count = 200

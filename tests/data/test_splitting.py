@@ -93,6 +93,11 @@ def test_shares_that_do_not_fit(split: dict[str, object]) -> None:
         split_pool(pool(1, 1, 1), split)  # type: ignore[arg-type]
 
 
+def test_names_of_classes_do_not_divide_examples() -> None:
+    with pytest.raises(DataError, match=r"expected shares of the examples of each class .*leave `within` out"):
+        split_pool(pool(4, 4), {"a": ["c0"], "b": ["c1"]}, within=True)
+
+
 def test_more_splits_than_classes() -> None:
     with pytest.raises(DataError, match=r"3 splits need as many classes, there are 2.*within = true"):
         split_pool(pool(5, 5), {"a": 0.4, "b": 0.3, "c": 0.3})

@@ -35,7 +35,7 @@ def split_pool(pool: ClassPool, split: Split | None = None, *, within: bool = Fa
         seed: another seed is another division.
 
     Raises:
-        DataError: shares that do not fit, more splits than classes.
+        DataError: shares that do not fit, more splits than classes; names of classes with `within`.
         LabelError, UnknownNameError: a class in two splits, or not in the pool.
     """
     families = list(dict.fromkeys(pool.families.tolist()))
@@ -45,6 +45,11 @@ def split_pool(pool: ClassPool, split: Split | None = None, *, within: bool = Fa
             return ClassPool(pool.examples, pool.starts, pool.counts, pool.names, pool.families, {})
         split = SHARES
     shares = {name: float(share) for name, share in split.items() if isinstance(share, Real)}
+    if within and not shares:
+        raise DataError(
+            f"split: expected shares of the examples of each class (within = true), got {dict(split)}; set them, as "
+            "{ train = 0.6, test = 0.4 }, or leave `within` out"
+        )
     if not shares:
         return _by_name(pool, {name: list(names) for name, names in split.items() if isinstance(names, Iterable)})
     if len(shares) < len(split) or min(shares.values()) <= 0 or sum(shares.values()) > 1 + 1e-6:
@@ -81,7 +86,7 @@ def split_assays(pool: AssayPool, split: Split | None = None, *, within: bool = 
         DataError, LabelError, UnknownNameError: as `split_pool`.
     """
     counts = pool.counts.numpy()
-    if not within or (split and not any(isinstance(share, Real) for share in split.values())):
+    if not within:
         shares = SHARES if split is None and len(counts) >= len(SHARES) else split  # one assay is enough for tasks
         alike = ClassPool.grouped(pool.rows, counts.tolist(), pool.names)
         return replace(pool, splits=split_pool(alike, shares, seed=seed).splits)
