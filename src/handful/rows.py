@@ -6,7 +6,9 @@ import codecs
 import csv
 import io
 import json
+import re
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -99,14 +101,16 @@ def _separated(path: Path, content: str, kind: str) -> tuple[dict[str, list[Any]
     """Rows are numbered as spreadsheets do, where the first holds the names and empty ones count."""
     columns, numbers = dict[str, list[Any]](), list[int]()
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=_separator(content, kind), strict=True)
+    rows = enumerate(reader, 1)
     try:
-        names = [name.strip() for name in next(reader, [])]
+        names = [name.strip() for name in next((cells for _, cells in rows if cells), [])]
         while names.count("") > 1 and not names[-1]:  # spreadsheets write columns that hold nothing
             names.pop()
         if not names or len(set(names)) < len(names):
-            raise DataError(f"{path}: expected a first line of different column names, got {names}")
+            got = ", ".join(map(repr, _twice(names))) + " more than once; rename them" if names else "none"
+            raise DataError(f"{path}: expected a first line of different column names, got {got}")
         columns = {name: [] for name in names}
-        for number, cells in enumerate(reader, 2):
+        for number, cells in rows:
             if not any(cell.strip() for cell in cells):
                 continue
             if not any(cell.strip() for cell in cells[len(names) :]):
@@ -120,19 +124,28 @@ def _separated(path: Path, content: str, kind: str) -> tuple[dict[str, list[Any]
                 columns[name].append(cell)
             numbers.append(number)
     except csv.Error as error:
-        raise DataError(f"{path}: line {reader.line_num}: {error}") from error
+        raise DataError(
+            f"{path}: line {reader.line_num}: {error}; a cell in quotes ends with the next, so double those in it, and "
+            f"holds at most {csv.field_size_limit():,} characters (JSON lines may hold more)"
+        ) from error
     return columns, numbers
 
 
+def _twice(names: Sequence[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
 def _separator(content: str, kind: str) -> str:
-    """What stands between cells: of a .csv a comma, unless the first line has none."""
+    """What stands between cells: of a .csv a comma, unless the first line has none outside of quotes."""
     if kind == ".tsv":
         return "\t"
-    first = content.lstrip("\r\n").partition("\n")[0]
+    line = re.match(r'(?:"[^"]*"|[^"\r\n])*', content.lstrip("\r\n"))
+    first = re.sub(r'"[^"]*"', "", line[0]) if line else ""
     return next((sign for sign in ";\t" if sign in first and "," not in first), ",")
 
 
 def _json_lines(path: Path, content: str) -> tuple[dict[str, list[Any]], list[int]]:
+    """A key that a line does not have is an empty cell: many programs leave out what is null."""
     rows, numbers = list[dict[str, Any]](), list[int]()
     for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
@@ -141,12 +154,13 @@ def _json_lines(path: Path, content: str) -> tuple[dict[str, list[Any]], list[in
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: line {number} is not JSON ({error}); expected an object a line") from error
-        if not isinstance(row, dict) or (rows and row.keys() != rows[0].keys()):
+        if not isinstance(row, dict):
             keys = f" of the keys {', '.join(rows[0])}" if rows else ""
             raise DataError(f"{path}: line {number}: expected an object{keys}, got {line[:60]!r}")
         rows.append(row)
         numbers.append(number)
-    return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}, numbers
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}, numbers
 
 
 def _parquet(path: Path) -> dict[str, list[Any]]:
@@ -156,7 +170,18 @@ def _parquet(path: Path) -> dict[str, list[Any]]:
     import pyarrow.parquet
 
     try:
-        found: dict[str, list[Any]] = pyarrow.parquet.read_table(path).to_pydict()
+        found = pyarrow.parquet.ParquetFile(path).read()
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file ({error}); get it again") from error
-    return found
+    if twice := _twice(found.column_names):
+        raise DataError(f"{path}: expected different column names, got {', '.join(twice)} more than once; rename them")
+    return {name: _cells(found[name]) for name in found.column_names}
+
+
+def _cells(column: Any) -> list[Any]:
+    """Of pyarrow's; times that Python's do not reach, or that are finer than microseconds, as texts."""
+    try:
+        cells: list[Any] = column.to_pylist()
+    except (ValueError, OverflowError):
+        cells = column.cast("string").to_pylist()
+    return cells

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
@@ -13,6 +14,7 @@ import torch
 from handful.data.check import check_data
 from handful.data.tables import arrays, columns_pool, table
 from handful.errors import DataError, MissingExtraError, StorageError, UnknownNameError
+from handful.rows import numbered_columns
 
 ROWS = [("a, b", "first", 1.0), ("naïve", "second", 2.5), ('say "no"', "first", -3.0)]
 
@@ -130,8 +132,10 @@ def test_splits_and_least(tmp_path: Path) -> None:
     [
         ("a.csv", "text,label\none,a,b\n", "line 2: expected 2 cells .*quotes"),
         ("a.csv", "", "first line of different column names"),
-        ("a.csv", "x,x\n1,2\n", "first line of different column names"),
-        ("a.csv", 'text,label\n"open,a\n', "line 2"),
+        ("a.csv", "x,x\n1,2\n", "first line of different column names, got 'x' more than once"),
+        ("a.csv", 'text,label\n"open,a\n', "line 2.* double those in it"),
+        ("a.csv", 'text,label\n"so" said,a\n', "line 2.* double those in it"),
+        ("a.csv", f"text,label\n{'x' * 140_000},a\n", "line 2.* at most 131,072 characters"),
         ("a.csv", "text,label\none,\n", r"rows \[1\] have no 'label'"),
         ("a.csv", "x,label\none,a\n", "row 1 of column 'x': expected a finite number, got 'one'"),
         ("a.csv", "x,label\nnan,a\n", "expected a finite number"),
@@ -143,6 +147,8 @@ def test_splits_and_least(tmp_path: Path) -> None:
         ("a.csv", "x,label\n1,a\n2, \n", r"rows \[2\] have no 'label'"),
         ("a.jsonl", '{"x": 1, "label": "a"}\n{"x": 1, "label": NaN}', r"rows \[2\] have no 'label'"),
         ("a.jsonl", f'{{"x": 1{"0" * 400}, "label": "a"}}', "expected a finite number"),
+        ("a.jsonl", '{"x": 1, "label": "a"}\n{"x": 2}', r"rows \[2\] have no 'label'"),
+        ("a.jsonl", '{"x": 1, "label": "a"}\n{"x": 1, "label": ["a", "b"]}', r"rows \[2\] have several 'label'"),
         ("a.jsonl", '{"x": 1}\n[2]\n', "line 2: expected an object of the keys x"),
         ("a.jsonl", "{\n", "line 1 is not JSON"),
         ("a.jsonl", '{"v": [1, 2], "label": 1}\n{"v": [1], "label": 1}', r"row 2 .*a list of 2"),
@@ -152,6 +158,57 @@ def test_splits_and_least(tmp_path: Path) -> None:
 def test_what_is_wrong_is_named(tmp_path: Path, name: str, content: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
         table(path=written(tmp_path / name, content))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\n\ntext,label\none,a\ntwo,b\n",
+        '"text";"label";"size, height"\none;a;1\ntwo;b;2\n',
+        "text;label\rone;a\rtwo;b, or not\r",
+        '"text\nof it, all";label;text\n1;a;one\n2;b;two\n',
+    ],
+)
+def test_first_lines_as_programs_write_them(tmp_path: Path, content: str) -> None:
+    pool = table(path=written(tmp_path / "a.csv", content), reading="words")
+    assert (pool.names[0], pool.classes) == ("a", 2)
+
+
+def test_what_lines_of_json_leave_out_is_empty(tmp_path: Path) -> None:
+    lines = '{"x": 1, "label": "a"}\n{"label": "b", "x": 2, "note": "late"}\n'
+    columns, _ = numbered_columns(Path(written(tmp_path / "a.jsonl", lines)))
+    assert columns == {"x": [1, 2], "label": ["a", "b"], "note": [None, "late"]}
+
+
+def test_columns_of_tensors_and_of_other_frames() -> None:
+    whole = {"x": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], "label": [1, 0, 1]}
+    made = columns_pool(whole)
+    of_tensors = {"x": torch.tensor(whole["x"]), "label": torch.tensor(whole["label"])}
+    assert columns_pool(of_tensors).digest == made.digest
+    assert columns_pool({name: list(column) for name, column in of_tensors.items()}).digest == made.digest
+
+    class Series(list[object]):
+        """As polars': a cell that is a list is a series when gone through, which `float` does not take."""
+
+        def __iter__(self) -> Iterator[object]:
+            return (object() for _ in range(len(self)))
+
+        def to_list(self) -> list[object]:
+            return [self[row] for row in range(len(self))]
+
+    class Frame:
+        columns: Sequence[str] = ("x", "label")
+
+        def __getitem__(self, name: str) -> Series:
+            return Series(whole[name])
+
+    class Lazy(Frame):
+        def collect(self) -> Frame:
+            return Frame()
+
+    assert columns_pool(Frame()).digest == made.digest
+    with pytest.raises(DataError, match=r"got a Lazy; collect\(\) it"):
+        columns_pool(Lazy())
 
 
 def test_columns_that_are_not_there(files: dict[str, str], tmp_path: Path) -> None:
@@ -169,6 +226,17 @@ def test_parquet_that_is_none_or_cannot_be_read(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("handful.rows.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"handful\[tables\]"):
         table(path=path)
+
+
+def test_parquet_of_two_columns_of_one_name_and_of_times(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    labels, path = pyarrow.array(["a", "b"]), tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.Table.from_arrays([labels, labels], names=["label", "label"]), path)
+    with pytest.raises(DataError, match="different column names, got label more than once"):
+        table(path=str(path))
+    never = pyarrow.array([9 * 10**18, None], pyarrow.timestamp("us"))
+    parquet.write_table(pyarrow.table({"x": [1, 2], "label": labels, "when": never}), path)
+    assert table(path=str(path), features=["x"]).names == ("a", "b"), "a column that nobody asked for"
 
 
 def test_arrays(tmp_path: Path) -> None:

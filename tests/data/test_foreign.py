@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import TensorDataset
+from torch.utils.data import Subset, TensorDataset
 
 from handful.data.foreign import dataset_pool
 from handful.errors import DataError
@@ -84,10 +84,26 @@ def test_names_of_classes_are_those_of_the_usual_labels() -> None:
     assert dataset_pool(items, y=2).names == ("1", "5")
 
 
+def test_a_part_of_a_data_set_has_its_names() -> None:
+    items = Items([(torch.zeros(2), 1), (torch.ones(2), 0), (torch.ones(2), -1)])
+    items.classes = ["cat", "dog"]
+    assert dataset_pool(Subset(Subset(items, [0, 1]), [0, 1])).names == ("cat", "dog")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="example 1: expected a label, got -1"):
+        dataset_pool(Subset(items, [0, 2]))  # type: ignore[arg-type]
+
+
+def test_keys_that_tables_have_for_columns() -> None:
+    items = [{"utterance": "pay my bill", "intent": "pay"}, {"utterance": "what is it?", "intent": "ask"}]
+    assert dataset_pool(items, reading="words").names == ("ask", "pay")
+    assert dataset_pool([{"content": "a", "category": "b"}], reading="words").names == ("b",)
+
+
 def test_a_table_is_sent_where_tables_are_read() -> None:
     pandas = pytest.importorskip("pandas")
     with pytest.raises(DataError, match="give it to columns_pool"):
         dataset_pool(pandas.DataFrame({"x": [1], "y": [0]}))
+    with pytest.raises(DataError, match=r"a table \(Table\); give it to columns_pool"):
+        dataset_pool(pytest.importorskip("pyarrow").table({"x": [1], "y": [0]}))
 
 
 def test_a_size_is_any_whole_number() -> None:

@@ -141,6 +141,7 @@ def test_no_class_and_no_family_is_in_two_splits(data: st.DataObject) -> None:
         (np.array([[1], ["a"]], object), [0, 1], DataError, "one array of numbers"),
         ([[1.0], [1.0, 2.0]], [0, 1], DataError, "one array of numbers"),
         (np.array([1j, 2]), [0, 1], DataError, "expected real numbers"),
+        (torch.eye(2).to_sparse(), [0, 1], DataError, "got a sparse one"),
         (torch.eye(3), ["a", None, "b"], DataError, r"examples \[1\] have no label"),
         (torch.eye(3), ["a", float("nan"), "b"], DataError, r"examples \[1\] have no label"),
         (torch.eye(3), np.array([0, 1, np.nan]), DataError, r"examples \[2\] have no label"),

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import Subset
 
 from ..errors import DataError
 from ..pictures import Fit, Form, formed
@@ -19,7 +20,8 @@ from .texts import Reading
 
 __all__ = ["dataset_pool"]
 
-LABELS = "label", "labels", "target", "class", "y"
+EXAMPLES = "image", "img", "picture", "text", "sentence", "utterance", "content", "x"
+LABELS = "label", "labels", "target", "class", "category", "intent", "y"
 
 
 def dataset_pool(
@@ -43,8 +45,8 @@ def dataset_pool(
     Args:
         dataset: items are tuples (x, y, ...) or mappings.
         x: place or key of the example, a tensor, array, picture (PIL) or text; by default 0, or the key 'image',
-            'img', 'picture', 'text', 'sentence' or 'x'.
-        y: of the label; by default 1, or 'label', 'labels', 'target', 'class' or 'y'.
+            'img', 'picture', 'text', 'sentence', 'utterance', 'content' or 'x'.
+        y: of the label; by default 1, or 'label', 'labels', 'target', 'class', 'category', 'intent' or 'y'.
         size, channels, fit: the form of pictures, as in `folder`; arrays and tensors are taken as they are.
         reading, model, length: what becomes of texts, as in `text_pool`.
 
@@ -56,8 +58,10 @@ def dataset_pool(
         raise DataError(
             f"data set: expected one, got several by name ({', '.join(map(str, dataset))}); choose one: dataset[name]"
         )
-    if hasattr(dataset, "iloc"):
-        raise DataError("data set: expected items by [index], got a table (DataFrame); give it to columns_pool")
+    if hasattr(dataset, "iloc") or (hasattr(dataset, "to_pandas") and not hasattr(dataset, "features")):
+        raise DataError(
+            f"data set: expected items by [index], got a table ({type(dataset).__name__}); give it to columns_pool"
+        )
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise DataError(
             f"data set: expected one with len() and [index], got {type(dataset).__name__}; make a list of it"
@@ -65,7 +69,7 @@ def dataset_pool(
     if len(dataset) == 0:
         raise DataError("data set: expected at least one example, got none")
     first = dataset[0]
-    at_x = _place(first, x, ("image", "img", "picture", "text", "sentence", "x"), 0)
+    at_x = _place(first, x, EXAMPLES, 0)
     at_y = _place(first, y, LABELS, 1)
     form, examples, labels = Form.of(size, channels, fit), list[Any](), list[Any]()
     for index in range(len(dataset)):
@@ -134,6 +138,8 @@ def _label(label: Any, index: int) -> Any:
 
 
 def _names(dataset: Any, at_y: Any) -> Sequence[str] | None:
+    while isinstance(dataset, Subset):  # as random_split makes them
+        dataset = dataset.dataset
     features, classes = getattr(dataset, "features", None), getattr(dataset, "classes", None)
     if isinstance(features, Mapping):
         classes = getattr(features.get(at_y), "names", None)

@@ -13,7 +13,7 @@ from ..molecules import canonical_smiles
 from ..pictures import Form, formed, opened
 from .folder import PictureFile
 from .own_molecules import Measured, Target, measurements
-from .tables import cells_of, label_of
+from .tables import cells_of, holds_several, label_of
 from .texts import LONGEST, words_of
 
 __all__ = ["Look", "alike", "measured_looks", "picture_look", "row_looks", "same_groups"]
@@ -68,6 +68,8 @@ def row_looks(
     for number, (cell, *values) in enumerate(zip(*(columns[name] for name in (label, *chosen)), strict=True), 1):
         name = label_of(cell)
         try:
+            if holds_several(cell):
+                raise DataError(f"several in {label}")
             if name is None:
                 raise DataError(f"no {label}")
             content, likeness = (

@@ -231,6 +231,8 @@ def _numbers(x: Tensor | np.ndarray) -> Tensor:
         x = torch.as_tensor(x)
     except (TypeError, ValueError) as error:
         raise DataError(f"pool: expected examples as one array of numbers [M, *shape]; {error}") from error
+    if x.layout is not torch.strided:
+        raise DataError("pool: expected an array with all its zeros, got a sparse one; to_dense() makes it")
     if x.is_complex():
         raise DataError("pool: expected real numbers, got complex ones; stack their parts, or take the absolute value")
     return x

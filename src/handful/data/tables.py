@@ -30,6 +30,7 @@ __all__ = [
     "check_lengths",
     "chosen_columns",
     "columns_pool",
+    "holds_several",
     "label_of",
     "labels_of",
     "numbers_of",
@@ -213,11 +214,22 @@ def check_lengths(named: Columns, names: Sequence[str], what: str) -> None:
 
 
 def labels_of(named: Columns, name: str, what: str) -> list[str]:
-    """The label of each row, from the column of this name. Raises DataError if some have none."""
+    """The label of each row, from the column of this name. Raises DataError if some have none, or several."""
+    if several := [row for row, value in enumerate(named[name], 1) if holds_several(value)]:
+        raise DataError(f"{what}: {_rows(several)} have several {name!r}; expected one class each")
     labels = [label_of(value) for value in named[name]]
     if missing := [row for row, value in enumerate(labels, 1) if value is None]:
-        raise DataError(f"{what}: rows {missing[:5]}{' ...' if len(missing) > 5 else ''} have no {name!r}; label them")
+        raise DataError(f"{what}: {_rows(missing)} have no {name!r}; label them")
     return [value for value in labels if value is not None]
+
+
+def _rows(numbers: Sequence[int]) -> str:
+    return f"rows {numbers[:5]}{' ...' if len(numbers) > 5 else ''}"
+
+
+def holds_several(label: Any) -> bool:
+    """Whether a cell of labels is a list of them, or the like."""
+    return isinstance(label, list | tuple | set | Mapping | np.ndarray)
 
 
 def label_of(value: Any) -> str | None:
@@ -233,7 +245,7 @@ def label_of(value: Any) -> str | None:
 def cells_of(value: Any) -> list[float] | None:
     """The numbers of a cell, one or a list of them; None if some are not finite as examples hold them."""
     try:
-        cells = [float(cell) for cell in (value if isinstance(value, list | tuple | np.ndarray) else [value])]
+        cells = [float(cell) for cell in (value if isinstance(value, list | tuple | np.ndarray | Tensor) else [value])]
     except (TypeError, ValueError, OverflowError):
         return None
     most = torch.finfo(torch.get_default_dtype()).max
@@ -243,20 +255,30 @@ def cells_of(value: Any) -> list[float] | None:
 def _named(columns: Any) -> Columns:
     if isinstance(getattr(columns, "features", None), Mapping):  # which also have names of classes
         raise DataError("table: expected columns, got a data set of Hugging Face; give it to dataset_pool")
+    if hasattr(columns, "collect"):  # polars' LazyFrame
+        raise DataError(f"table: expected a DataFrame, got a {type(columns).__name__}; collect() it")
     names = getattr(columns, "column_names", getattr(columns, "columns", None))  # pyarrow's, or pandas'
     if twice := [name for name, count in Counter(map(str, () if names is None else names)).items() if count > 1]:
         raise DataError(f"table: expected different column names, got {', '.join(twice)} more than once; rename them")
     if hasattr(columns, "to_pydict"):
         columns = columns.to_pydict()
     elif names is not None:
-        return {str(name): list(columns[name]) for name in names}
+        return {str(name): _listed(columns[name]) for name in names}
     if not isinstance(columns, Mapping):
         raise DataError(f"table: expected a DataFrame or a mapping from names to columns, got {type(columns).__name__}")
-    return {str(name): list(column) for name, column in columns.items()}
+    return {str(name): _listed(column) for name, column in columns.items()}
+
+
+def _listed(column: Any) -> list[Any]:
+    """Cells as Python has them: a series' of pandas or polars, an array's, a tensor's, or of any sequence."""
+    if isinstance(column, Tensor):
+        column = column.tolist()
+    return list(column.to_list() if hasattr(column, "to_list") else column)
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    single = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.numel() == 1)
+    return value.item() if single else value
 
 
 def numbers_of(named: Columns, names: Sequence[str], what: str) -> Tensor:
