@@ -28,14 +28,14 @@ from .distributed import ALONE, Ranks
 from .encoders import ENCODERS, PRETRAINED
 from .encoders.hub_texts import check_tokens
 from .episode import EpisodeSource
-from .errors import HandfulError, SpecError
+from .errors import SpecError
 from .kinds import check_kind
 from .learner import Learner
 from .learners import LEARNERS
 from .ops.seeds import seed_of
 from .parts import Part, entry_of, options_of
 from .selection import SELECTIONS, Selection
-from .tables import Table, checked, read_table
+from .tables import Table, checked, read_table, said_of
 from .training import OPTIMIZERS, PARTS, SCHEDULES, Schedule
 
 __all__ = ["Part", "Spec", "Tasks", "Training", "Validation", "build", "expected_shape", "load_data"]
@@ -55,8 +55,7 @@ LATER |= {"seconds": None, "selection": None, "augmentation": None}
 class Tasks(Table):
     """Which tasks: as the arguments of `Episodes`; all but shots, queries, batch and seed are for classes only."""
 
-    TABLE: ClassVar[str | None] = None
-    """What errors call these tasks: their table in a spec."""
+    TABLE: ClassVar[str] = ""
     split: str
     ways: Ways | None = None
     shots: Counts = 1
@@ -70,37 +69,25 @@ class Tasks(Table):
     seed: int = 0
 
     def draw_from(self, data: Any) -> EpisodeSource:
-        """The episodes of these tasks in a data set.
-
-        Raises:
-            SpecError: keys that tasks of such data lack or cannot have.
-            DataError, UnknownNameError: too few classes or examples, no such split.
-        """
-        try:
-            return self._drawn_from(data)
-        except HandfulError as error:
-            if self.TABLE is None:
-                raise
-            raise type(error)(f"[{self.TABLE}] {error}") from error
-
-    def _drawn_from(self, data: Any) -> EpisodeSource:
-        if isinstance(data, ClassPool | DescribedPool):
-            if self.ways is None:
-                raise SpecError("tasks of classes need `ways`, the number of classes in each")
-            options = {name: getattr(self, name) for name in Tasks.model_fields if name != "split"}
-            if isinstance(data, ClassPool):
-                return Episodes(data.split(self.split), **options)
-            refused = [name for name in OF_CLASSES if options.pop(name)]
-            if refused:
-                raise SpecError(f"zero-shot tasks have no `{'`, `'.join(refused)}`: leave them out")
-            return ZeroShotEpisodes(data.split(self.split), **options)
-        if refused := [name for name in ("ways", *OF_CLASSES) if getattr(self, name)]:
-            what = "tasks that are assays" if isinstance(data, AssayPool) else "regression tasks"
-            raise SpecError(f"{what} have no `{'`, `'.join(refused)}`: leave them out")
-        common: dict[str, Any] = {name: getattr(self, name) for name in ("shots", "queries", "batch", "seed")}
-        if isinstance(data, AssayPool):
-            return AssayEpisodes(data.split(self.split), **common)
-        return FunctionEpisodes(data, split=self.split, **common)
+        """The episodes of these tasks in a data set; errors begin with the table that they are of."""
+        with said_of(self.TABLE):
+            if isinstance(data, ClassPool | DescribedPool):
+                if self.ways is None:
+                    raise SpecError("tasks of classes need `ways`, the number of classes in each")
+                options = {name: getattr(self, name) for name in Tasks.model_fields if name != "split"}
+                if isinstance(data, ClassPool):
+                    return Episodes(data.split(self.split), **options)
+                refused = [name for name in OF_CLASSES if options.pop(name)]
+                if refused:
+                    raise SpecError(f"zero-shot tasks have no `{'`, `'.join(refused)}`: leave them out")
+                return ZeroShotEpisodes(data.split(self.split), **options)
+            if refused := [name for name in ("ways", *OF_CLASSES) if getattr(self, name)]:
+                what = "tasks that are assays" if isinstance(data, AssayPool) else "regression tasks"
+                raise SpecError(f"{what} have no `{'`, `'.join(refused)}`: leave them out")
+            common: dict[str, Any] = {name: getattr(self, name) for name in ("shots", "queries", "batch", "seed")}
+            if isinstance(data, AssayPool):
+                return AssayEpisodes(data.split(self.split), **common)
+            return FunctionEpisodes(data, split=self.split, **common)
 
 
 class Training(Tasks):

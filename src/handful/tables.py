@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -14,10 +15,10 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from .errors import SpecError, unknown_name
+from .errors import HandfulError, SpecError, unknown_name
 from .files import storage_errors
 
-__all__ = ["Table", "checked", "plain_numbers", "read_table"]
+__all__ = ["Table", "checked", "plain_numbers", "read_table", "said_of"]
 
 M = TypeVar("M", bound=BaseModel)
 KINDS: dict[Any, tuple[str, str]] = {
@@ -148,6 +149,17 @@ def _options(hint: Any) -> list[Any]:
     if get_origin(hint) in (Union, UnionType):
         return [one for one in get_args(hint) if one is not NoneType]
     return [hint]
+
+
+@contextmanager
+def said_of(table: str) -> Iterator[None]:
+    """Errors within begin with the name of a table of a document, as '[validation] '; with none if there is none."""
+    try:
+        yield
+    except HandfulError as error:
+        if not table:
+            raise
+        raise type(error)(f"[{table}] {error}") from error
 
 
 def _in_words(hint: Any, *, many: bool = False) -> str:

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from handful.data.assays import AssayEpisodes
 from handful.data.check import check_data
 from handful.data.folder import folder
+from handful.data.regression import regression
 from handful.data.tables import table
 from handful.errors import DataError, HandfulError, StorageError, UnknownNameError
 
@@ -83,6 +85,8 @@ def test_nothing_to_look_at(tmp_path: Path) -> None:
         ("t.jsonl", '{"text": ["x"], "label": "a"}', "text is not text"),
         ("t.jsonl", '{"text": "x", "label": NaN}', "no label"),
         ("t.jsonl", '{"text": "x", "label": " "}', "no label"),
+        ("t.jsonl", '{"text": "x", "label": ["a", "b"]}', "several in label"),
+        ("t.jsonl", '{"text": "x"}', "no label"),
         ("t.jsonl", f'{{"text": "{"x" * 20_001}", "label": "a"}}', "text has more than 20,000 characters"),
         ("t.jsonl", '{"text": null, "label": "a"}', "no text"),
         ("n.jsonl", '{"x": [1, 2, 3], "label": "a"}', r"column 'x': expected a finite number \(a list of 2\)"),
@@ -188,3 +192,39 @@ def test_folders_that_all_classes_hold(tmp_path: Path, inner: tuple[str, str], s
     assert len(check_data(tmp_path, nested=True).classes) == 4
     painted(tmp_path / "c" / "1.png", np.zeros((40, 40), np.uint8))
     assert not any("every class" in advice for advice in check_data(tmp_path).advice)
+
+
+def test_points_of_regression_tasks(tmp_path: Path) -> None:
+    path = tmp_path / "curves.csv"
+    rows = [f"task {t},{x},{t * x}" for t in range(4) for x in range(10)]
+    path.write_text("\n".join(["Task,x,y", *rows, "task 0,1,0", "task 0,2,nan", ",2,3"]))
+    report = check_data(path)
+    assert (report.kind, report.examples) == ("points", 41)
+    assert report.classes == {"task 0": 11, "task 1": 10, "task 2": 10, "task 3": 10}
+    assert report.duplicates == [["row 2", "row 41"]], "(0, 0) is of every task, and once of each"
+    assert not report.contradictions
+    assert not report.near
+    assert [problem[:7] for problem in report.unreadable] == ["row 42:", "row 43:"]
+    assert report.advice[-1].startswith(
+        'to be trained on ([data] name = "regression"): 4 tasks give shots = 5, queries = 5'
+    )
+    path.write_text("\n".join(["Task,x,y", *rows]))
+    assert AssayEpisodes(regression(path=str(path)).split("train"), shots=5, queries=5)[0].query.x is not None
+    path.write_text("\n".join(["Task,x,y", *rows[:10]]))
+    assert check_data(path).advice[-1].endswith("divide the points of each (within = true)")
+    path.write_text("text,task\nhello,a\n")
+    with pytest.raises(UnknownNameError, match="'label'"):
+        check_data(path)
+
+
+def test_a_folder_of_points(tmp_path: Path) -> None:
+    for name, content in (("a.csv", "task,x,y\n1,1,2\n2,3,4\n"), ("b.tsv", "TASK\tx\ty\n1\t2\tno\n")):
+        (tmp_path / name).write_text(content)
+    (tmp_path / "c.jsonl").write_text('{"task": [1, 2], "x": 1, "y": 1}')
+    report = check_data(tmp_path)
+    assert (report.kind, report.classes) == ("points", {"a": 2, "c": 1})
+    assert report.unreadable[0].startswith("b.tsv, row 1: column 'y': expected a finite number, got 'no'")
+    assert report.unreadable[1] == "c.jsonl: expected 2 features and 1 targets, as in the files before, got 3 and 1"
+    painted(tmp_path / "1.png", np.zeros((40, 40), np.uint8))
+    with pytest.raises(DataError, match="class folder"):
+        check_data(tmp_path)

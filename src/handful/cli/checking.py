@@ -39,11 +39,14 @@ def run_check(
 def _lines(report: Report) -> list[str]:
     kind = report.kind[:-1] if report.examples == 1 else report.kind
     measured = report.kind == "measurements"
-    classes = "" if measured else f", {len(report.classes)} class{'es' * (len(report.classes) != 1)}"
+    one, several, each = ("class", "classes", "examples a class")
+    if report.kind == "points":
+        one, several, each = ("task", "tasks", "points a task")
+    classes = "" if measured else f", {len(report.classes)} {one if len(report.classes) == 1 else several}"
     against = "with different outcomes" if measured else "in different classes"
     lines = [f"{report.path}: {report.examples} {kind}{classes}"]
     if report.classes:
-        lines.append(f"{'molecules of each' if measured else 'examples a class'}: {_counts(report.classes)}")
+        lines.append(f"{'molecules of each' if measured else each}: {_counts(report.classes)}")
     if report.passed_over:
         lines.append("passed over: " + ", ".join(f"{count} {kind}" for kind, count in report.passed_over.items()))
     for what, groups in (

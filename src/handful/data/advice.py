@@ -19,10 +19,10 @@ class Groups(NamedTuple):
 
 
 class Assays(NamedTuple):
-    """Tasks that are assays."""
+    """Tasks that are assays, or regressions."""
 
     fewest: Sequence[int]
-    """Of each assay the values, or the rarer outcome's molecules."""
+    """Of each the values, or the rarer outcome's molecules."""
     target: Literal["active", "value"]
 
 
@@ -36,7 +36,7 @@ def advice_on(
         counts: examples of each class, the fewest first.
         unreadable: how many a loader would refuse.
         groups: of the same, or nearly.
-        assays: of measurements.
+        assays: of measurements and points.
     """
     said = []
     if unreadable:
@@ -59,7 +59,7 @@ def advice_on(
     if not counts:
         return [*said, "nothing to learn from"]
     if assays is not None:
-        return [*said, _on_assays(*assays)]
+        return [*said, _on_assays(kind, *assays)]
     singles = sum(count == 1 for count in counts)
     if singles:
         have = "1 class has" if singles == 1 else f"{singles} classes have"
@@ -89,22 +89,27 @@ def _on_classes(kind: str, counts: Sequence[int]) -> str:
     )
 
 
-def _on_assays(fewest: Sequence[int], target: str) -> str:
+def _on_assays(kind: str, fewest: Sequence[int], target: str) -> str:
     """Of as many assays as there are at least three, a split each; of fewer, the molecules are divided."""
-    one, ends = "assay" if len(fewest) == 1 else "assays", "of each outcome" if target == "active" else "in all"
-    named = '[data] name = "molecules"' + (', target = "value"' if target == "value" else "")
+    one, examples, named = "assay", "molecules", '[data] name = "molecules"'
+    if kind == "points":
+        one, examples, named = "task", "points", '[data] name = "regression"'
+    elif target == "value":
+        named += ', target = "value"'
+    tasks, ends = one if len(fewest) == 1 else f"{one}s", "of each outcome" if target == "active" else "in all"
     for within in (False, True):
         fits = _episodes([count // 5 for count in fewest] if within else fewest, fewest=1 if within else 3)
         if fits is not None:
             _, shots, queries, usable = fits
             need = (shots + queries) * (5 if within else 1)
             more = "" if usable == len(fewest) else f" (least = {need} leaves out the others)"
-            split = "divide the molecules of each (within = true)" if within else "splits by assay"
+            split = f"divide the {examples} of each (within = true)" if within else f"splits by {one}"
             return (
-                f"to be trained on ({named}): {usable} {one} give shots = {shots}, queries = {queries} {ends}{more}; "
+                f"to be trained on ({named}): {usable} {tasks} give shots = {shots}, queries = {queries} {ends}{more}; "
                 f"{split}"
             )
-    return f"to be trained on: too few measurements {ends}; add some, or assays"
+    few = "points" if kind == "points" else "measurements"
+    return f"to be trained on: too few {few} {ends}; add some, or {one}s"
 
 
 def _groups(found: int) -> str:

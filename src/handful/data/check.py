@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, HandfulError, StorageError
-from ..files import files_in
-from ..pictures import in_parallel, unread
+from ..files import files_in, storage_errors
+from ..pictures import SUFFIXES, in_parallel, unread
 from ..rows import KINDS, SMILES, TEXTS, doubt_minus_one, read_columns
 from .advice import Assays, Groups, advice_on
 from .folder import SPLITS, PictureFile, passed_over, picture_files
-from .looks import Look, alike, measured_looks, picture_look, row_looks, same_groups
+from .looks import Look, alike, measured_looks, picture_look, point_looks, row_looks, same_groups
 from .own_molecules import Measured, Target, measured_columns, measurements
-from .tables import Columns, called, cells_of, chosen_columns, label_of
+from .regression import holds_points, point_tables
+from .tables import Columns, called, cells_of, chosen_columns, label_of, numbers_of
 
 __all__ = ["Report", "check_data"]
 
@@ -34,8 +35,9 @@ class Report:
 
     Attributes:
         path, kind: the data, "pictures", "texts", "molecules" (a column `smiles`), "measurements" of these in assays,
-            or "numbers".
-        classes: examples a class, of the readable ones; of measurements, those of each outcome of each assay.
+            "points" of regression tasks (a column `task`, or a folder of tables), or "numbers".
+        classes: examples a class, of the readable ones; of measurements, those of each outcome of each assay; of
+            points, those of each task.
         unreadable: what a loader would refuse, and why.
         tiny, huge: pictures with a side under 32 pixels, or of more than 24 million.
         duplicates: groups of the same content; of texts, by row from 1 on.
@@ -79,10 +81,11 @@ def check_data(
     encoding: str = "utf-8",
     nested: bool = False,
 ) -> Report:
-    """Look through a folder of pictures, or a table of texts, molecules or numbers, as their loaders would.
+    """Look through a folder of pictures, or a table of texts, molecules, numbers or points, as their loaders would.
 
     Args:
-        path: a folder, or a file .csv, .tsv, .jsonl or .parquet.
+        path: a folder (of pictures, or of tables that are a regression task each), or a file .csv, .tsv, .jsonl or
+            .parquet.
         label, text, features, encoding: of a table, as in `table`.
         assay: of a table with a column `smiles`, as in `molecules`.
         nested: of a folder, as in `folder`.
@@ -96,7 +99,7 @@ def check_data(
     if not path.exists():
         raise StorageError(f"{path}: no such file or folder; expected a folder of class folders, or a table")
     if path.is_dir():
-        return _check_pictures(path, nested)
+        return _check_points(path, features, encoding) if _of_tables(path) else _check_pictures(path, nested)
     if path.suffix.lower() in KINDS:
         return _check_table(path, label, text, features, assay, encoding)
     raise DataError(f"{path}: expected a folder of class folders of pictures, or a table {', '.join(KINDS)}")
@@ -162,6 +165,8 @@ def _check_table(
         measured = measured_columns(columns, label=label, assay=assay, target=target, what=str(path))
         if measured.label is None or measured.assay is not None:
             return _check_assays(path, columns, measured, target)
+    if label == "label" and text is None and smiles is None and holds_points(columns):
+        return _check_points(path, features, encoding)
     label, text, chosen = chosen_columns(columns, label, smiles or text, features, str(path))
     if not columns[label]:
         raise DataError(f"{path}: expected rows, there are none")
@@ -203,6 +208,32 @@ def _check_assays(path: Path, columns: Columns, measured: Measured, target: Targ
     ]
     near = same_groups(looks, by_likeness=True)
     return _report(path, "measurements", looks, problems, near, assays=Assays(fewest, target))
+
+
+def _of_tables(root: Path) -> bool:
+    """Whether tables, and neither folders nor pictures, are in a folder."""
+    with storage_errors(root, "read"):
+        inside = [path for path in root.iterdir() if path.name[0] != "."]
+    kinds = {path.suffix.lower() for path in inside}
+    return not kinds.isdisjoint(KINDS) and kinds.isdisjoint(SUFFIXES) and not any(path.is_dir() for path in inside)
+
+
+def _check_points(path: Path, features: Sequence[str] | None, encoding: str) -> Report:
+    looks, problems, widths = list[Look](), list[str](), None
+    for table in point_tables(path, "task", None, features, encoding):
+        found, wrong = point_looks(table)
+        looks, problems = looks + found, problems + wrong
+        if not wrong:
+            parts = [numbers_of(table.columns, names, str(table.file)) for names in (table.features, table.targets)]
+            shape = tuple(part.shape[1] for part in parts)
+            widths = widths or shape
+            if shape != widths:
+                problems.append(
+                    f"{table.file.name}: expected {widths[0]} features and {widths[1]} targets, as in the "
+                    f"files before, got {shape[0]} and {shape[1]}"
+                )
+    tasks = Counter(one.name for one in looks)
+    return _report(path, "points", looks, problems, (), assays=Assays([*tasks.values()], "value"))
 
 
 def _report(

@@ -13,10 +13,11 @@ from ..molecules import canonical_smiles
 from ..pictures import Form, formed, opened
 from .folder import PictureFile
 from .own_molecules import Measured, Target, measurements
+from .regression import PointTable
 from .tables import cells_of, holds_several, label_of
 from .texts import LONGEST, words_of
 
-__all__ = ["Look", "alike", "measured_looks", "picture_look", "row_looks", "same_groups"]
+__all__ = ["Look", "alike", "measured_looks", "picture_look", "point_looks", "row_looks", "same_groups"]
 
 SMALL = Form(16, 16, 1, "stretch", "box", (16, 16))
 """The gray pictures that are compared."""
@@ -107,6 +108,23 @@ def measured_looks(
             name = assay if target == "value" else f"{assay} = {result}"
             looks.append(Look(place, name, f"{assay}\n{smiles}".encode(), (assay, canonical[smiles])))
     return looks, problems + wrong
+
+
+def point_looks(table: PointTable) -> tuple[list[Look], list[str]]:
+    """The points that a loader would take, and what is wrong with each other row; a class is a task.
+
+    Two are the same if they are of one task.
+    """
+    file, columns, task, targets, features = table
+    rows, place = len(columns[targets[0]]), "" if task else f"{file.name}, "
+    name = task or ""  # that of an index, which is no feature
+    own = {one: columns[one] for one in (*features, *targets)}
+    looks, problems = row_looks({**own, name: columns[task] if task else [file.stem] * rows}, "numbers", name, [*own])
+    made = [
+        one._replace(place=place + one.place, digest=f"{one.name}\n".encode() + one.digest, likeness=None)
+        for one in looks
+    ]
+    return made, [place + problem for problem in problems]
 
 
 def _text(value: Any, kind: str, chosen: Sequence[str]) -> tuple[str, str]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..errors import DataError, unknown_name
 from ..files import expanded, storage_errors
-from ..rows import KINDS, read_columns
+from ..rows import KINDS, LABELS, read_columns
 from .assays import AssayPool, AssayProtocol
 from .splitting import Split, split_assays
 from .tables import INDEX, Columns, called, labels_of, numbers_of
 
-__all__ = ["regression", "regression_columns"]
+__all__ = ["PointTable", "holds_points", "point_tables", "regression", "regression_columns"]
 
 TARGETS = ("y", "target", "value")
 NUMBERED = re.compile(r"y_?\d+")
@@ -58,15 +59,12 @@ def regression(
     """
     place = expanded(path)
     names, xs, ys = list[str](), list[Tensor](), list[Tensor]()
-    for file in _files(place) if place.is_dir() else [place]:
-        columns = read_columns(file, encoding=encoding)
-        of_tasks = None if place.is_dir() else task
-        of_tasks, targets, features = regression_columns(columns, of_tasks, targets, features, str(file))
-        if not columns[targets[0]]:
-            raise DataError(f"{file}: expected rows, there are none")
-        names += [file.stem] * len(columns[targets[0]]) if of_tasks is None else labels_of(columns, of_tasks, str(file))
-        for part, chosen in ((xs, features), (ys, targets)):
-            part.append(numbers_of(columns, chosen, str(file)))
+    for table in point_tables(place, task, targets, features, encoding):
+        file, columns = str(table.file), table.columns
+        rows = len(columns[table.targets[0]])
+        names += [table.file.stem] * rows if table.task is None else labels_of(columns, table.task, file)
+        for part, chosen in ((xs, table.features), (ys, table.targets)):
+            part.append(numbers_of(columns, chosen, file))
             if part[-1].shape[1] != part[0].shape[1]:
                 raise DataError(
                     f"{file}: expected {part[0].shape[1]} numbers in {', '.join(chosen)}, as in the files before, got "
@@ -83,6 +81,35 @@ def regression(
         x, torch.arange(len(x)), y, number[order].bincount(), tuple(kept), {}, AssayProtocol("mse", "any", "assays")
     )
     return split_assays(pool, split, within=within, seed=split_seed)
+
+
+class PointTable(NamedTuple):
+    """A file of points, and which of its columns are what; `task` is None where the file is one task."""
+
+    file: Path
+    columns: Columns
+    task: str | None
+    targets: list[str]
+    features: list[str]
+
+
+def point_tables(
+    place: Path, task: str, targets: Sequence[str] | None, features: Sequence[str] | None, encoding: str
+) -> Iterator[PointTable]:
+    """The table, or the tables of a folder, each with rows; arguments and errors as of `regression`."""
+    for file in _files(place) if place.is_dir() else [place]:
+        columns = read_columns(file, encoding=encoding)
+        of_tasks = None if place.is_dir() else task
+        of_tasks, targets, features = regression_columns(columns, of_tasks, targets, features, str(file))
+        if not columns[targets[0]]:
+            raise DataError(f"{file}: expected rows, there are none")
+        yield PointTable(file, columns, of_tasks, targets, features)
+
+
+def holds_points(columns: Columns) -> bool:
+    """Whether a table has the usual columns of tasks and targets, and none of labels."""
+    targets = called(columns, TARGETS) or any(NUMBERED.fullmatch(name.strip().lower()) for name in columns)
+    return called(columns, LABELS) is None and called(columns, ("task",)) is not None and bool(targets)
 
 
 def regression_columns(

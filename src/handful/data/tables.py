@@ -271,14 +271,12 @@ def _named(columns: Any) -> Columns:
 
 def _listed(column: Any) -> list[Any]:
     """Cells as Python has them: a series' of pandas or polars, an array's, a tensor's, or of any sequence."""
-    if isinstance(column, Tensor):
-        column = column.tolist()
-    return list(column.to_list() if hasattr(column, "to_list") else column)
+    cells = column.tolist() if isinstance(column, Tensor) else column
+    return list(cells.to_list() if hasattr(cells, "to_list") else cells)
 
 
 def _plain(value: Any) -> Any:
-    single = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.numel() == 1)
-    return value.item() if single else value
+    return value.item() if isinstance(value, np.generic | Tensor) and np.prod(value.shape) == 1 else value
 
 
 def numbers_of(named: Columns, names: Sequence[str], what: str) -> Tensor:
