@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 import scipy.sparse
 import torch
@@ -37,6 +38,8 @@ def test_what_can_be_read_once_is_taught() -> None:
         (torch.tensor(X, requires_grad=True), [0, 0, 1, 1]),
         (list(torch.tensor(X, requires_grad=True)), [0, 0, 1, 1]),
         (pd.DataFrame(X, columns=["a", "b"]), pd.Series([0, 0, 1, 1], index=[9, 8, 7, 6])),
+        (pyarrow.table({"a": X[:, 0], "b": X[:, 1]}), pyarrow.array([0, 0, 1, 1])),
+        (pyarrow.array(X.tolist()), pyarrow.array(["0", "0", "1", "1"])),
         (X, np.array([b"0", b"0", b"1", b"1"])),
         (scipy.sparse.csr_matrix(X), [0, 0, 1, 1]),
         (scipy.sparse.coo_array(X), [0, 0, 1, 1]),
@@ -50,6 +53,8 @@ def test_what_can_be_read_once_is_taught() -> None:
         "tensor",
         "list of tensors",
         "frame",
+        "arrow's table",
+        "arrow's lists",
         "bytes",
         "sparse matrix",
         "sparse array",

@@ -323,6 +323,8 @@ BAD: dict[str, tuple[object, type[HandfulError], str]] = {
     "NaN as label": ((np.ones((2, 2)), np.array([np.nan, 1.0])), DataError, "example 0: expected a label, got nan"),
     "a text for texts": ({"a": "hello"}, DataError, "class 'a': expected a list of examples"),
     "one list": ([[1.0, 2.0]], DataError, "(examples, labels); got list of 1"),
+    "a set": (({"hello", "you"}, ["a", "b"]), DataError, "in the same order"),
+    "a text that is missing": (([None, "hello"], ["a", "b"]), DataError, "memory:0: expected a text"),
     "a number": (5, DataError, "got int"),
     "another dimension": ({"a": [[1.0, 2.0]], "b": [[1.0]]}, HandfulError, "shape"),
     "matrices": ({"a": [np.ones((2, 2))]}, HandfulError, "got shape (2, 2)"),
@@ -350,7 +352,12 @@ def test_what_cannot_be_taught(bad: str, tmp_path: Path, monkeypatch: pytest.Mon
 FILES: dict[str, tuple[str, bytes, str]] = {
     "empty table": ("t.csv", b"", "first line of different column names"),
     "only a header": ("t.csv", b"text,label\n", "found none"),
-    "no labels": ("t.csv", b"text,kind\na b,c\n", "a column 'label'"),
+    "no labels": (
+        "t.csv",
+        b"text,kind\na b,c\n",
+        "a column 'label' (or class, category, intent), got text, kind; rename",
+    ),
+    "numbers": ("t.csv", b"x,label\n1,c\n", "vectors are taught from an .npz"),
     "a short row": ("t.csv", b"text,label\nhello\n", "line 2: expected 2 cells"),
     "other bytes": ("t.csv", b"text,label\n\xff\xfe,a\n", "UTF-8"),
     "a row without a label": ("t.csv", b"text,label\n\nhello, \n", "t.csv:3: expected a label, got none"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
+
+import numpy as np
 
 from ..errors import DataError, ShapeError
 from ..rows import doubt_minus_one
@@ -26,6 +28,8 @@ def plain(values: Any) -> Any:
             return tensor.float().numpy()
     if hasattr(values, "toarray"):  # of SciPy's
         return _with_zeros(values)
+    if hasattr(values, "to_pylist"):  # pyarrow's, which give an array without a copy only, or none
+        return np.asarray(values)
     return values.to_numpy() if hasattr(values, "to_numpy") else values
 
 
@@ -78,6 +82,10 @@ def pairs(things: object) -> list[tuple[Any, str]]:
             f"got {type(things).__name__}" + (f" of {len(things)}" if isinstance(things, tuple | list) else "")
         )
     x, y = things
+    if isinstance(x, Set | Mapping) or isinstance(y, Set | Mapping):
+        raise DataError(
+            "teach: expected examples and labels in the same order, got some without one; make lists of them"
+        )
     return zipped(x, y, "teach")
 
 

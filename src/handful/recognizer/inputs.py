@@ -59,7 +59,7 @@ def kind_of(things: object, encoder: str | None = None, *, encoding: str = "utf-
     values = [value for value, _ in pairs(things)]
     if not values:
         raise DataError("teach: expected examples, got none")
-    first = values[0]
+    first = next((value for value in values if isinstance(value, str)), values[0])  # beside what is missing
     if isinstance(first, Path):
         return "pictures"
     if isinstance(first, str):

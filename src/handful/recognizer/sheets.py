@@ -49,4 +49,7 @@ def _column(path: Path, columns: dict[str, list[Any]], wanted: Sequence[str]) ->
         if name in names:
             return columns[names[name]]
     listed = ", ".join(columns)[:200] or "none"
-    raise DataError(f"{path}: expected a column {wanted[0]!r} in its first line, got {listed}")
+    vectors = "; vectors are taught from an .npz with the arrays x and y" if wanted is TEXTS else ""
+    raise DataError(
+        f"{path}: expected a column {wanted[0]!r} (or {', '.join(wanted[1:])}), got {listed}; rename one{vectors}"
+    )
