@@ -9,10 +9,14 @@ from PIL import Image
 
 from handful.data.assays import AssayEpisodes
 from handful.data.check import check_data
+from handful.data.episodes import Episodes
 from handful.data.folder import folder
 from handful.data.regression import regression
 from handful.data.tables import table
 from handful.errors import DataError, HandfulError, StorageError, UnknownNameError
+
+KEYS = ("ways", "shots", "queries", "least")
+"""What advice says for a spec."""
 
 
 def test_pictures(tmp_path: Path) -> None:
@@ -38,7 +42,7 @@ def test_pictures(tmp_path: Path) -> None:
     assert len(report.contradictions) == 2
     assert report.table()["imbalance"] == 1.0
     said = "\n".join(report.advice)
-    for part in ("skip_unreadable", "different classes", "ways = 3, shots = 1, queries = 5"):
+    for part in ("skip_unreadable", "different classes", "ways = 3, shots = 1, queries = 1"):
         assert part in said
 
 
@@ -192,6 +196,25 @@ def test_folders_that_all_classes_hold(tmp_path: Path, inner: tuple[str, str], s
     assert len(check_data(tmp_path, nested=True).classes) == 4
     painted(tmp_path / "c" / "1.png", np.zeros((40, 40), np.uint8))
     assert not any("every class" in advice for advice in check_data(tmp_path).advice)
+
+
+@pytest.mark.parametrize(
+    ("classes", "rows"), [(2, 4), (3, 5), (10, 20), (6, 41), (14, 12), (15, 20), (24, 6), (30, 25)]
+)
+@pytest.mark.parametrize("single", [False, True], ids=["all alike", "and one of one"])
+def test_advice_can_be_followed(tmp_path: Path, classes: int, rows: int, single: bool) -> None:
+    path, drawn = tmp_path / "n.csv", np.random.default_rng(0)
+    lines = [f"{drawn.normal()},class {number}" for number in range(classes) for _ in range(rows)]
+    path.write_text("\n".join(["x,label", *lines, *(["1,single"] if single else [])]))
+    said = check_data(path).advice[-1]
+    assert said.startswith("to be trained on: ")
+    ways, shots, queries, least = (int(n[0]) if (n := re.findall(rf"{k} = (\d+)", said)) else 1 for k in KEYS)
+    within = "within = true" in said
+    assert within == (classes < 15)
+    pool = table(path=str(path), least=least, within=within, split={"train": 0.5, "test": 0.5} if within else None)
+    assert pool.splits.keys() == ({"train", "test"} if within else {"train", "val", "test"})
+    for split in pool.splits:
+        assert Episodes(pool.split(split), ways=ways, shots=shots, queries=queries)[0].support.ways == ways
 
 
 def test_points_of_regression_tasks(tmp_path: Path) -> None:

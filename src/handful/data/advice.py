@@ -7,6 +7,9 @@ from typing import Literal, NamedTuple
 
 __all__ = ["Assays", "Groups", "advice_on"]
 
+MANY = 15
+"""Classes from which on they are divided into splits, rather than the examples of each."""
+
 
 class Groups(NamedTuple):
     """How many groups of examples there are that are the same or nearly so."""
@@ -77,16 +80,22 @@ def advice_on(
 
 
 def _on_classes(kind: str, counts: Sequence[int]) -> str:
+    """Each split gives such tasks: of many classes a fifth at least, of few ones half of the examples of each."""
     named = ' ([data] name = "molecules")' if kind == "molecules" else ""
-    fits = _episodes(counts)
-    if fits is None:
-        return "to be trained on: too few; take an encoder trained on other data, or add classes and examples"
-    ways, shots, queries, usable = fits
-    more = "" if usable == len(counts) else f" (least = {shots + queries} leaves out the others)"
-    return (
-        f"to be trained on{named}: {usable} classes give ways = {ways}, shots = {shots}, queries = {queries}{more}; "
-        + ("splits by class" if usable >= 3 * ways else "few classes: divide the examples of each (within = true)")
-    )
+    for share, how in (
+        (1, "splits by class"),
+        (2, "few classes: divide the examples of each (within = true, split = { train = 0.5, test = 0.5 })"),
+    ):
+        fits = _episodes([count // share for count in counts], fewest=2 if share > 1 else MANY)
+        if fits is not None:
+            ways, shots, queries, usable = fits
+            ways = ways if share > 1 else min(ways, usable // 5)
+            more = "" if usable == len(counts) else f" (least = {share * (shots + queries)} leaves out the others)"
+            return (
+                f"to be trained on{named}: {usable} classes give ways = {ways}, shots = {shots}, queries = {queries}"
+                f"{more}; {how}"
+            )
+    return "to be trained on: too few; take an encoder trained on other data, or add classes and examples"
 
 
 def _on_assays(kind: str, fewest: Sequence[int], target: str) -> str:
