@@ -15,7 +15,7 @@ from handful.comparison import measuring
 from handful.comparison.measuring import Place, finished, measure, with_differences
 from handful.comparison.plan import Plan
 from handful.comparison.tables import comparison_tables
-from handful.errors import DataError, SpecError
+from handful.errors import DataError, HandfulError, SpecError
 from handful.evaluation import Evaluation, compare, evaluate
 from handful.spec import load_data
 
@@ -124,6 +124,15 @@ def test_divergence_is_an_error(plan: Plan, place: Place) -> None:
     with pytest.raises(DataError, match="the loss is"):
         measured(plan, "diverging", place)
     assert not place.result(plan, "diverging").exists()
+
+
+def test_tests_that_cannot_be_are_refused_before_training(plan: Plan, place: Place) -> None:
+    name, trial = next(iter(plan.tests.items()))
+    for change, said in (({"ways": None}, "need `ways`"), ({"ways": 500}, "ask for fewer ways")):
+        other = plan.model_copy(update={"tests": {name: trial.model_copy(update=change)}})
+        with pytest.raises(HandfulError, match=rf"^\[tests\.{name}\] .*{said}"):
+            measured(other, "prototypical", place, seconds=1000)
+    assert not place.runs.exists()
 
 
 def test_differences_are_paired(plan: Plan, place: Place) -> None:

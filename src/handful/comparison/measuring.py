@@ -26,7 +26,7 @@ from ..reproduce import weights_digest
 from ..run import commits, fit
 from ..scoring import evaluation_mode
 from ..spec import Spec, build, load_data
-from ..tables import plain_numbers
+from ..tables import plain_numbers, said_of
 from .plan import Plan, Trial
 
 __all__ = ["Place", "Progress", "finished", "measure", "with_differences"]
@@ -77,10 +77,14 @@ def measure(
     """Train an entry (or go on), test it, and write its result after each test. Ends early when `stop` says so.
 
     Raises:
-        SpecError: it takes the weights of an entry that is not trained yet.
+        SpecError: it takes the weights of an entry that is not trained yet, or a test is none for the data.
         DataError: its training diverged, or its data cannot be used.
     """
     entry, spec = plan.entries[key], plan.spec(key, seconds)
+    data = load_data(spec)
+    for name, trial in plan.tests.items():  # refused before it is trained
+        with said_of(f"tests.{name}"):
+            trial.draw_from(data)
     if entry.trains:
         clock = time.process_time if device == "cpu" else time.perf_counter  # other programs cost a learner nothing
         for event in fit(spec, place.run(spec), resume=True, device=device, stop=stop, clock=clock):
@@ -89,7 +93,6 @@ def measure(
                 return
     learner, training = _trained(plan, key, spec, seconds, place)
     learner.to(device)
-    data = load_data(spec)
     path = place.result(plan, key)
     tests = plan.tests_of(key, learner)
     kept = _kept(path, spec, training["weights"])
