@@ -122,6 +122,8 @@ def test_texts_that_nobody_called_so(tmp_path: Path) -> None:
     assert check_data(path, encoding="cp1252", text="review").classes == {"a": 1, "b": 1}
     path.write_text("review,x,label\nfine,1,a\nbad,2,b\n")
     assert check_data(path, features=["x"]).examples == 2
+    path.write_text("file,label\na/1.jpg,a\nb/2.PNG,b\n")
+    assert "names pictures" in check_data(path).advice[0]
 
 
 def test_molecules(tmp_path: Path) -> None:

@@ -177,7 +177,9 @@ def _check_table(
     except DataError as error:
         problems.append(str(error))
     said = [
-        f"column {name!r} holds no numbers: if examples are its texts, say so (--text {name}); otherwise name the "
+        f"column {name!r} names pictures, which a table is not read for: put links to them into class folders"
+        if all(Path(str(value)).suffix.lower() in SUFFIXES for value in columns[name])
+        else f"column {name!r} holds no numbers: if examples are its texts, say so (--text {name}); otherwise name the "
         "columns of numbers (--features)"
         for name in (chosen if kind == "numbers" else ())
         if all(isinstance(value, str) and cells_of(value) is None for value in columns[name])

@@ -293,7 +293,7 @@ def _numbers(column: Sequence[Any], name: str, what: str) -> Tensor:
             wanted = f" (a list of {len(rows[0])})" if rows and len(rows[0]) > 1 else ""
             raise DataError(
                 f"{what}: row {row} of column {name!r}: expected a finite number{wanted}, got {str(value)[:40]!r}; "
-                "clean it, or name other columns (features, text)"
+                "clean it (decimals have a point), or name other columns (features, text)"
             )
         rows.append(cells)
     return torch.tensor(rows, dtype=torch.float64)
