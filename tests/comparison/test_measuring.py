@@ -13,8 +13,9 @@ import pytest
 from handful.checkpoint import load_checkpoint
 from handful.comparison import measuring
 from handful.comparison.measuring import Place, finished, measure, with_differences
-from handful.comparison.plan import Plan
+from handful.comparison.plan import Plan, load_plan
 from handful.comparison.tables import comparison_tables
+from handful.data import regression
 from handful.errors import DataError, HandfulError, SpecError
 from handful.evaluation import Evaluation, compare, evaluate
 from handful.spec import load_data
@@ -168,14 +169,33 @@ learner = { name = "maml" }
 """
     path = tmp_path / "lines.toml"
     path.write_text(text)
-    from handful.comparison.plan import load_plan
-
     lines = load_plan(str(path))
     test = measured(lines, "maml", place)["tests"]["5-shot"]
     median, low, high = test["median"]
     values = np.load(place.scores(test["record"]))
     assert median == np.median(values)
     assert low < median < high
+
+
+def test_regression_tasks_of_a_table(place: Place, tmp_path: Path) -> None:
+    rows = [f"{task},{x},{task * x}" for task in range(6) for x in range(12)]
+    (tmp_path / "curves.csv").write_text("\n".join(["task,x,y", *rows]))
+    (tmp_path / "curves.toml").write_text(f"""
+title = "Curves"
+metric = "mse"
+control = "cnp"
+data = {{ name = "regression", path = "{tmp_path / "curves.csv"}" }}
+encoder = {{ name = "mlp", shape = [1], hidden = [8] }}
+train = {{ shots = 5, queries = 5, batch = 2 }}
+[tests]
+"5-shot" = {{ shots = 5, queries = 5, tasks = 20 }}
+[entries.cnp]
+title = "CNP"
+learner = {{ name = "conditional_neural_process", outputs = 1 }}
+""")
+    result = measured(load_plan(str(tmp_path / "curves.toml")), "cnp", place)
+    assert result["data"] == regression(path=str(tmp_path / "curves.csv")).digest
+    assert result["tests"]["5-shot"]["value"] > 0
 
 
 def test_a_test_that_diverges_is_null_in_its_file(plan: Plan, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

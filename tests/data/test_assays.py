@@ -53,6 +53,7 @@ def test_a_pool_and_its_splits(made: Make) -> None:
     assert test.examples is pool.examples
     assert pool.split("train+test").names == tuple("abcde") == pool.split("all").names
     assert pool.digest == made().digest != test.digest
+    assert repr(pool) == "<AssayPool: 5 assays (train 3, test 2), 250 results of 60 examples [8] of uint8>"
     assert made(VALUES).ways is None
     with pytest.raises(UnknownNameError, match="all, test, train"):
         pool.split("val")

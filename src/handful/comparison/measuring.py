@@ -14,6 +14,8 @@ import numpy as np
 import torch
 
 from ..checkpoint import load_checkpoint
+from ..data.assays import AssayPool
+from ..data.descriptions import DescribedPool
 from ..data.pool import ClassPool
 from ..errors import SpecError
 from ..evaluation import evaluate
@@ -117,7 +119,7 @@ def measure(
         "source": entry.source,
         "note": entry.note,
         "spec": spec.table(),
-        "data": data.digest if isinstance(data, ClassPool) else repr(data),
+        "data": data.digest if isinstance(data, ClassPool | DescribedPool | AssayPool) else repr(data),
         "versions": versions(),
         "machine": describe_machine(device),
     }

@@ -73,6 +73,13 @@ class AssayPool:
         if len({*members}) < len(members):
             raise DataError("assays: one is in two splits; expected each in one")
 
+    def __repr__(self) -> str:
+        splits = "".join(f", {name} {len(members)}" for name, members in self.splits.items())
+        about = (
+            f"{len(self.names)} assays{splits and f' ({splits[2:]})'}, {len(self.y)} results of {len(self.examples)}"
+        )
+        return f"<AssayPool: {about} examples {list(self.shape)} of {str(self.examples.dtype).removeprefix('torch.')}>"
+
     @property
     def ways(self) -> int | None:
         """Two outcomes; None where values were measured."""
