@@ -19,7 +19,7 @@ from .sentences import unpacked
 __all__ = ["QUESTIONS", "page", "read"]
 
 Row = dict[str, Any]
-QUESTIONS = ("intents", "setfit", "frozen", "relations", "zero-shot", "pictures-by-name")
+QUESTIONS = ("intents", "metric", "setfit", "frozen", "relations", "zero-shot", "pictures-by-name")
 
 
 def read(folder: Path) -> dict[str, list[Row]]:
@@ -66,12 +66,36 @@ def _order(heads: set[str], part: str, rows: list[Row]) -> list[str]:
     return [head for head in ordered if part == "test" or head in best.values()]
 
 
+def _metric(results: Mapping[str, list[Row]]) -> str:
+    """Where the share is chosen, the mean over sets and shots; then each set by the metric of the two others."""
+    rows = results["metric"]
+    found = {(row["part"], row["data"], row["share"], row["learned"], row["shots"]): row for row in rows}
+    lines = [_line(["third layer", "as they are", "learned on the others"]), "|---|---|---|"]
+    for share in dict.fromkeys(row["share"] for row in rows if row["part"] == "val"):
+        means = [
+            np.mean([row["value"] for key, row in found.items() if (key[0], *key[2:4]) == ("val", share, learned)])
+            for learned in (False, True)
+        ]
+        lines.append(_line([f"{share:g}", *(f"{100 * mean:.2f}" for mean in means)]))
+    shots = sorted({row["shots"] for row in rows})
+    titles = ["", "third layer", "learned", *(f"{n} a class" for n in shots), *(f"gain, {n}" for n in shots)]
+    table = [_line(titles), "|---" * len(titles) + "|"]
+    kinds = dict.fromkeys((row["data"], row["share"], row["learned"]) for row in rows if row["part"] == "test")
+    for kind in kinds:
+        own, bare = ([found["test", *key, n] for n in shots] for key in (kind, (kind[0], 0.0, False)))
+        gains = [_mean(paired_difference(a["values"], b["values"])) for a, b in zip(own, bare, strict=True)]
+        cells = [SETS[kind[0]], f"{kind[1]:g}", "on the others" if kind[2] else "no"]
+        cells += [_figure([row]) for row in own] + (["–"] * len(shots) if own == bare else gains)
+        table.append(_line(cells))
+    return "\n\n".join(["## Intents, by what other intents teach", _said("metric"), "\n".join(lines), "\n".join(table)])
+
+
 def _setfit(results: Mapping[str, list[Row]]) -> str:
     """Each set and number of shots: all settings, and ours against the best of them."""
-    ours = {(row["data"], row["shots"], row["seed"]): row for row in results["frozen"]}
-    theirs = [row for row in results["setfit"] if (row["data"], row["shots"], row["seed"]) in ours]
+    ours = {(row["data"], row["shots"], row["seed"], row["metric"]): row for row in results["frozen"]}
+    theirs = [row for row in results["setfit"] if (row["data"], row["shots"], row["seed"], True) in ours]
     titles = ["", "shots", "draws", "SetFit by pairs a sentence", "SetFit's best", "ours", "ours less its best"]
-    titles += ["SetFit's training", "ours", "times as long"]
+    titles += ["with a metric", "that less its best", "SetFit's training", "ours", "times as long"]
     lines = [_line(titles), "|---" * len(titles) + "|"]
     for data, shots in dict.fromkeys((row["data"], row["shots"]) for row in theirs):
         own = [row for row in theirs if (row["data"], row["shots"]) == (data, shots)]
@@ -79,17 +103,18 @@ def _setfit(results: Mapping[str, list[Row]]) -> str:
         seeds = {row["seed"] for row in own if all(row["seed"] in {r["seed"] for r in of} for of in by_pairs.values())}
         by_pairs = {pairs: [row for row in of if row["seed"] in seeds] for pairs, of in by_pairs.items()}
         best = max(by_pairs, key=lambda pairs: np.mean([row["value"] for row in by_pairs[pairs]]))
-        mine = [ours[data, shots, seed] for seed in sorted(seeds)]
         rival = sorted(by_pairs[best], key=lambda row: row["seed"])
-        hits = [np.mean([unpacked(row["hits"], row["asked"]) for row in part], 0) for part in (mine, rival)]
-        times = [float(np.mean([row["cpu_seconds"] for row in part])) for part in (mine, rival)]
         settings = ", ".join(
             f"{pairs}: {100 * np.mean([row['value'] for row in of]):.1f}" for pairs, of in by_pairs.items()
         )
-        cells = [SETS[data], shots, len(seeds), settings, best, *(_mean(mean_interval(hit)) for hit in hits[::-1])]
-        cells[4] = f"{best}: {cells.pop(5)}"
-        difference = paired_difference(*hits)
-        cells += [_mean(difference), f"{times[1]:.0f} s", f"{times[0]:.2f} s", f"{times[1] / times[0]:.0f}"]
+        hits = np.mean([unpacked(row["hits"], row["asked"]) for row in rival], 0)
+        cells = [SETS[data], shots, len(seeds), settings, f"{best}: {_mean(mean_interval(hits))}"]
+        for metric in (False, True):
+            mine = [ours[data, shots, seed, metric] for seed in sorted(seeds)]
+            own_hits = np.mean([unpacked(row["hits"], row["asked"]) for row in mine], 0)
+            cells += [_mean(mean_interval(own_hits)), _mean(paired_difference(own_hits, hits))]
+        times = [float(np.mean([row["cpu_seconds"] for row in part])) for part in (mine, rival)]
+        cells += [f"{times[1]:.0f} s", f"{times[0]:.2f} s", f"{times[1] / times[0]:.0f}"]
         lines.append(_line(cells))
     return "\n\n".join(["## Against SetFit", _said("setfit"), "\n".join(lines)])
 
@@ -200,6 +225,7 @@ def _origin(question: str, rows: list[Row]) -> str:
 
 SECTIONS: dict[str, Callable[[Mapping[str, list[Row]]], str]] = {
     "intents": _intents,
+    "metric": _metric,
     "setfit": _setfit,
     "relations": _relations,
     "zero-shot": _zero_shot,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks.texts import frozen, intents, page, pictures_by_name, relations, sentences, setfit, zero_shot
+from benchmarks.texts import frozen, intents, metric, page, pictures_by_name, relations, sentences, setfit, zero_shot
 from torch import Tensor
 
 from handful.data import ClassPool, DescribedPool
@@ -45,8 +45,13 @@ def made_up(name: str) -> sentences.Sentences:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Made-up data in the place of the real, and few tasks."""
-    for module in (intents, frozen, setfit):
+    for module in (intents, frozen, metric, setfit):
         monkeypatch.setattr(module, "intents", made_up)
+    monkeypatch.setattr(metric, "layers", doubled)
+    monkeypatch.setattr(metric.Metric, "out_features", 12)
+    for name, value in {"KEPT": 6, "WAYS": 5, "STEPS": 6, "SHOTS": (1, 2), "SHARES": (0.0, 0.5)}.items():
+        monkeypatch.setattr(metric, name, value)
+    metric.learned.cache_clear()
     few = {"ridge 1": "ridge 1", "prototypes, cosine": "prototypes, cosine", "nearest neighbor": "nearest neighbor"}
     monkeypatch.setattr(intents, "HEADS", few)
     monkeypatch.setattr(intents, "SHOTS", (1, 2))
@@ -54,6 +59,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intents, "head", lambda name, _: sentences_head(name))
     monkeypatch.setattr(intents, "episodes", lambda *_: (np.linspace(0.5, 1, 20), 0.1))
     monkeypatch.setattr(intents, "POOLS", dict.fromkeys(sentences.INTENTS, lambda: vectors(NAMES)))
+
+
+def doubled(name: str, share: float) -> Tensor:
+    """Two layers of the same."""
+    z = made_up(name).z
+    return torch.nn.functional.normalize(torch.cat([share * z, z], 1))
 
 
 def sentences_head(name: str) -> Any:
@@ -81,15 +92,33 @@ def test_intents_and_setfit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert next(setfit.run([], -1.0, jobs), None) is None, "the budget is spent"
     import json
 
-    for name, rows in (("setfit", rivals), ("intents", first)):
+    meta = rows_of(metric.run([], 0))
+    assert {(row["part"], row["learned"], row["share"]) for row in meta} >= {("val", True, 0.5), ("test", False, 0.0)}
+    assert next(metric.run(meta, 0), None) is None, "nothing is measured twice"
+    for name, rows in (("setfit", rivals), ("intents", first), ("metric", meta)):
         (tmp_path / f"{name}.json").write_text(json.dumps(rows))
     monkeypatch.setattr(frozen, "sentence_vectors", lambda texts: made_up("").z[: len(texts)])
+    monkeypatch.setattr(metric, "vectors", lambda texts, **_: made_up("").z[: len(texts)])
     monkeypatch.setattr(frozen, "head", lambda name, _: sentences_head(name))
     ours = rows_of(frozen.run([], 0, tmp_path))
-    assert len(ours) == 1
-    said = page.page({"intents": first, "setfit": rivals, "frozen": ours})
+    assert [row["metric"] for row in ours] == [False, True]
+    assert next(frozen.run(ours, 0, tmp_path), None) is None
+    said = page.page({"intents": first, "metric": meta, "setfit": rivals, "frozen": ours})
+    assert "| BANKING77 | 0 | no |" in said
     assert "| BANKING77 | ridge 1 |" in said
     assert "5: 8.3, 10: 8.3" in said
+
+
+@pytest.mark.usefixtures("small")
+def test_a_metric_lets_alike_lie_together() -> None:
+    """It learns from other classes than it is asked for, and keeps the directions in which sentences lie."""
+    matrix = metric.learned(0.5, ("clinc150", "hwu64"))
+    assert matrix.shape == (6, 12)
+    z = metric.features("banking77", 0.5, ("clinc150", "hwu64"))
+    assert z.shape == (144, 6)
+    torch.testing.assert_close(z.norm(dim=1), torch.ones(144))
+    data = made_up("banking77")._replace(z=z)
+    assert metric.accuracies(data, 2, "test").mean() > 0.5, "one of twelve by chance"
 
 
 def test_relations_names_and_pictures(monkeypatch: pytest.MonkeyPatch) -> None:

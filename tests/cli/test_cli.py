@@ -280,7 +280,7 @@ def test_own_data_are_looked_through(call: Call, tmp_path: Path) -> None:
     ("what", "names", "keys"),
     [
         ("learners", list(LEARNERS), {"name", "paper", "kind", "regression", "any_ways", "transductive"}),
-        ("encoders", [*ENCODERS, *PRETRAINED, *BUILT_IN, "minilm"], {"name", "use", "summary", "options"}),
+        ("encoders", [*ENCODERS, *PRETRAINED, *BUILT_IN, "minilm", "intents"], {"name", "use", "summary", "options"}),
         ("data", list(DATASETS), {"name", "summary", "licence", "source", "options"}),
         ("recipes", recipe_names(), {"name", "title", "metric", "published", "source"}),
     ],

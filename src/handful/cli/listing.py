@@ -20,11 +20,11 @@ from ..learners import LEARNERS
 from ..ledger import between_marks
 from ..recipes import recipe_names
 from ..recognizer.embedders import BUILT_IN
-from ..recognizer.networks import Sentences
+from ..recognizer.networks import SENTENCES, Sentences
 from ..reproduce import load_recipe
 
 ABOUT = ("trained_on", "note", "ledger")
-TEACHING: dict[str, Any] = {**{name: type(make()) for name, make in BUILT_IN.items()}, "minilm": Sentences}
+TEACHING: dict[str, Any] = {name: type(make()) for name, make in BUILT_IN.items()} | dict.fromkeys(SENTENCES, Sentences)
 """Encoders that only a recognizer takes."""
 
 __all__ = ["BEGIN", "END", "methods_page", "run_add", "run_list"]
@@ -87,11 +87,17 @@ def _encoders() -> list[dict[str, Any]]:
             "name": name,
             "use": "teach" if name in TEACHING else "spec, teach" if name in PRETRAINED else "spec",
             "summary": (entry.__doc__ or "").splitlines()[0],
-            **{key: shipped_about(name)[key] if name in shipped_names() else "" for key in ABOUT},
+            **_about(name),
             "options": [] if name in TEACHING else _options(entry),
         }
         for name, entry in {**ENCODERS, **PRETRAINED, **TEACHING}.items()
     ]
+
+
+def _about(name: str) -> dict[str, str]:
+    if name in SENTENCES:
+        return {"trained_on": SENTENCES[name].data, "note": SENTENCES[name].licence, "ledger": ""}
+    return {key: shipped_about(name)[key] if name in shipped_names() else "" for key in ABOUT}
 
 
 def _data() -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..encoders import intents
 from ..encoders.hub_texts import token_numbers
 from ..encoders.sentences import sentence_vectors
 from ..errors import DataError, ShapeError, unknown_name
@@ -101,7 +102,8 @@ def text_pool(
         return grouped(token_numbers(checked, length, model), labels)
     if reading != "vectors":
         raise unknown_name("reading of texts", reading, ("vectors", "words", "tokens"))
-    digest = hashlib.sha256(json.dumps([model, checked, list(labels)]).encode()).hexdigest()
+    made_by = f"{model} {intents.SHA256}" if model == intents.NAME else model
+    digest = hashlib.sha256(json.dumps([made_by, checked, list(labels)]).encode()).hexdigest()
 
     def make() -> ClassPool:
         with progress(f"embedding {what}", len(checked)) as advance:

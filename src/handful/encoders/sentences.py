@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import DataError, DownloadError, MissingExtraError
 from ..files import expanded
+from . import intents
 from .hub import PACKAGES, VOCABULARIES, first_line, learned_places, model_folder, quiet
 
 __all__ = ["SentenceGraph", "portable_sentences", "sentence_encoder", "sentence_vectors"]
@@ -34,8 +35,8 @@ def sentence_vectors(
 
     Args:
         texts: of any languages that the model knows; what is longer than it takes (minilm: 256 word pieces) is cut.
-        model: "minilm" (all-MiniLM-L6-v2, 384 features), or a folder or a name of the hub that sentence-transformers
-            loads.
+        model: "minilm" (all-MiniLM-L6-v2, 384 features), "intents" (the same with a metric for requests, of as many),
+            or a folder or a name of the hub that sentence-transformers loads.
         advance: told how many texts were done, now and then.
 
     Raises:
@@ -56,6 +57,19 @@ def sentence_vectors(
 @cache
 def sentence_encoder(model: str) -> Any:
     """The model as sentence-transformers has it; raises as `sentence_vectors`."""
+    return with_layers(intents.metric()) if model == intents.NAME else _loaded(model)
+
+
+def with_layers(matrix: Tensor | None) -> Any:
+    """all-MiniLM-L6-v2 with a metric over its layers; without a matrix, those side by side."""
+    first = _loaded("minilm")[0]  # of its own: "minilm" has no use for states of other layers
+    from sentence_transformers import SentenceTransformer
+
+    first.auto_model.config.output_hidden_states = True
+    return SentenceTransformer(modules=[first, intents.Layers(matrix)], device="cpu")
+
+
+def _loaded(model: str) -> Any:
     package = PACKAGES.get(model)
     missing = [name for name in ("sentence_transformers", package) if name and find_spec(name) is None]
     if missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
@@ -20,12 +21,18 @@ if TYPE_CHECKING:
     from ..pictures import Form
     from .portable import Portable
 
-__all__ = ["NAMES", "FrozenPictures", "Sentences", "has_sentences", "network_for"]
+__all__ = ["NAMES", "SENTENCES", "FrozenPictures", "Sentences", "has_sentences", "network_for"]
 
 Vectors = NDArray[np.float32]
 BATCH = 64
 MINILM = About("1.1 billion pairs of sentences: all-MiniLM-L6-v2, sentence-transformers", "Apache 2.0")
-NAMES = ("minilm", "hf:NAME", "timm:NAME")
+INTENTS = About(
+    MINILM.data + "; a metric over its layers: training parts of BANKING77, CLINC150 and HWU64",
+    "Apache 2.0; of those data CC BY 3.0 and 4.0",
+)
+SENTENCES = {"minilm": MINILM, "intents": INTENTS}
+"""Sentence encoders that need no network."""
+NAMES = (*SENTENCES, "hf:NAME", "timm:NAME")
 """What can be named besides built-in and shipped encoders."""
 
 
@@ -90,7 +97,7 @@ class Sentences:
 
     Args:
         name: to be found by again.
-        model: a folder, or "minilm".
+        model: a folder, or a name of `SENTENCES`.
         sha256: of all that decides its vectors.
         about: what it was trained on.
     """
@@ -132,7 +139,7 @@ def network_for(name: str, kind: str | None) -> FrozenPictures | Sentences | Non
         DataError, DownloadError, MissingExtraError: it cannot be had, or cannot be used.
     """
     where, colon, model = name.partition(":")
-    if name == "minilm" or (colon and where in ("hf", "timm")):
+    if name in SENTENCES or (colon and where in ("hf", "timm")):
         return _pretrained(name, where, model, kind)
     from ..encoders.shipped import shipped, shipped_about, shipped_names
 
@@ -144,15 +151,19 @@ def network_for(name: str, kind: str | None) -> FrozenPictures | Sentences | Non
 
 
 def _pretrained(name: str, where: str, model: str, kind: str | None) -> FrozenPictures | Sentences:
+    from ..encoders import intents
     from ..encoders.hub import digest_of, model_folder
 
-    place = name if name == "minilm" else f"timm/{model}" if where == "timm" and "/" not in model else model
-    folder = model_folder(place)
+    if name in SENTENCES:
+        folder = model_folder("minilm")
+        sha256 = digest_of(folder)
+        if name == intents.NAME:
+            sha256 = hashlib.sha256(f"{sha256} {intents.SHA256} {intents.LAYERS}".encode()).hexdigest()
+        return _read(name, where, name, str(folder), "texts", sha256)
+    folder = model_folder(f"timm/{model}" if where == "timm" and "/" not in model else model)
     if kind not in ("texts", "pictures"):
         about = any((folder / file).is_file() for file in ("preprocessor_config.json", "processor_config.json"))
         kind = "pictures" if where == "timm" or about else "texts"
-    if name == "minilm":
-        kind = "texts"
     return _read(name, where, model, str(folder), kind, digest_of(folder))
 
 
@@ -161,7 +172,7 @@ def _read(name: str, where: str, model: str, folder: str, kind: str, sha256: str
     """Once in a process: an estimator asks for it with each call."""
     about = About(f"what its card says: {model or name}", "what its card says: look it up before you publish")
     if kind == "texts":
-        return Sentences(name, folder if where == "hf" else name, sha256, MINILM if name == "minilm" else about)
+        return Sentences(name, folder if where == "hf" else name, sha256, SENTENCES.get(name, about))
     from ..encoders.hub_pictures import HubPictures, TimmPictures
     from ..pictures import Form
 
