@@ -95,8 +95,8 @@ class FewShotClassifier(ClassifierMixin, _Saved):  # type: ignore[misc]
     """Classes from a handful of examples each, with calibrated probabilities and candidate sets.
 
     Args:
-        encoder: None for vectors; for texts "minilm", "intents" or "ngrams", for pictures' paths "characters", "photos" or
-            "gradients"; "hf:NAME", or a checkpoint's folder, for what that takes. See docs/encoders.md.
+        encoder: None for vectors; for texts "minilm", "intents" or "ngrams", for pictures' paths "characters", "photos"
+            or "gradients"; "hf:NAME", or a checkpoint's folder, for what that takes. See docs/encoders.md.
         head: squared, cosine, ridge; or auto, the one of them that is best for the examples, which takes longer.
         epsilon: ε from 0.001 to 0.5, how often the true class may be missing in `predict_set`.
     """
