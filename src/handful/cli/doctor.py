@@ -78,7 +78,7 @@ def _processor() -> Finding:
 
 def _kernels() -> Finding:
     if available():
-        others = "; convolutions and batch norms of adapted modules use them too" if variant() == "avx512" else ""
+        others = "; adapted modules use them too" if variant() == "avx512" else ""
         about = f"compiled for {variant()}: Conv4 is fused where its statistics are the batch's{others}"
         return Finding("kernels", about, True)
     return Finding("kernels", f"PyTorch's own are used; compiled ones are not, {reason()}", False)

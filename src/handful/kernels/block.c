@@ -42,6 +42,7 @@ static _Thread_local int starved; // this thread's kernel found no memory
 #include "block.h"
 #include "product.h"
 #include "normalization.h"
+#include "gelu.h"
 #include "convolution.h"
 #undef N
 #undef I
@@ -55,6 +56,7 @@ static _Thread_local int starved; // this thread's kernel found no memory
 #include "block.h"
 #include "product.h"
 #include "normalization.h"
+#include "gelu.h"
 #include "convolution.h"
 
 // ---------------------------------------------------------------------------------------------- threads

@@ -1,8 +1,8 @@
-"""A mode that gives the compiled kernels what any module computes: large products, convolutions and batch norms.
+"""A mode that gives the compiled kernels what any module computes: large products, convolutions, batch norms, GELUs.
 
 torch's own convolutions (oneDNN) take four times the products for filters of 3×3, and are slow where the stride is not
 one; its products (MKL) leave half of an AMD processor unused, for which it has no AVX-512; the gradient of the gradient
-of its batch norm is composed of some forty operators.
+of its batch norm is composed of some forty operators, that of its GELU of ten.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
 from torch.overrides import TorchFunctionMode
 
 from .convolution import Window, convolution
+from .gelu import gelu
 from .library import available, lies, traced, variant
 from .normalization import batch_norm
 from .product import product, worth
@@ -33,7 +34,7 @@ LEAST = 1 << 20
 MOST_FILTERS = 1 << 15
 """Inputs by outputs of a convolution beyond which reading and writing weights takes the time."""
 LEAST_NORMALIZED = 1 << 13
-"""Numbers, of all tasks together, from which a kernel normalizes."""
+"""Numbers, of all tasks together, from which a kernel normalizes, or applies GELU."""
 PLACES = 16
 """Of a map, as many as fill a vector."""
 
@@ -50,7 +51,7 @@ def compiled_operators(x: Tensor, parameters: Iterable[Tensor], tasks: int = 1) 
 
 
 class CompiledOperators(TorchFunctionMode):
-    """Within, large products, convolutions and batch norms of any module go to the kernels, also in `vmap`.
+    """Within, large products, convolutions, batch norms and GELUs of any module go to the kernels, also in `vmap`.
 
     Their derivatives do wherever they are computed. Everything in mixed precision, in forward mode or under another
     transform of `torch.func` is left to torch.
@@ -203,6 +204,12 @@ def _batch_norm(
     return _by_task(of_tasks, input, weight, bias, bare=True)
 
 
+def _gelu(input: Tensor, approximate: str = "none") -> Tensor | None:
+    if approximate != "none":
+        return None
+    return _by_task(lambda x: gelu(x) if x.numel() >= LEAST_NORMALIZED and lies(x) else None, input, bare=True)
+
+
 def _pair(value: Any) -> tuple[int, int]:
     return (value[0], value[-1]) if isinstance(value, Sequence) else (value, value)
 
@@ -221,6 +228,7 @@ _OPERATORS: dict[Any, Callable[..., Tensor | None]] = {
     F.linear: _linear,
     F.conv2d: _conv2d,
     F.batch_norm: _batch_norm,
+    F.gelu: _gelu,
     **dict.fromkeys((torch.matmul, Tensor.matmul, Tensor.__matmul__), _matmul),
     **dict.fromkeys((torch.mm, Tensor.mm), partial(_matmul, dims=2)),
     **dict.fromkeys((torch.bmm, Tensor.bmm), partial(_matmul, dims=3)),
