@@ -79,7 +79,8 @@ def _training_classes(episode: Episode, classes: int) -> Tensor:
     if episode.classes is None:
         raise LabelError(
             "pre-training: the episodes do not say which training classes their labels stand for; expected "
-            "Episode(support, query, classes), as Episodes of a pool gives, or a learner without `classes`"
+            "Episode(support, query, classes), as Episodes of a pool gives unless an augmentation turns "
+            "their classes (`rotation`), or a learner without `classes`"
         )
     y = episode.classes.gather(1, torch.cat([episode.support.y, episode.query.y], 1))
     if y.device.type == "cpu" and int(y.max()) >= classes:

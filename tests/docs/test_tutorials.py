@@ -24,6 +24,7 @@ from handful.training import SCHEDULES
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ROOT / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"`(\w+)`")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -95,7 +96,6 @@ def test_every_key_is_in_the_reference(model):
 @pytest.mark.parametrize(
     ("kind", "name", "target", "skip"),
     [
-        *(("learner", name, cls, 1) for name, cls in LEARNERS.items() if name in ("prototypical", "maml")),
         *(("encoder", name, cls, 0) for name, cls in {**ENCODERS, **PRETRAINED}.items()),
         *(("data", name, entry.load, 0) for name, entry in DATASETS.items()),
         *(("schedule", name, schedule, 1) for name, schedule in SCHEDULES.items()),
@@ -107,3 +107,22 @@ def test_every_option_is_in_the_reference(kind, name, target, skip):
     page = (DOCUMENTS / "specs.md").read_text(encoding="utf-8")
     for option in [name, *list(inspect.signature(target).parameters)[skip:]]:
         assert f"`{option}`" in page, f"{kind} {name}: {option}"
+
+
+def test_every_option_of_a_learner_is_in_its_rows():
+    page = (DOCUMENTS / "specs.md").read_text(encoding="utf-8")
+    section = page.split("### `[learner]`")[1].split("### `[encoder]`")[0]
+    said = {name: set[str]() for name in LEARNERS}
+    heading = "`maml`"
+    for line in section.splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) == 4:  # the table of maml alone
+            cells = ["`maml`", *cells]
+        if len(cells) != 5:
+            continue
+        heading = cells[0] or heading
+        named = set(CODE.findall(heading))
+        for name in said.keys() - named if heading.startswith("all") else named & said.keys():
+            said[name] |= set(CODE.findall(cells[1]))
+    missing = {name: set(list(inspect.signature(cls).parameters)[1:]) - said[name] for name, cls in LEARNERS.items()}
+    assert not {name: options for name, options in missing.items() if options}

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from ..collection import Collection, open_collection
 from ..recognizer import Answer, open_recognizer, teach
+from ..recognizer.descriptions import without_them
 
 __all__ = [
     "new_table",
@@ -161,7 +162,9 @@ def _show(answers: Sequence[Answer], *, texts: bool = False) -> None:
 
 def _changed(store: Collection, version: int) -> None:
     found = store.read(version)  # another process may have gone on
-    print(f"{store.place}: version {version}, {len(found.examples)} examples of {len(found.labels)} classes")
+    examples, classes = len(without_them(found).examples), len(found.labels)  # descriptions are no examples
+    several = f"{examples} example{'s' * (examples != 1)} of {classes} class{'es' * (classes != 1)}"
+    print(f"{store.place}: version {version}, {several}")
 
 
 def _shown(value: object) -> str:
