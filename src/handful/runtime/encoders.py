@@ -134,6 +134,6 @@ def _form(preparation: Mapping[str, Any]) -> tuple[int, int, int] | Form | None:
     """Of pictures, as `Embedder.form`."""
     fit, form = preparation.get("fit"), preparation.get("form")
     if isinstance(fit, list):  # what a pretrained encoder wants, exactly
-        *others, resize = fit
-        return Form(*others, tuple(resize) if isinstance(resize, list) else resize)
+        height, width, channels, way, resample, resize = fit
+        return Form(height, width, channels, way, resample, tuple(resize) if isinstance(resize, list) else resize)
     return None if form is None else (int(form[0]), int(form[1]), int(form[2]))
