@@ -128,11 +128,8 @@ def finished(plan: Plan, key: str, seconds: float, place: Place) -> bool:
 
 def with_differences(plan: Plan, place: Place) -> list[dict[str, Any]]:
     """Every result of a plan, in its order, with the differences to the control on the same tasks, written anew."""
-    results = {}
-    for key in plan.entries:
-        path = place.result(plan, key)
-        if path.exists():
-            results[key] = _read(path)
+    paths = {key: place.result(plan, key) for key in plan.entries}
+    results = {key: _read(path) for key, path in paths.items() if path.exists()}
     control = results.get(plan.control, {"tests": {}})["tests"]
     for key, result in results.items():
         before = json.dumps(result)
@@ -147,7 +144,7 @@ def with_differences(plan: Plan, place: Place) -> list[dict[str, Any]]:
                 test["difference"] = {"value": difference.value, "ci95": difference.ci95, **about}
         results[key] = plain_numbers(result)
         if json.dumps(results[key]) != before:
-            _write(place.result(plan, key), results[key])
+            _write(paths[key], results[key])
     return list(results.values())
 
 
