@@ -48,7 +48,7 @@ class _Saved(BaseEstimator):  # type: ignore[misc]
         arrays = {name: np.ascontiguousarray(value) for name, value in self._examples.items() if value is not None}
         names = getattr(self, "feature_names_in_", None)
         about = {"format": FORMAT, "kind": type(self).__name__, "parameters": self.get_params(deep=False)}
-        about |= {"features": None if names is None else names.tolist(), **self._more()}
+        about |= {"features": None if names is None else names.tolist(), "width": self.n_features_in_, **self._more()}
         try:
             document = json.dumps(about, indent=2)
         except TypeError as error:
@@ -78,17 +78,35 @@ class _Saved(BaseEstimator):  # type: ignore[misc]
             if about["features"] is not None:
                 made.feature_names_in_ = np.array(about["features"], dtype=object)
             made.n_features_in_ = about["width"]
-            made._restore(about, arrays)
+            made._restore(about)
+            made._learn(arrays["x"], arrays["y"], arrays.get("weight"))
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{folder}: broken, or not written by Handful ({error})") from None
         return made
 
     def _more(self) -> dict[str, Any]:
-        return {"width": self.n_features_in_}
+        """What else to save, besides examples and parameters."""
+        return {}
 
-    def _restore(self, about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-        """Learn again from what was saved."""
+    def _restore(self, about: dict[str, Any]) -> None:
+        """Take what `_more` gave."""
+
+    def _learn(self, x: Floats, y: NDArray[Any], weight: Floats | None) -> None:
+        """Fit numbers."""
         raise NotImplementedError
+
+    def _promised(self, what: str, epsilon: Any) -> float:
+        """ε of a promise, of the range that a recognizer takes.
+
+        Raises:
+            DataError: another one; or examples have weights.
+        """
+        if self._examples["weight"] is not None:
+            raise DataError(f"{what}: a promise counts each example once; fit without sample_weight")
+        epsilon = self.epsilon if epsilon is None else epsilon
+        if not isinstance(epsilon, float | int | np.number) or not 0.001 <= epsilon <= 0.5:
+            raise DataError(f"{what}: expected epsilon from 0.001 to 0.5, got {epsilon!r}")
+        return float(epsilon)
 
 
 class FewShotClassifier(ClassifierMixin, _Saved):  # type: ignore[misc]
@@ -137,10 +155,7 @@ class FewShotClassifier(ClassifierMixin, _Saved):  # type: ignore[misc]
                 "fit: expected a label for each example, got None; leave out those whose class is not known"
             )
         check_classification_targets(y)
-        weight = None
-        if sample_weight is not None:
-            weight = _check_sample_weight(sample_weight, x, ensure_non_negative=True)
-            x, y, weight = _counted(x, y, weight)
+        x, y, weight = _counted(x, y, sample_weight)
         self.classes_, labels = np.unique(y, return_inverse=True)
         self._learn(x, labels, weight)
         return self
@@ -171,18 +186,16 @@ class FewShotClassifier(ClassifierMixin, _Saved):  # type: ignore[misc]
             DataError: it was fitted with weights, for which nothing can be promised; ε is not from 0.001 to 0.5.
         """
         z = self._checked(X)
-        if self._examples["weight"] is not None:
-            raise DataError("predict_set: a promise counts each example once; fit without sample_weight")
-        e = _share("predict_set", self.epsilon if epsilon is None else epsilon)
-        return candidates(p_values(self._head, z), np.bincount(self._head.y), e)
+        share = self._promised("predict_set", epsilon)
+        return candidates(p_values(self._head, z), np.bincount(self._head.y), share)
 
-    def _learn(self, x: Floats, labels: NDArray[np.int64], weight: Floats | None) -> None:
-        self._examples = {"x": x, "y": labels.astype(np.int64), "weight": weight}
+    def _learn(self, x: Floats, y: NDArray[np.int64], weight: Floats | None) -> None:
+        self._examples = {"x": x, "y": y.astype(np.int64), "weight": weight}
         ways = len(self.classes_)
         if self.head == AUTO:
-            self._head, self.calibration_ = fit_best(x, labels, ways, weight)
+            self._head, self.calibration_ = fit_best(x, y, ways, weight)
         else:
-            self._head, self.calibration_ = fit_head(self.head, x, labels, ways, weight)
+            self._head, self.calibration_ = fit_head(self.head, x, y, ways, weight)
 
     def _checked(self, X: ArrayLike) -> Floats:  # noqa: N803
         check_is_fitted(self)
@@ -199,11 +212,10 @@ class FewShotClassifier(ClassifierMixin, _Saved):  # type: ignore[misc]
         return np.stack([one.vector for one in embedded(embedder, items, self.head, skippable=False)])
 
     def _more(self) -> dict[str, Any]:
-        return super()._more() | {"classes": self.classes_.tolist(), "dtype": self.classes_.dtype.str}
+        return {"classes": self.classes_.tolist(), "dtype": self.classes_.dtype.str}
 
-    def _restore(self, about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+    def _restore(self, about: dict[str, Any]) -> None:
         self.classes_ = np.array(about["classes"], dtype=about["dtype"])
-        self._learn(arrays["x"], arrays["y"], arrays.get("weight"))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -229,10 +241,7 @@ class FewShotRegressor(RegressorMixin, _Saved):  # type: ignore[misc]
         if not isinstance(self.strength, float | int | np.number) or not 0 < self.strength < np.inf:
             raise DataError(f"strength: expected a number above 0, got {self.strength!r}")
         x, y = validate_data(self, X, y, accept_sparse="csr", y_numeric=True, dtype=[np.float64, np.float32])
-        x, weight = _dense(x), None
-        if sample_weight is not None:
-            weight = _check_sample_weight(sample_weight, x, ensure_non_negative=True)
-            x, y, weight = _counted(x, y, weight)
+        x, y, weight = _counted(_dense(x), y, sample_weight)
         self._learn(x, np.asarray(y, np.float64), weight)
         return self
 
@@ -248,11 +257,7 @@ class FewShotRegressor(RegressorMixin, _Saved):  # type: ignore[misc]
             DataError: it was fitted with weights, for which nothing can be promised; ε is not from 0.001 to 0.5.
         """
         z = self._checked(X)
-        if self._examples["weight"] is not None:
-            raise DataError("predict_interval: a promise counts each example once; fit without sample_weight")
-        return jackknife_interval(
-            self._fit, z, _share("predict_interval", self.epsilon if epsilon is None else epsilon)
-        )
+        return jackknife_interval(self._fit, z, self._promised("predict_interval", epsilon))
 
     def _learn(self, x: Floats, y: Floats, weight: Floats | None) -> None:
         self._examples = {"x": x, "y": y, "weight": weight}
@@ -262,20 +267,10 @@ class FewShotRegressor(RegressorMixin, _Saved):  # type: ignore[misc]
         check_is_fitted(self)
         return _dense(validate_data(self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]))
 
-    def _restore(self, about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-        self._learn(arrays["x"], arrays["y"], arrays.get("weight"))
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def _share(what: str, epsilon: Any) -> float:
-    """ε as a number, of the range that a recognizer takes."""
-    if not isinstance(epsilon, float | int | np.number) or not 0.001 <= epsilon <= 0.5:
-        raise DataError(f"{what}: expected epsilon from 0.001 to 0.5, got {epsilon!r}")
-    return float(epsilon)
 
 
 def _are_texts(x: Any) -> bool:
@@ -294,7 +289,10 @@ def _dense(x: Any) -> Floats:
     return found
 
 
-def _counted(x: Floats, y: Any, weight: Floats) -> tuple[Floats, NDArray[Any], Floats]:
-    """Without examples of weight zero, which count as not there."""
+def _counted(x: Floats, y: Any, sample_weight: ArrayLike | None) -> tuple[Floats, Any, Floats | None]:
+    """Examples with their weights, if there are any; those of weight zero count as not there."""
+    if sample_weight is None:
+        return x, y, None
+    weight = _check_sample_weight(sample_weight, x, ensure_non_negative=True)
     there = weight > 0
     return x[there], np.asarray(y)[there], weight[there]

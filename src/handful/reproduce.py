@@ -33,7 +33,17 @@ from .run import Event, commits, fit
 from .spec import Count, Spec, Tasks, build, load_data
 from .tables import Table, checked, plain_numbers, read_table
 
-__all__ = ["Outcome", "Published", "Recipe", "load_recipe", "reproduce", "retuned", "training_runs", "weights_digest"]
+__all__ = [
+    "Outcome",
+    "Published",
+    "Recipe",
+    "data_digest",
+    "load_recipe",
+    "reproduce",
+    "retuned",
+    "training_runs",
+    "weights_digest",
+]
 
 
 class Trials(Tasks):
@@ -160,7 +170,7 @@ def reproduce(
         "runs": notes,
         "spec": recipe.spec.table(),
         "evaluation": recipe.evaluation.model_dump(mode="json"),
-        "data": data.digest if isinstance(data, ClassPool | DescribedPool | AssayPool) else repr(data),
+        "data": data_digest(data),
         "versions": versions(),
         "machine": describe_machine(device) | ({"processes": ranks.size} if ranks.size > 1 else {}),
     }
@@ -254,6 +264,11 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = _merged(merged[key], value) if both else value
     return merged
+
+
+def data_digest(data: Any) -> str:
+    """What tells data from others: a pool's hash, or what a family of functions says of itself."""
+    return data.digest if isinstance(data, ClassPool | DescribedPool | AssayPool) else repr(data)
 
 
 def weights_digest(learner: torch.nn.Module) -> str:

@@ -208,7 +208,7 @@ def build(spec: Spec) -> Learner:
 
 
 def load_data(spec: Spec, *, ranks: Ranks = ALONE) -> Any:
-    """The data set of a spec: a ClassPool or a function family. On each machine one process prepares it for all.
+    """The data set of a spec: a pool, or a family of functions. On each machine one process prepares it for all.
 
     Raises:
         DataError: its examples do not have the shape that the encoder expects, or are of another kind.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +14,6 @@ import numpy as np
 import torch
 
 from ..checkpoint import load_checkpoint
-from ..data.assays import AssayPool
-from ..data.descriptions import DescribedPool
-from ..data.pool import ClassPool
 from ..errors import SpecError
 from ..evaluation import evaluate
 from ..files import storage_errors, write_file
@@ -24,7 +21,7 @@ from ..learner import EmbeddingLearner, Learner
 from ..learners import FineTuning, TransductiveFineTuning
 from ..machine import commit, describe_machine, versions
 from ..ops.intervals import median_interval, paired_difference
-from ..reproduce import weights_digest
+from ..reproduce import data_digest, weights_digest
 from ..run import commits, fit
 from ..scoring import evaluation_mode
 from ..spec import Spec, build, load_data
@@ -95,42 +92,18 @@ def measure(
                 return
     learner, training = _trained(plan, key, spec, seconds, place)
     learner.to(device)
-    path = place.result(plan, key)
-    tests = plan.tests_of(key, learner)
+    path, tests = place.result(plan, key), plan.tests_of(key, learner)
     kept = _kept(path, spec, training["weights"])
-    result: dict[str, Any] = {
-        "name": key,
-        "comparison": plan.name,
-        "title": entry.title,
-        "paper": learner.paper,
-        "kind": learner.kind,
-        "metric": plan.metric,
-        "transductive": learner.transductive,
-        "command": f"handful compare {plan.given} --minutes {seconds / 60:g} --only {key}",
-        "seed": spec.train.seed,
-        **training,
-        "date": datetime.now(UTC).date().isoformat(),
-        "evaluation_commit": commit(),
-        "peak_memory_mib": None,
-        "learn_ms": None,
-        "answer_ms": None,
-        "tests": {},
-        "published": dict(entry.published),
-        "source": entry.source,
-        "note": entry.note,
-        "spec": spec.table(),
-        "data": data.digest if isinstance(data, ClassPool | DescribedPool | AssayPool) else repr(data),
-        "versions": versions(),
-        "machine": describe_machine(device),
-    }
-    if kept is not None and set(kept["tests"]) == set(tests) and _same(kept, tests):
+    if _complete(kept, tests):
         return
+    valid = _valid(kept, tests)
+    result = _untested(plan, key, seconds, learner, training, data, device)
     for number, (name, trial) in enumerate(tests.items()):
         if stop():
             return
         yield Progress(1, f"test {number + 1} of {len(tests)}")
-        if kept is not None and _same({"tests": {name: kept["tests"].get(name)}}, tests):
-            result["tests"][name] = kept["tests"][name]
+        if name in valid:
+            result["tests"][name] = valid[name]
             continue
         result["tests"][name] = _tested(learner, trial, data, place)
         if number == 0:
@@ -150,17 +123,13 @@ def finished(plan: Plan, key: str, seconds: float, place: Place) -> bool:
         learner, training = _trained(plan, key, spec, seconds, place)
     except SpecError:
         return False
-    kept, tests = _kept(place.result(plan, key), spec, training["weights"]), plan.tests_of(key, learner)
-    return kept is not None and set(kept["tests"]) == set(tests) and _same(kept, tests)
+    return _complete(_kept(place.result(plan, key), spec, training["weights"]), plan.tests_of(key, learner))
 
 
 def with_differences(plan: Plan, place: Place) -> list[dict[str, Any]]:
     """Every result of a plan, in its order, with the differences to the control on the same tasks, written anew."""
-    results = {}
-    for key in plan.entries:
-        path = place.result(plan, key)
-        if path.exists():
-            results[key] = _read(path)
+    paths = {key: place.result(plan, key) for key in plan.entries}
+    results = {key: _read(path) for key, path in paths.items() if path.exists()}
     control = results.get(plan.control, {"tests": {}})["tests"]
     for key, result in results.items():
         before = json.dumps(result)
@@ -175,7 +144,7 @@ def with_differences(plan: Plan, place: Place) -> list[dict[str, Any]]:
                 test["difference"] = {"value": difference.value, "ci95": difference.ci95, **about}
         results[key] = plain_numbers(result)
         if json.dumps(results[key]) != before:
-            _write(place.result(plan, key), results[key])
+            _write(paths[key], results[key])
     return list(results.values())
 
 
@@ -211,6 +180,38 @@ def _trained(plan: Plan, key: str, spec: Spec, seconds: float, place: Place) -> 
     return learner, about
 
 
+def _untested(
+    plan: Plan, key: str, seconds: float, learner: Learner, training: Mapping[str, Any], data: Any, device: str
+) -> dict[str, Any]:
+    """A result without its tests and costs."""
+    entry, spec = plan.entries[key], plan.spec(key, seconds)
+    return {
+        "name": key,
+        "comparison": plan.name,
+        "title": entry.title,
+        "paper": learner.paper,
+        "kind": learner.kind,
+        "metric": plan.metric,
+        "transductive": learner.transductive,
+        "command": f"handful compare {plan.given} --minutes {seconds / 60:g} --only {key}",
+        "seed": spec.train.seed,
+        **training,
+        "date": datetime.now(UTC).date().isoformat(),
+        "evaluation_commit": commit(),
+        "peak_memory_mib": None,
+        "learn_ms": None,
+        "answer_ms": None,
+        "tests": {},
+        "published": dict(entry.published),
+        "source": entry.source,
+        "note": entry.note,
+        "spec": spec.table(),
+        "data": data_digest(data),
+        "versions": versions(),
+        "machine": describe_machine(device),
+    }
+
+
 def _kept(path: Path, spec: Spec, weights: str) -> dict[str, Any] | None:
     """The result that is there, if it is of this training."""
     if not path.exists():
@@ -230,12 +231,19 @@ def _write(path: Path, result: dict[str, Any]) -> None:
     write_file(path, json.dumps(plain_numbers(result), indent=2, ensure_ascii=False) + "\n")
 
 
-def _same(kept: dict[str, Any], tests: dict[str, Trial]) -> bool:
-    """Whether what was kept was tested as the plan says now."""
-    return all(
-        test is not None and test["evaluation"] == tests[name].model_dump(mode="json")
-        for name, test in kept["tests"].items()
-    )
+def _valid(kept: dict[str, Any] | None, tests: Mapping[str, Trial]) -> dict[str, Any]:
+    """Of a kept result the tests that were as the plan says now."""
+    found = {} if kept is None else kept["tests"]
+    return {
+        name: found[name]
+        for name, trial in tests.items()
+        if name in found and found[name]["evaluation"] == trial.model_dump(mode="json")
+    }
+
+
+def _complete(kept: dict[str, Any] | None, tests: Mapping[str, Trial]) -> bool:
+    """Whether a kept result holds these tests, and no others."""
+    return kept is not None and kept["tests"].keys() == _valid(kept, tests).keys() == tests.keys()
 
 
 def _tested(learner: Learner, trial: Trial, data: Any, place: Place) -> dict[str, Any]:

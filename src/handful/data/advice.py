@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple
 
-__all__ = ["Assays", "Groups", "advice_on"]
+from ..pictures import SUFFIXES
+from .folder import SPLITS, PictureFile
+from .tables import Columns, cells_of
+
+__all__ = ["Assays", "Groups", "advice_on", "advice_on_columns", "advice_on_folders"]
 
 MANY = 15
 """Classes from which on they are divided into splits, rather than the examples of each."""
@@ -77,6 +82,48 @@ def advice_on(
     if total - len(counts) < 9:
         said.append("a promise of 90% needs 9 examples beside those taught (19 for 95%): there are too few for one")
     return [*said, _on_classes(kind, counts)]
+
+
+def advice_on_folders(root: Path, files: Sequence[PictureFile]) -> list[str]:
+    """What the folders in and around those of classes may mean."""
+    inner: dict[str, set[str]] = {}
+    splits: dict[str, set[str | None]] = {}
+    for path, name, split in files:
+        below = path.relative_to(root).parts[1 if split is None else 2 : -1]
+        inner.setdefault(name, set()).add(below[0] if below else "")
+        splits.setdefault(name, set()).add(split)
+    said = []
+    several = [name for name in splits if len(splits[name]) > 1]
+    if several:
+        said.append(
+            f"classes {', '.join(several[:5])}{' ...' if len(several) > 5 else ''} are in several of the splits: they "
+            "divide the examples of each class (within = true), or give each class to one split"
+        )
+    first = sorted(next(iter(inner.values())))
+    if len(inner) > 1 and len(first) > 1 and "" not in first and all(below == {*first} for below in inner.values()):
+        remedy = "if these are the classes, set nested = true"
+        if all(name.lower() in SPLITS for name in first):
+            remedy = "for splits put them outside (PATH/train/robin) and set within = true"
+        said.append(f"every class folder holds the folders {', '.join(first[:5])}, which are taken together: {remedy}")
+    return said
+
+
+def advice_on_columns(columns: Columns, chosen: Sequence[str]) -> list[str]:
+    """What to do about columns that were to hold numbers, and hold none."""
+    said = []
+    for name in chosen:
+        if not all(isinstance(value, str) and cells_of(value) is None for value in columns[name]):
+            continue
+        if all(Path(str(value)).suffix.lower() in SUFFIXES for value in columns[name]):
+            said.append(
+                f"column {name!r} names pictures, which a table is not read for: put links to them into class folders"
+            )
+        else:
+            said.append(
+                f"column {name!r} holds no numbers: if examples are its texts, say so (--text {name}); otherwise name "
+                "the columns of numbers (--features)"
+            )
+    return said
 
 
 def _on_classes(kind: str, counts: Sequence[int]) -> str:

@@ -14,12 +14,12 @@ from ..errors import DataError, HandfulError, StorageError
 from ..files import files_in, storage_errors
 from ..pictures import SUFFIXES, in_parallel, unread
 from ..rows import KINDS, SMILES, TEXTS, doubt_minus_one, read_columns
-from .advice import Assays, Groups, advice_on
-from .folder import SPLITS, PictureFile, passed_over, picture_files
+from .advice import Assays, Groups, advice_on, advice_on_columns, advice_on_folders
+from .folder import passed_over, picture_files
 from .looks import Look, alike, measured_looks, picture_look, point_looks, row_looks, same_groups
 from .own_molecules import Measured, Target, measured_columns, measurements
 from .regression import holds_points, point_tables
-from .tables import Columns, called, cells_of, chosen_columns, label_of, numbers_of
+from .tables import Columns, called, chosen_columns, label_of, numbers_of
 
 __all__ = ["Report", "check_data"]
 
@@ -112,7 +112,7 @@ def _check_pictures(root: Path, nested: bool) -> Report:
     compared = looks[:MOST]
     vectors = np.stack([one.likeness for one in compared]) if compared else np.zeros((0, 256), np.float32)
     others, empty = passed_over(root)
-    said = [] if nested else _advice_on_folders(root, files)
+    said = [] if nested else advice_on_folders(root, files)
     if phone := unread(files_in(root)):
         said.append(phone)
     if len(looks) > MOST:
@@ -129,29 +129,6 @@ def _check_pictures(root: Path, nested: bool) -> Report:
         empty=empty,
         said=said,
     )
-
-
-def _advice_on_folders(root: Path, files: Sequence[PictureFile]) -> list[str]:
-    inner: dict[str, set[str]] = {}
-    splits: dict[str, set[str | None]] = {}
-    for path, name, split in files:
-        below = path.relative_to(root).parts[1 if split is None else 2 : -1]
-        inner.setdefault(name, set()).add(below[0] if below else "")
-        splits.setdefault(name, set()).add(split)
-    said = []
-    several = [name for name in splits if len(splits[name]) > 1]
-    if several:
-        said.append(
-            f"classes {', '.join(several[:5])}{' ...' if len(several) > 5 else ''} are in several of the splits: they "
-            "divide the examples of each class (within = true), or give each class to one split"
-        )
-    first = sorted(next(iter(inner.values())))
-    if len(inner) > 1 and len(first) > 1 and "" not in first and all(below == {*first} for below in inner.values()):
-        said.append(f"every class folder holds the folders {', '.join(first[:5])}, which are taken together: " + (
-            "for splits put them outside (PATH/train/robin) and set within = true"
-            if all(name.lower() in SPLITS for name in first) else "if these are the classes, set nested = true"
-        ))  # fmt: skip
-    return said
 
 
 def _check_table(
@@ -176,14 +153,7 @@ def _check_table(
         doubt_minus_one([name for name in map(label_of, columns[label]) if name is not None], str(path))
     except DataError as error:
         problems.append(str(error))
-    said = [
-        f"column {name!r} names pictures, which a table is not read for: put links to them into class folders"
-        if all(Path(str(value)).suffix.lower() in SUFFIXES for value in columns[name])
-        else f"column {name!r} holds no numbers: if examples are its texts, say so (--text {name}); otherwise name the "
-        "columns of numbers (--features)"
-        for name in (chosen if kind == "numbers" else ())
-        if all(isinstance(value, str) and cells_of(value) is None for value in columns[name])
-    ]
+    said = advice_on_columns(columns, chosen) if kind == "numbers" else []
     return _report(path, kind, looks, problems, same_groups(looks, by_likeness=True), said=said)
 
 
@@ -263,9 +233,20 @@ def _report(
         return [[one.place for one in group] for group in groups]
 
     found = Groups(len(duplicates), len(against), len(leaks))
-    advice = [*said, *advice_on(kind, counts, len(unreadable), found, assays)]
     return Report(
-        str(path), kind, len(looks), dict(sorted(classes.items())), list(unreadable), list(tiny), list(huge),
-        places(duplicates), places(near), places(against), places(leaks), dict(others or {}), list(empty),
-        counts[-1] / counts[0] if counts else 0.0, advice,
-    )  # fmt: skip
+        path=str(path),
+        kind=kind,
+        examples=len(looks),
+        classes=dict(sorted(classes.items())),
+        unreadable=list(unreadable),
+        tiny=list(tiny),
+        huge=list(huge),
+        duplicates=places(duplicates),
+        near=places(near),
+        contradictions=places(against),
+        leaks=places(leaks),
+        passed_over=dict(others or {}),
+        empty=list(empty),
+        imbalance=counts[-1] / counts[0] if counts else 0.0,
+        advice=[*said, *advice_on(kind, counts, len(unreadable), found, assays)],
+    )

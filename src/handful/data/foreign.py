@@ -54,18 +54,7 @@ def dataset_pool(
         DataError: nothing there, no such place or key, examples of different kinds or shapes, a label that is none
             (also -1 beside names or among numbers from 0) or not one text or number; several data sets, or a table.
     """
-    if isinstance(dataset, Mapping):
-        raise DataError(
-            f"data set: expected one, got several by name ({', '.join(map(str, dataset))}); choose one: dataset[name]"
-        )
-    if hasattr(dataset, "iloc") or (hasattr(dataset, "to_pandas") and not hasattr(dataset, "features")):
-        raise DataError(
-            f"data set: expected items by [index], got a table ({type(dataset).__name__}); give it to columns_pool"
-        )
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        raise DataError(
-            f"data set: expected one with len() and [index], got {type(dataset).__name__}; make a list of it"
-        )
+    _check_kind(dataset)
     if len(dataset) == 0:
         raise DataError("data set: expected at least one example, got none")
     first = dataset[0]
@@ -82,12 +71,7 @@ def dataset_pool(
         raise DataError(f"data set: expected examples of one kind, got {', '.join(sorted(kinds))}")
     names = _names(dataset, at_y)
     if names is not None:
-        if minus := [index for index, label in enumerate(labels) if isinstance(label, int | float) and label == -1]:
-            raise DataError(
-                f"data set: example {minus[0]}: expected a label, got -1 ({len(minus)} of these), which says that none "
-                "is known; leave these out"
-            )
-        labels = [names[label] if isinstance(label, int) and 0 <= label < len(names) else label for label in labels]
+        labels = _named(labels, names)
     if isinstance(examples[0], str):
         columns = {"text": examples, "label": labels}
         return columns_pool(columns, reading=reading, model=model, length=length, what="data set")
@@ -97,6 +81,22 @@ def dataset_pool(
             f"data set: expected examples of one shape, got {shapes[0]} and {shapes[1]}: resize or pad them"
         )
     return ClassPool.from_labels(torch.stack(examples), labels)
+
+
+def _check_kind(dataset: Any) -> None:
+    """Raises DataError unless there is one data set, with items by their number."""
+    if isinstance(dataset, Mapping):
+        raise DataError(
+            f"data set: expected one, got several by name ({', '.join(map(str, dataset))}); choose one: dataset[name]"
+        )
+    if hasattr(dataset, "iloc") or (hasattr(dataset, "to_pandas") and not hasattr(dataset, "features")):
+        raise DataError(
+            f"data set: expected items by [index], got a table ({type(dataset).__name__}); give it to columns_pool"
+        )
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise DataError(
+            f"data set: expected one with len() and [index], got {type(dataset).__name__}; make a list of it"
+        )
 
 
 def _place(item: Any, given: int | str | None, usual: Sequence[str], place: int) -> Any:
@@ -135,6 +135,16 @@ def _label(label: Any, index: int) -> Any:
             "labels take the place of the 1 (argmax), or say `y`"
         )
     return label
+
+
+def _named(labels: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    """Labels by the names of their classes, where these are numbers of some."""
+    if minus := [index for index, label in enumerate(labels) if isinstance(label, int | float) and label == -1]:
+        raise DataError(
+            f"data set: example {minus[0]}: expected a label, got -1 ({len(minus)} of these), which says that none "
+            "is known; leave these out"
+        )
+    return [names[label] if isinstance(label, int) and 0 <= label < len(names) else label for label in labels]
 
 
 def _names(dataset: Any, at_y: Any) -> Sequence[str] | None:

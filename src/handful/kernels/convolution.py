@@ -76,16 +76,9 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, w: Tensor, window: Window) -> Tensor:
         ctx.save_for_backward(x, w)
         ctx.window = window
-        each, (inputs, *size), (outputs, _, *filters) = x.shape[-DIMS], x.shape[-3:], w.shape[-DIMS:]
-        (maps, layout), (w, apart) = _maps(x), _filters(w)
-        y = _empty(maps, layout, outputs, *window.over(size, filters))
-        sizes = _sizes(inputs, *size, outputs, *filters, window, layout)
-
-        def part(_: int, start: int, stop: int) -> tuple[Tensor | int, ...]:
-            return maps, w, apart, y, sizes, each, start, stop
-
-        spread("convolution", x.dtype, len(maps), part)
-        return y if x.dim() == DIMS else y.view(*x.shape[:2], *y.shape[1:])
+        size = x.shape[-2:]
+        shape = w.shape[-DIMS], *window.over(size, w.shape[-2:])
+        return _maps_from("convolution", x, w, size, window, shape)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -99,16 +92,7 @@ class _OfPictures(torch.autograd.Function):
     def forward(ctx: Any, gy: Tensor, w: Tensor, size: tuple[int, int], window: Window) -> Tensor:
         ctx.save_for_backward(gy, w)
         ctx.window = window
-        each, (outputs, inputs, *filters) = gy.shape[-DIMS], w.shape[-DIMS:]
-        (maps, layout), (w, apart) = _maps(gy), _filters(w)
-        gx = _empty(maps, layout, inputs, *size)
-        sizes = _sizes(inputs, *size, outputs, *filters, window, layout)
-
-        def part(_: int, start: int, stop: int) -> tuple[Tensor | int, ...]:
-            return maps, w, apart, gx, sizes, each, start, stop
-
-        spread("convolution_x", gy.dtype, len(maps), part)
-        return gx if gy.dim() == DIMS else gx.view(*gy.shape[:2], *gx.shape[1:])
+        return _maps_from("convolution_x", gy, w, size, window, (w.shape[-3], *size))
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -122,11 +106,12 @@ class _OfFilters(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, gy: Tensor, filters: tuple[int, int], window: Window) -> Tensor:
         ctx.save_for_backward(x, gy)
         ctx.window = window
-        lead, each, (inputs, *size), outputs = x.shape[:-DIMS], x.shape[-DIMS], x.shape[-3:], gy.shape[-3]
+        lead, each = x.shape[:-DIMS], x.shape[-DIMS]
         maps, layout = _maps(x)
         slopes, _ = _maps(gy, layout)
-        parts = x.new_zeros(min(torch.get_num_threads(), len(maps)), *lead, outputs, inputs, *filters)
-        sizes = _sizes(inputs, *size, outputs, *filters, window, layout)
+        shape = gy.shape[-3], x.shape[-3], *filters
+        parts = x.new_zeros(min(torch.get_num_threads(), len(maps)), *lead, *shape)
+        sizes = _sizes(shape, tuple(x.shape[-2:]), window, layout)
 
         def part(number: int, start: int, stop: int) -> tuple[Tensor | int, ...]:
             return maps, slopes, parts[number], sizes, each, start, stop
@@ -139,6 +124,21 @@ class _OfFilters(torch.autograd.Function):
         (w,), (x, gy), (of_x, of_gy, *_) = upstream, ctx.saved_tensors, ctx.needs_input_grad
         gx = _of_pictures(gy, w, tuple(x.shape[-2:]), ctx.window) if of_x else None
         return gx, convolution(x, w, ctx.window) if of_gy else None, None, None
+
+
+def _maps_from(
+    kernel: str, given: Tensor, w: Tensor, size: Sequence[int], window: Window, shape: tuple[int, ...]
+) -> Tensor:
+    """Maps of a shape [channels, height, width] from other maps and the filters; `size` is that of x."""
+    (maps, layout), (w, apart) = _maps(given), _filters(w)
+    found = torch.empty(len(maps), *shape, dtype=maps.dtype, device="cpu", memory_format=layout)
+    each, sizes = given.shape[-DIMS], _sizes(tuple(w.shape[-DIMS:]), tuple(size), window, layout)
+
+    def part(_: int, start: int, stop: int) -> tuple[Tensor | int, ...]:
+        return maps, w, apart, found, sizes, each, start, stop
+
+    spread(kernel, given.dtype, len(maps), part)
+    return found if given.dim() == DIMS else found.view(*given.shape[:2], *shape)
 
 
 def _maps(x: Tensor, layout: torch.memory_format | None = None) -> tuple[Tensor, torch.memory_format]:
@@ -155,15 +155,10 @@ def _filters(w: Tensor) -> tuple[Tensor, int]:
     return (w.contiguous(), 0) if w.dim() == DIMS else shared(w)
 
 
-def _empty(maps: Tensor, layout: torch.memory_format, *shape: int) -> Tensor:
-    return torch.empty(len(maps), *shape, dtype=maps.dtype, device="cpu", memory_format=layout)
-
-
 @lru_cache(1024)
-def _sizes(
-    inputs: int, height: int, width: int, outputs: int, down: int, right: int, window: Window, layout: Any
-) -> Tensor:
-    """As convolution.h reads them."""
+def _sizes(filters: tuple[int, ...], size: tuple[int, ...], window: Window, layout: torch.memory_format) -> Tensor:
+    """Of filters [O, C, kh, kw] and x [..., height, width], as convolution.h reads them."""
+    outputs, inputs, down, right = filters
     last = layout == torch.channels_last
-    sizes = [inputs, height, width, outputs, down, right, *window.stride, *window.padding, int(last)]
+    sizes = [inputs, *size, outputs, down, right, *window.stride, *window.padding, int(last)]
     return torch.tensor(sizes, device="cpu")

@@ -60,23 +60,19 @@ def like(optimizer: torch.optim.Optimizer, module: nn.Module | None = None) -> I
     """
     kind = type(optimizer)
     if kind not in _TWINS:
-        names = ", ".join(twin.__name__ for twin in _TWINS)
-        raise SpecError(f"inner optimizer: there is no pure form of {kind.__name__}; expected one of {names}")
+        known = ", ".join(twin.__name__ for twin in _TWINS)
+        raise SpecError(f"inner optimizer: there is no pure form of {kind.__name__}; expected one of {known}")
     if module is None:
         if len(optimizer.param_groups) > 1:
             raise SpecError("inner optimizer: several groups of parameters; say like(optimizer, module)")
         return _rule(optimizer, optimizer.param_groups[0])
-    names_of = _names(optimizer, module)
-    first, *others = (_rule(optimizer, group) for group in optimizer.param_groups)
-    apart = {
-        name: other
-        for other, names in zip(others, names_of[1:], strict=True)
-        if replace(other, lr=first.lr) != first
-        for name in names
-    }
-    groups = zip(names_of, optimizer.param_groups, strict=True)
-    rates = {name: group["lr"] for names, group in groups for name in names}
-    return replace(first, lr=rates, others=apart or None)
+    names_of, rules = _names(optimizer, module), [_rule(optimizer, group) for group in optimizer.param_groups]
+    first, rates, others = rules[0], dict[str, Any](), dict[str, InnerOptimizer]()
+    for names, rule in zip(names_of, rules, strict=True):
+        rates |= dict.fromkeys(names, rule.lr)
+        if replace(rule, lr=first.lr) != first:
+            others |= dict.fromkeys(names, rule)
+    return replace(first, lr=rates, others=others or None)
 
 
 def _rule(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> InnerOptimizer:
@@ -86,7 +82,7 @@ def _rule(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> InnerOptim
     for flag in _OTHERWISE:
         if options.pop(flag, None):
             raise SpecError(f"inner optimizer: {flag} is how torch's own {kind.__name__} computes; leave it out")
-    for option in ("differentiable", *(["t0"] if kind is torch.optim.ASGD else [])):  # t0 is of an average
+    for option in ("differentiable", "t0"):  # every rule here is; of ASGD's average, which is not kept
         options.pop(option, None)
     twin = _TWINS[kind]
     if kind in (torch.optim.Adam, torch.optim.AdamW):

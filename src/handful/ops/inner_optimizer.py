@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from typing import Any, final
 
 import torch
@@ -55,21 +55,28 @@ class InnerOptimizer(ABC):
                     f"{self._name}: expected in others a rule that clips nothing for {name!r}, got {other!r}"
                 )
         for field in fields(self):
-            if field.name == "others":
-                continue
-            value, flag, optional = getattr(self, field.name), isinstance(field.default, bool), field.default is None
-            if isinstance(value, list):
-                object.__setattr__(self, field.name, value := tuple(value))
-            parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else [value]
-            for part in parts:
-                if flag != isinstance(part, bool):
-                    raise SpecError(f"{self._name}: expected {field.name} {_kind(flag)}, got {part!r}")
-                if flag or isinstance(part, Tensor) or (optional and part is None):
-                    continue
-                if not isinstance(part, int | float) or not part >= 0 or (optional and part == 0):
-                    raise SpecError(f"{self._name}: expected {field.name} {_kind(flag, above=optional)}, got {part!r}")
-                if field.name == "betas" and (part >= 1 or len(value) != 2):
-                    raise SpecError(f"{self._name}: expected two betas in [0, 1), got {value!r}")
+            if isinstance(value := getattr(self, field.name), list):  # as JSON has it
+                object.__setattr__(self, field.name, tuple(value))
+            if field.name != "others":
+                self._check(field)
+
+    def _check(self, field: Field[Any]) -> None:
+        """Raises SpecError unless the number or numbers of a field are in range; those that are learned may be any."""
+        value, flag, optional = getattr(self, field.name), isinstance(field.default, bool), field.default is None
+        wanted = "true or false" if flag else f"to be a number {'above' if optional else 'of at least'} 0"
+        for part in value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else [value]:
+            if flag or isinstance(part, bool):
+                right = flag and isinstance(part, bool)
+            elif isinstance(part, int | float):
+                right = part > 0 if optional else part >= 0
+            else:
+                right = isinstance(part, Tensor) or (optional and part is None)
+            if not right:
+                raise SpecError(f"{self._name}: expected {field.name} {wanted}, got {part!r}")
+        if field.name == "betas" and not isinstance(value, Tensor):
+            pair = isinstance(value, tuple) and len(value) == 2
+            if not pair or any(not isinstance(beta, Tensor) and beta >= 1 for beta in value):
+                raise SpecError(f"{self._name}: expected two betas in [0, 1), got {value!r}")
 
     @property
     def _name(self) -> str:
@@ -159,10 +166,6 @@ class InnerOptimizer(ABC):
         norm = safe_sqrt(totals({name: g.square() for name, g in gradients.items()}, task_axes))  # [*tasks]
         factor = (self.clip_norm / (norm + 1e-6)).clamp(max=1.0)
         return {name: g * factor.reshape(factor.shape + (1,) * (g.ndim - task_axes)) for name, g in gradients.items()}
-
-
-def _kind(flag: bool, *, above: bool = False) -> str:
-    return "true or false" if flag else "to be a number above 0" if above else "to be a number of at least 0"
 
 
 def on(value: Number) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError, ShapeError, StorageError
 from ..files import files_in, storage_errors
@@ -88,7 +89,7 @@ def taught(things: object, kind: str, *, encoding: str = "utf-8", nested: bool =
             items = _pictures(path, nested) if kind == "pictures" else _arrays(path)
     else:
         rows = enumerate(pairs(things))
-        items = [_of_memory(kind, value, label, f"memory:{row}") for row, (value, label) in rows]
+        items = [_item(kind, value, label, f"memory:{row}") for row, (value, label) in rows]
     if not items:
         raise DataError(f"{things}: expected labeled examples, found none")
     return items
@@ -118,7 +119,7 @@ def asked(kind: str, things: Sequence[object], *, encoding: str = "utf-8") -> li
                 raise DataError(f"{path}: expected a vector or a file of vectors (.npz), as this collection holds them")
             found += _arrays(path, labeled=False)
         else:
-            found.append(_of_memory(kind, thing, "", f"asked:{number}"))
+            found.append(_item(kind, thing, "", f"asked:{number}"))
     return found
 
 
@@ -205,7 +206,7 @@ def _printable(path: Path) -> str:
 
 def _table(path: Path, kind: str, *, labeled: bool = True, encoding: str = "utf-8") -> list[Item]:
     rows = table_rows(path, kind, _printable(path), labeled=labeled, encoding=encoding)
-    return [_of_memory(kind, content, label, place) for content, label, place in rows]
+    return [_item(kind, content, label, place) for content, label, place in rows]
 
 
 def _arrays(path: Path, *, labeled: bool = True) -> list[Item]:
@@ -230,7 +231,7 @@ def _arrays(path: Path, *, labeled: bool = True) -> list[Item]:
         raise DataError(f"{path}: not an .npz of plain arrays, or broken ({error}); numpy.savez writes one") from None
     source = _printable(path)
     rows = enumerate(zipped(x, y, source))
-    return [_of_memory("vectors", value, label, f"{source}:{row}") for row, (value, label) in rows]
+    return [_item("vectors", value, label, f"{source}:{row}") for row, (value, label) in rows]
 
 
 def _refuse_other(path: Path, suffixes: tuple[str, ...], expected: str) -> None:
@@ -238,21 +239,35 @@ def _refuse_other(path: Path, suffixes: tuple[str, ...], expected: str) -> None:
         raise DataError(f"{path}: expected {expected}, as this collection holds them")
 
 
-def _of_memory(kind: str, value: Any, label: str, source: str) -> Item:
+def _item(kind: str, value: Any, label: str, source: str) -> Item:
+    """An example that is in memory, or of a picture the path of its file."""
     if kind == "pictures":
-        return _picture(Path(value), label)._replace(label=label)
+        return _picture(Path(value), label)
     if kind == "molecules":
-        if not isinstance(value, str):
-            raise DataError(f"{source}: expected a SMILES, got {value!r:.50}")
-        smiles = value.strip()
+        smiles = _smiles(value, source)
         return Item(smiles, label, source, content_digest(smiles, source), smiles[:300])
     if kind == "texts":
-        if not isinstance(value, str) or not any(character.isalnum() for character in value):
-            raise DataError(f"{source}: expected a text with letters or figures, got {value!r:.50}")
-        if len(value) > LONGEST_TEXT:
-            raise DataError(f"{source}: expected at most {LONGEST_TEXT} characters, got {len(value)}")
-        value = value.encode("utf-8", "replace").decode()
-        return Item(value, label, source, hashlib.sha256(value.encode()).hexdigest(), value[:300])
+        text = _text(value, source)
+        return Item(text, label, source, hashlib.sha256(text.encode()).hexdigest(), text[:300])
+    vector = _vector(value, source)
+    return Item(vector, label, source, hashlib.sha256(vector.tobytes()).hexdigest())
+
+
+def _smiles(value: Any, source: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{source}: expected a SMILES, got {value!r:.50}")
+    return value.strip()
+
+
+def _text(value: Any, source: str) -> str:
+    if not isinstance(value, str) or not any(character.isalnum() for character in value):
+        raise DataError(f"{source}: expected a text with letters or figures, got {value!r:.50}")
+    if len(value) > LONGEST_TEXT:
+        raise DataError(f"{source}: expected at most {LONGEST_TEXT} characters, got {len(value)}")
+    return value.encode("utf-8", "replace").decode()
+
+
+def _vector(value: Any, source: str) -> NDArray[np.float32]:
     value = plain(value)
     try:
         given = np.asarray(value)
@@ -272,4 +287,4 @@ def _of_memory(kind: str, value: Any, label: str, source: str) -> Item:
         raise DataError(f"{source}: holds {what}; expected finite numbers")
     if np.square(vector, dtype=np.float64).sum() > LONGEST_SQUARE:
         raise DataError(f"{source}: holds values too large to compare; scale them down")
-    return Item(vector, label, source, hashlib.sha256(vector.tobytes()).hexdigest())
+    return vector

@@ -63,9 +63,8 @@ def _session(folder: Path) -> Any:
         raise CollectionError(f"{folder}: onnxruntime cannot run model.onnx ({str(error)[:300]})") from error
 
 
-@final
-class Graph:
-    """Of pictures, of vectors that become others, or of features of molecules."""
+class _Exported:
+    """A graph from inputs of its kind to vectors [n, F]; arguments as `encoder_of`."""
 
     exported = True  # keeps no vectors in the cache
 
@@ -78,53 +77,41 @@ class Graph:
         about: About | None,
     ) -> None:
         self.kind, self.identity, self.about = str(preparation["kind"]), identity, about
-        form = preparation.get("form")
-        fit = preparation.get("fit")
-        self.form: tuple[int, int, int] | Form | None = None
-        if isinstance(fit, list):  # what a pretrained encoder wants, exactly
-            height, width, channels, way, resample, resize = fit
-            self.form = Form(
-                height, width, channels, way, resample, tuple(resize) if isinstance(resize, list) else resize
-            )
-        elif form is not None:
-            self.form = int(form[0]), int(form[1]), int(form[2])
-        self._session, self._input = _session(folder), inputs[0]
-        self._shape = tuple(self._session.get_inputs()[0].shape[1:])
+        self.form = _form(preparation)
+        self._session, self._inputs = _session(folder), tuple(inputs)
 
-    def embed(self, contents: Sequence[NDArray[Any]]) -> Vectors:
-        """[n, F], of pictures of its form or vectors of its length."""
-        found = []
-        for start in range(0, len(contents), BATCH):
-            x = np.stack(contents[start : start + BATCH])
-            if x.shape[1:] != self._shape:
-                raise ShapeError(f"encoder: expected examples of shape {self._shape}, got {x.shape[1:]}")
-            found.append(self._session.run(["features"], {self._input: x})[0])
-        vectors: Vectors = np.concatenate(found)
+    def _run(self, *values: NDArray[Any]) -> Vectors:
+        given = dict(zip(self._inputs, values, strict=True))
+        vectors: Vectors = self._session.run(["features"], given)[0]
         return vectors
 
 
 @final
-class TextGraph:
+class Graph(_Exported):
+    """Of pictures, of vectors that become others, or of features of molecules."""
+
+    def embed(self, contents: Sequence[NDArray[Any]]) -> Vectors:
+        """[n, F], of pictures of its form or vectors of its length."""
+        shape = tuple(self._session.get_inputs()[0].shape[1:])
+        found = []
+        for start in range(0, len(contents), BATCH):
+            x = np.stack(contents[start : start + BATCH])
+            if x.shape[1:] != shape:
+                raise ShapeError(f"encoder: expected examples of shape {shape}, got {x.shape[1:]}")
+            found.append(self._run(x))
+        return np.concatenate(found)
+
+
+@final
+class TextGraph(_Exported):
     """Of texts, whose word pieces a recorded tokenizer numbers."""
 
-    kind = "texts"
-    form = None
-    exported = True
-
-    def __init__(
-        self,
-        folder: Path,
-        preparation: Mapping[str, Any],
-        identity: EncoderIdentity,
-        inputs: Sequence[str],
-        about: About | None,
-    ) -> None:
+    def __init__(self, folder: Path, preparation: Mapping[str, Any], *others: Any) -> None:
         if find_spec("tokenizers") is None:
             raise MissingExtraError("an export of texts needs tokenizers: pip install 'handful[runtime]'")
         from tokenizers import Tokenizer
 
-        self.identity, self.about = identity, about
-        self._session, self._inputs = _session(folder), list(inputs)
+        super().__init__(folder, preparation, *others)
         self._before, self._lower = str(preparation["before"]), bool(preparation["lower"])
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.enable_truncation(int(preparation["longest"]), direction=str(preparation.get("cut", "right")))
@@ -138,7 +125,15 @@ class TextGraph:
             rows = order[start : start + BATCH]
             texts = [self._before + contents[row] for row in rows]
             coded = self._tokenizer.encode_batch([text.lower() for text in texts] if self._lower else texts)
-            numbers = (np.array([one.ids for one in coded]), np.array([one.attention_mask for one in coded]))
-            given = {name: value.astype(np.int64) for name, value in zip(self._inputs, numbers, strict=True)}
-            vectors[rows] = self._session.run(["features"], given)[0]
+            ids = np.array([one.ids for one in coded], np.int64)
+            vectors[rows] = self._run(ids, np.array([one.attention_mask for one in coded], np.int64))
         return vectors
+
+
+def _form(preparation: Mapping[str, Any]) -> tuple[int, int, int] | Form | None:
+    """Of pictures, as `Embedder.form`."""
+    fit, form = preparation.get("fit"), preparation.get("form")
+    if isinstance(fit, list):  # what a pretrained encoder wants, exactly
+        height, width, channels, way, resample, resize = fit
+        return Form(height, width, channels, way, resample, tuple(resize) if isinstance(resize, list) else resize)
+    return None if form is None else (int(form[0]), int(form[1]), int(form[2]))

@@ -13,7 +13,7 @@ Departures:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, final
 
 import torch
@@ -108,12 +108,8 @@ class _FineTuning(GradientLearner):
         assert state.support is not None
         assert state.member is not None
         theta, member = state.parameters, state.member
-        examples: dict[str, Data] = {"/support": state.support}
-        losses: list[Callable[[Named], Tensor]] = [lambda theta: _cross_entropy(log_p(theta, "/support"), member)]
-        if queries is not None:
-            examples["/queries"] = queries
-            losses.append(lambda theta: _entropy(log_p(theta, "/queries")))
-        if self.adapted == HEAD:  # then features stay as they are
+        examples = {"/support": state.support} | ({} if queries is None else {"/queries": queries})
+        if self.adapted == HEAD:  # then features stay as they are, and are all that is needed of the encoder
             with adapting(0):
                 z = {name: self.features({**theta, **state.buffers}, data) for name, data in examples.items()}
             theta = {**{name: theta[name] for name in HEAD}, **z}
@@ -123,6 +119,14 @@ class _FineTuning(GradientLearner):
                 z = theta[name] if name in theta else self.features(theta, examples[name])
             return _logits(theta, z).log_softmax(-1)
 
+        def cross_entropy(theta: Named) -> Tensor:
+            return -(member * log_p(theta, "/support")).sum((1, 2)) / member.sum((1, 2))  # [B]
+
+        def entropy(theta: Named) -> Tensor:
+            log = log_p(theta, "/queries")
+            return -(log.exp() * log).sum(2).mean(1)  # [B]
+
+        losses = [cross_entropy] if queries is None else [cross_entropy, entropy]
         memory: Memory = self.optimizer.init({name: theta[name] for name in self.adapted})
         for _ in range(self.steps):
             for loss in losses:
@@ -130,14 +134,6 @@ class _FineTuning(GradientLearner):
                 theta, memory = self.optimizer.step(theta, g, memory, task_axes=1)
         moved = {name: theta[name] for name in self.adapted}
         return state._replace(parameters={**state.parameters, **moved}, support=None, member=None)
-
-
-def _cross_entropy(log_p: Tensor, member: Tensor) -> Tensor:
-    return -(member * log_p).sum((1, 2)) / member.sum((1, 2))  # [B]
-
-
-def _entropy(log_p: Tensor) -> Tensor:
-    return -(log_p.exp() * log_p).sum(2).mean(1)  # [B]
 
 
 def _logits(state: Named, z: Tensor) -> Tensor:

@@ -59,8 +59,7 @@ class ANIL(GradientLearner):
         engine: Engine | None = None,
     ) -> None:
         model = with_head(encoder, outputs)
-        steps = {"inner_steps": inner_steps, "evaluation_steps": evaluation_steps}
-        super().__init__(model, **steps, adapted=HEAD, engine=engine)  # type: ignore[arg-type]
+        super().__init__(model, inner_steps=inner_steps, evaluation_steps=evaluation_steps, adapted=HEAD, engine=engine)
         self.inner_rate, self.first_order = inner_rate, first_order
 
     def descend(self, support: Support) -> Adapted:

@@ -53,8 +53,7 @@ class BOIL(GradientLearner):
     ) -> None:
         body = [f"0.{name}" for name, leaf in encoder.named_parameters() if leaf.requires_grad]
         model = with_head(encoder, outputs)
-        steps = {"inner_steps": inner_steps, "evaluation_steps": evaluation_steps}
-        super().__init__(model, **steps, adapted=body, engine=engine)  # type: ignore[arg-type]
+        super().__init__(model, inner_steps=inner_steps, evaluation_steps=evaluation_steps, adapted=body, engine=engine)
         self.inner_rate, self.first_order = inner_rate, first_order
 
     def descend(self, support: Support) -> Adapted:

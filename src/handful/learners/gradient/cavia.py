@@ -62,8 +62,9 @@ class CAVIA(GradientLearner):
     ) -> None:
         model = with_head(encoder, outputs)
         name = conditioned(model, context, film=film)
-        steps = {"inner_steps": inner_steps, "evaluation_steps": evaluation_steps}
-        super().__init__(model, **steps, adapted=[name], engine=engine)  # type: ignore[arg-type]
+        super().__init__(
+            model, inner_steps=inner_steps, evaluation_steps=evaluation_steps, adapted=[name], engine=engine
+        )
         self.inner_rate, self.first_order = inner_rate, first_order
 
     def descend(self, support: Support) -> Adapted:

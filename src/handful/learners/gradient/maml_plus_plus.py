@@ -83,8 +83,9 @@ class MAMLPlusPlus(GradientLearner):
             for leaf in layer.parameters()
         }
         adapted = [name for name, leaf in model.named_parameters() if leaf.requires_grad and id(leaf) not in kept]
-        steps = {"inner_steps": inner_steps, "evaluation_steps": evaluation_steps}
-        super().__init__(model, **steps, adapted=adapted, engine=engine)  # type: ignore[arg-type]
+        super().__init__(
+            model, inner_steps=inner_steps, evaluation_steps=evaluation_steps, adapted=adapted, engine=engine
+        )
         if min(annealing, warm_up) < 0:
             raise SpecError(f"MAMLPlusPlus: expected annealing and warm_up of at least 0, got {annealing}, {warm_up}")
         self.annealing, self.warm_up = annealing, warm_up
