@@ -27,6 +27,7 @@ from handful.data.texts import word_numbers
 from handful.errors import DataError, DownloadError, UnknownNameError
 
 INTENTS = sys.modules["handful.data.intents"]
+TEXTS = sys.modules["handful.data.texts"]
 RELATIONS = sys.modules["handful.data.relations"]
 RAW = sys.modules["handful.data.raw"]
 
@@ -104,6 +105,10 @@ def test_hwu64_and_huffpost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ))  # fmt: skip
     add(tmp_path / "hwu", "hwu64", [INTENTS.HWU64], [content])
     assert hwu64(reading="words").names == ("a/x", "a/y", "a/z")
+    with monkeypatch.context() as patched:
+        patched.setattr(TEXTS, "sentence_vectors", lambda texts, **_: torch.rand(len(texts), 4))
+        with pytest.warns(UserWarning, match="HWU64: the encoder 'intents' has learned on its intents"):
+            hwu64(model="intents")
     news = use(monkeypatch, "HUFFPOST", "\n".join(json.dumps({"raw": f"n {i}", "label": i}) for i in range(41)))
     words = use(monkeypatch, "HUFFPOST_WORDS", "\n".join(f"{n}\tSECTION {min(n, 39)}" for n in range(41)))
     add(tmp_path / "huff", "huffpost", [INTENTS.HUFFPOST, INTENTS.HUFFPOST_WORDS], [news, words])

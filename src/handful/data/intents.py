@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from ..encoders.intents import NAME as METRIC
 from ..errors import unknown_name
 from .pool import ClassPool
 from .raw import RawFile, adder, raw_files
@@ -165,6 +167,12 @@ def _pool(
     strange: Sequence[Sequence[str]] = (),
 ) -> ClassPool:
     """The texts of all parts, of intents divided by class or of a split for each part."""
+    if model == METRIC and reading == "vectors" and title != "HuffPost":
+        warnings.warn(
+            f"{title}: the encoder {METRIC!r} has learned on its intents, so that figures say nothing of new ones; "
+            "take 'minilm', or texts of another set",
+            stacklevel=3,
+        )
     rows = [(text, label, part) for part, of in parts.items() for text, label in of]
     rows += [(text, label, OOS) for text, label in strange]
     texts, labels = [text for text, *_ in rows], [f"{label}\n{part}" for _, label, part in rows]
