@@ -103,6 +103,21 @@ def test_slopes_may_lie_as_they_like() -> None:
             torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-10)
 
 
+def test_weights_may_be_those_of_all_tasks_or_every_second() -> None:
+    """Their second derivatives reach what they were taken from."""
+    x = inputs((3, 4, 5, 6, 7))[0]
+    for taken in (lambda w: w[:1, :5].expand(3, 5), lambda w: w[:, ::2][:, :5]):
+        found = []
+        for function in (batch_norm, by_hand):
+            own = torch.linspace(-1, 2, 33, dtype=torch.float64).view(3, 11).requires_grad_()
+            slopes = torch.autograd.grad(
+                function(x, taken(own), taken(own.sin()), EPS).pow(3).sum(), (x, own), create_graph=True
+            )
+            found.append([*slopes, *torch.autograd.grad(sum(leaf.pow(2).sum() for leaf in slopes), (x, own))])
+        for got, expected in zip(*found, strict=True):
+            torch.testing.assert_close(got, expected, atol=1e-7, rtol=1e-9)
+
+
 def test_other_transforms_of_the_slopes() -> None:
     """What a kernel cannot read is computed by torch."""
     x, weight, bias = inputs((1, 4, 3, 6, 7))

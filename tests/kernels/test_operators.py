@@ -24,6 +24,7 @@ pytestmark = pytest.mark.skipif(not available(), reason=f"no compiled kernels he
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """However small the work and whatever the processor, the kernels have it."""
     monkeypatch.setattr(operators, "LEAST", 1)
+    monkeypatch.setattr(operators, "LEAST_NORMALIZED", 1)
     monkeypatch.setattr(operators, "products_pay", lambda: True)
     monkeypatch.setattr(operators, "variant", lambda: "avx512")
     monkeypatch.setattr(product, "LEAST", 1)
@@ -31,10 +32,11 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Everything(nn.Module):
-    """Convolutions and products in all the ways in which modules write them."""
+    """Convolutions and products in all the ways in which modules write them, a batch norm if asked for, GELU."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, normalized: bool = False) -> None:
         super().__init__()
+        self.norm = nn.BatchNorm2d(32, track_running_stats=False) if normalized else nn.Identity()
         self.stem = nn.Conv2d(3, 16, 3, padding=1)
         self.down = nn.Conv2d(16, 32, 3, stride=2, padding=1, bias=False)
         self.same = nn.Conv2d(32, 32, 3, padding="same")
@@ -43,8 +45,8 @@ class Everything(nn.Module):
         self.mixing = nn.Parameter(torch.randn(6, 6) / 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        z = torch.tanh(self.same(torch.tanh(self.down(torch.tanh(self.stem(x))))))
-        tokens = self.linear(self.skip(z).flatten(2).mT)  # [n, places, 6]
+        z = torch.tanh(self.same(torch.tanh(self.norm(self.down(torch.tanh(self.stem(x)))))))
+        tokens = F.gelu(self.linear(self.skip(z).flatten(2).mT))  # [n, places, 6]
         weights = (tokens @ tokens.mT / 3).softmax(-1)
         answer: Tensor = (torch.matmul(weights, tokens) @ self.mixing).mean(1)
         return answer
@@ -61,7 +63,7 @@ def nodes(value: Tensor) -> set[str]:
     return {node.name() for node in seen}
 
 
-KERNELS = {"_ProductBackward", "_ConvolutionBackward"}
+KERNELS = {"_ProductBackward", "_ConvolutionBackward", "_GeluBackward"}
 
 
 def by_tasks(call: Callable[[dict[str, Tensor], Tensor], Tensor], state: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -250,7 +252,7 @@ def test_our_residual_networks(encoder: type[nn.Module]) -> None:
 def test_meta_gradients(gradient: str, tasks_at_once: int) -> None:
     """Of MAML around a module that Handful knows nothing of, with the kernels and without."""
     torch.manual_seed(0)
-    module = nn.Sequential(Everything(), nn.Linear(6, 3)).double()
+    module = nn.Sequential(Everything(normalized=True), nn.Linear(6, 3)).double()
     learner = MAML(module, inner_steps=2, inner_rate=0.3, engine={"gradient": gradient, "tasks_at_once": tasks_at_once})
     x = torch.randn(2, 6, 3, 9, 9, dtype=torch.float64)
     y = torch.arange(3).repeat(2, 2)

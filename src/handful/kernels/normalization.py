@@ -37,9 +37,9 @@ def _slopes(gy: Tensor, x: Tensor, weight: Tensor, saved: tuple[Tensor, Tensor],
 class _Normalization(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-        planes, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
-        y, means, rstds = torch.empty_like(planes), torch.empty_like(weight), torch.empty_like(weight)
-        _each("normalize", weight, planes, (weight, bias, _number(eps), y, means, rstds))
+        planes, scale, shift = x.contiguous(), weight.contiguous(), bias.contiguous()
+        y, means, rstds = torch.empty_like(planes), torch.empty_like(scale), torch.empty_like(scale)
+        _each("normalize", scale, planes, (scale, shift, _number(eps), y, means, rstds))
         ctx.save_for_backward(x, weight, means, rstds)
         ctx.eps = eps
         return y
@@ -55,9 +55,9 @@ class _Slopes(torch.autograd.Function):
     def forward(
         ctx: Any, gy: Tensor, x: Tensor, weight: Tensor, means: Tensor, rstds: Tensor, eps: float
     ) -> tuple[Tensor, ...]:
-        planes, slopes = x.contiguous(), gy.contiguous()
-        gx, gweight, gbias = torch.empty_like(planes), torch.empty_like(weight), torch.empty_like(weight)
-        _each("normalize_slopes", weight, planes, (slopes, weight, means, rstds, gx, gweight, gbias))
+        planes, slopes, scale = x.contiguous(), gy.contiguous(), weight.contiguous()
+        gx, gweight, gbias = torch.empty_like(planes), torch.empty_like(scale), torch.empty_like(scale)
+        _each("normalize_slopes", scale, planes, (slopes, scale, means, rstds, gx, gweight, gbias))
         ctx.save_for_backward(gy, x, weight, means, rstds)
         ctx.eps = eps
         return gx, gweight, gbias
@@ -67,9 +67,9 @@ class _Slopes(torch.autograd.Function):
         gy, x, weight, *saved = ctx.saved_tensors
         if torch.is_grad_enabled() or not lies(gy, x, weight, *upstream):
             return *_curves_by_torch(gy, x, weight, upstream, ctx.eps), None, None, None
-        planes, slopes, along, *others = (leaf.contiguous() for leaf in (x, gy, *upstream))
-        ggy, gx, gweight = torch.empty_like(planes), torch.empty_like(planes), torch.empty_like(weight)
-        _each("normalize_curves", weight, planes, (slopes, weight, *saved, along, *others, ggy, gx, gweight))
+        planes, slopes, scale, *along = (leaf.contiguous() for leaf in (x, gy, weight, *upstream))
+        ggy, gx, gweight = torch.empty_like(planes), torch.empty_like(planes), torch.empty_like(scale)
+        _each("normalize_curves", scale, planes, (slopes, scale, *saved, *along, ggy, gx, gweight))
         return ggy, gx, gweight, None, None, None
 
 
