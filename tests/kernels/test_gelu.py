@@ -65,6 +65,8 @@ def test_the_far_ends() -> None:
     torch.testing.assert_close(slope.detach(), torch.tensor([0, 0, 0, 0.5, 0.5, 1, 1, 1]), atol=1e-6, rtol=0)
     (curve,) = torch.autograd.grad(slope.sum(), x)
     assert curve.isfinite().all()
+    huge = torch.tensor([-3e38, 3e38], requires_grad=True)
+    assert torch.autograd.grad(gelu(huge).sum(), huge)[0].tolist() == [0, 1]
     assert gelu(torch.tensor([float("nan")])).isnan().all()
     assert gelu(torch.tensor([float("inf")])).isinf().all()
 

@@ -3,7 +3,7 @@
 
 #if LANES == VB / 4 // float
 
-// exp of numbers that are not positive: 2^n exp(r), where r is at most ln(2)/2 in size
+// exp of numbers that are not positive: 2^n exp(r), where r is at most ln(2)/2 in size; 0 below -87
 AI V N(decay)(V x) {
   const V least = (V){0} - 87, turned = CHOOSE(x < least, least, x);
   const V shift = (V){0} + 12582912, n = turned * (T)1.44269504 + shift; // 1.5 · 2^23: n is in the last bits
@@ -11,7 +11,7 @@ AI V N(decay)(V x) {
   V s = (V){0} + (T)(1. / 5040);
   s = s * r + (T)(1. / 720), s = s * r + (T)(1. / 120), s = s * r + (T)(1. / 24), s = s * r + (T)(1. / 6);
   s = s * r + (T)0.5, s = s * r + 1, s = s * r + 1;
-  return (V)((VI)s + (((VI)n - (VI)shift) << 23));
+  return ONLY(~(x < least), (VI)s + (((VI)n - (VI)shift) << 23));
 }
 
 // Φ and φ. For a = |x| is Φ(-a) = exp(-a²/2) t p(t), where t = 1 / (1 + a/4), to 4e-8 of itself.
