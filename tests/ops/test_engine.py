@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from handful.encoders import Conv4
 from handful.encoders.normalization import BatchNorm
 from handful.errors import SpecError, UnknownNameError
+from handful.kernels import operators
 from handful.ops import choices
 from handful.ops.choices import Plan, plan
 from handful.ops.engine import Engine
@@ -438,10 +440,39 @@ def test_the_graph_of_as_many_steps_as_there_is_memory_for(monkeypatch: pytest.M
         ((8, 100, 100_000_000), "cpu", 1, {}, Plan(1, 1)),
         ((32, 3920, 112_000), "cpu", 2, {"tasks_at_once": 32}, Plan(32, 1)),
         ((32, 3920, 112_000), "cpu", 2, {"tasks_at_once": 1, "workers": 1}, Plan(1, 1)),
+        ((16, 15_680, 112_000), "cpu", 2, {"inside": True}, Plan(8, 1)),  # of as many as by two workers
+        ((4, 26_460, 303_029), "cpu", 1, {"inside": True}, Plan(4, 1)),
+        ((4, 26_460, 303_029), "cpu", 2, {"inside": True}, Plan(4, 1)),
+        ((4, 26_460, 303_029), "cpu", 2, {"inside": True, "workers": 2}, Plan(1, 2)),
+        ((4, 26_460, 303_029), "cpu", 2, {"inside": True, "tasks_at_once": 1}, Plan(1, 2)),
+        ((25, 10, 1761), "cpu", 2, {"inside": True}, Plan(25, 1)),
     ],
 )
 def test_the_plan(sizes: tuple[int, int, int], device: str, threads: int, said: Any, expected: Plan) -> None:
     assert plan(*sizes, device, threads, **said) == expected
+
+
+@pytest.mark.parametrize(
+    ("module", "workers"),
+    [
+        (nn.Linear(500, 500), 1),
+        (Conv4(shape=(1, 16, 16)), 2),  # its kernels are long
+        (nn.Sequential(nn.Linear(500, 500), nn.GRUCell(500, 2)), 1),
+        (nn.Sequential(nn.Linear(500, 500), nn.GRU(500, 2)), 2),  # goes task by task
+    ],
+)
+def test_threads_share_operators_or_tasks(module: nn.Module, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operators, "variant", lambda: "avx512")
+    monkeypatch.setattr(operators, "available", lambda: True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert Engine().plan(module, 10, 10_000).workers == workers
+        assert Engine(workers=2).plan(module, 10, 10_000).workers == 2
+        monkeypatch.setattr(operators, "available", lambda: False)
+        assert Engine().plan(module, 10, 10_000).workers == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(

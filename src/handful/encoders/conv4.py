@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ShapeError, unknown_name
-from ..kernels import framed, fusable, traced, unframed
+from ..kernels import Fused, framed, fusable, traced, unframed
 from .normalization import BatchNorm, Policy
 from .normalization import normalization as make_normalization
 
@@ -27,7 +27,7 @@ AT_ONCE = 1 << 18
 
 
 @final
-class Conv4(nn.Module):
+class Conv4(Fused, nn.Module):
     """Four blocks of 3×3 convolution, normalization, ReLU and halving.
 
     The convolutions have no bias: normalization takes any bias away, or has one of its own.

@@ -2,9 +2,10 @@
 
 from .block import Pooled, embedded_block, framed, pooled_block, unframed
 from .library import available, fusable, plain, reason, traced, variant
-from .operators import compiled_operators
+from .operators import Fused, compiled_operators, threads_inside
 
 __all__ = [
+    "Fused",
     "Pooled",
     "available",
     "compiled_operators",
@@ -14,6 +15,7 @@ __all__ = [
     "plain",
     "pooled_block",
     "reason",
+    "threads_inside",
     "traced",
     "unframed",
     "variant",

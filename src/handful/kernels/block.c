@@ -43,6 +43,7 @@ static _Thread_local int starved; // this thread's kernel found no memory
 #include "product.h"
 #include "normalization.h"
 #include "gelu.h"
+#include "layer_norm.h"
 #include "convolution.h"
 #undef N
 #undef I
@@ -57,6 +58,7 @@ static _Thread_local int starved; // this thread's kernel found no memory
 #include "product.h"
 #include "normalization.h"
 #include "gelu.h"
+#include "layer_norm.h"
 #include "convolution.h"
 
 // ---------------------------------------------------------------------------------------------- threads

@@ -25,40 +25,6 @@ AI long N(vectors)(long channels) { return (channels + VL - 1) / VL * VL; }
 
 // ---------------------------------------------------------------------------------------------- planes and pixels
 
-// Lanes of two vectors in which every second block of `s` lanes comes from the other.
-#define FIRST(l, s) ((l) & (s) ? LANES + (l) - (s) : (l))
-#define SECOND(l, s) ((l) & (s) ? LANES + (l) : (l) + (s))
-#define FOUR(f, s, l) f(l, s), f(l + 1, s), f(l + 2, s), f(l + 3, s)
-#if LANES == 16
-#define EVERY(f, s) FOUR(f, s, 0), FOUR(f, s, 4), FOUR(f, s, 8), FOUR(f, s, 12)
-#elif LANES == 8
-#define EVERY(f, s) FOUR(f, s, 0), FOUR(f, s, 4)
-#else
-#define EVERY(f, s) FOUR(f, s, 0)
-#endif
-#ifdef __clang__
-#define SHUFFLE(a, b, f, s) __builtin_shufflevector(a, b, EVERY(f, s))
-#else
-#define SHUFFLE(a, b, f, s) __builtin_shuffle(a, b, (VI){EVERY(f, s)})
-#endif
-#define EXCHANGE(s)                                                                                                   \
-  UNROLL for (int i = 0; i < LANES; i++)                                                                              \
-    if (!(i & s)) {                                                                                                   \
-      const V a = v[i], b = v[i + s];                                                                                 \
-      v[i] = SHUFFLE(a, b, FIRST, s), v[i + s] = SHUFFLE(a, b, SECOND, s);                                            \
-    }
-
-AI void N(transpose)(V v[LANES]) {
-  EXCHANGE(1)
-  EXCHANGE(2)
-#if LANES > 4
-  EXCHANGE(4)
-#endif
-#if LANES > 8
-  EXCHANGE(8)
-#endif
-}
-
 // C planes of H·W numbers <-> pixels: rows `row` and columns `apart` numbers apart. Blocks at an end overlap.
 AI void N(turn)(const int back, T *planes, long C, long H, long W, T *pixels, long row, long apart) {
   const long area = H * W;

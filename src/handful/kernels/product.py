@@ -12,16 +12,16 @@ from .library import lies, spread
 
 __all__ = ["product", "worth"]
 
-LEAST = 1 << 17
+LEAST = 1 << 20
 """Multiplications from which a product is given to the kernel: a smaller one is over before Python has done so."""
-LEAST_EACH = 1 << 15
+LEAST_EACH = 1 << 12
 """The same for each matrix of a batch: smaller ones are no faster."""
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """a b, [B, M, K] [B, K, O] -> [B, M, O], by the kernel if it is large."""
+    """a b, [B, ..., M, K] [B, ..., K, O] -> [B, ..., M, O] with one more axis at most, by the kernel if it is large."""
     if not (worth(a, b) and lies(a, b)):
-        return torch.bmm(a, b)
+        return torch.matmul(a, b)
     c: Tensor = _Product.apply(a, b)  # type: ignore[no-untyped-call]
     return c
 
@@ -36,13 +36,14 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         ctx.save_for_backward(a, b)
-        (a, row, column), rows, outputs = _neighbors(a), a.shape[1], b.shape[2]
-        c = a.new_empty(len(a), rows, outputs)
+        (a, row, column), c = _neighbors(a), a.new_empty(*a.shape[:-1], b.shape[-1])
+        inner, sizes = math.prod(a.shape[1:-2]), (a.shape[-2], a.shape[-1], b.shape[-1])
+        of_a, of_b = (leaf.stride()[:2] if leaf.dim() > 3 else (leaf.stride(0), 0) for leaf in (a, b))
 
         def part(_: int, start: int, stop: int) -> tuple[Tensor | int, ...]:
-            return a, a.stride(0), row, column, b, *b.stride(), c, start, stop, rows, a.shape[2], outputs
+            return a, *of_a, row, column, b, *of_b, *b.stride()[-2:], c, start, stop, inner, *sizes
 
-        spread("matmul", a.dtype, len(a) * rows, part)
+        spread("matmul", a.dtype, len(a) * inner * sizes[0], part)
         return c
 
     @staticmethod
@@ -59,7 +60,7 @@ def _as(like: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def _neighbors(a: Tensor) -> tuple[Tensor, int, int]:
     """a with its rows or its columns next to each other, and how far apart they lie."""
-    rows, columns = a.shape[1:]
-    if not (columns == 1 or a.stride(2) == 1 or rows == 1 or a.stride(1) == 1):
+    rows, columns = a.shape[-2:]
+    if not (columns == 1 or a.stride(-1) == 1 or rows == 1 or a.stride(-2) == 1):
         a = a.contiguous()
-    return (a, a.stride(1), 1) if columns == 1 or a.stride(2) == 1 else (a, 1, a.stride(2))
+    return (a, a.stride(-2), 1) if columns == 1 or a.stride(-1) == 1 else (a, 1, a.stride(-1))

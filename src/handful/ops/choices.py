@@ -36,6 +36,7 @@ def plan(
     device: str,
     threads: int,
     *,
+    inside: bool = False,
     tasks_at_once: int | None = None,
     workers: int | None = None,
 ) -> Plan:
@@ -48,10 +49,12 @@ def plan(
       0.6 of the time with 16 at once, 0.66 with 8; a transformer on 42×42 (26,460 numbers) 0.89 with 4; Conv4 on 84×84
       (105,840 numbers) as much with 1 as with 4; a sinusoid a fifth with all.
     - as many as have 8 million parameters together, so that models of their own for each task stay few;
-    - one after the other, where numbers · parameters of a task is at least 5·10⁹: a residual network on 42×42 (8·10⁹)
-      takes 1.06 to 1.14 of the time with 4 at once, and four times the memory;
     - a worker for each of the caller's threads, where tasks · numbers · parameters is at least 5·10⁸. Below, handing
-      the work over costs as much as the work: a sinusoid step has 4·10⁵, one of strided Conv4 10¹⁰.
+      the work over costs as much as the work: a sinusoid step has 4·10⁵, one of strided Conv4 10¹⁰. But one worker
+      with the tasks of all of them, if threads are better off `inside` of operators;
+    - one after the other, where numbers · parameters of a task is at least 5·10⁹, if they are not: by torch's own
+      operators a residual network on 42×42 (8·10⁹) takes 1.06 to 1.14 of the time with 4 at once, and four times the
+      memory. By compiled ones it takes 0.89 of the time.
 
     Args:
         tasks: B.
@@ -59,17 +62,20 @@ def plan(
         parameters: of the module.
         device: its type.
         threads: the caller's threads for tensor operations.
+        inside: whether threads share operators rather than tasks, see `handful.kernels.threads_inside`.
         tasks_at_once, workers: what is said.
     """
     if device != "cpu":
         return Plan(min(tasks_at_once or tasks, tasks), 1)
+    inside = inside and workers is None and tasks_at_once is None
     if workers is None:
         workers = threads if tasks * numbers * parameters >= WORK_TO_SHARE else 1
     if tasks_at_once is None:
         fitting = min(NUMBERS_AT_ONCE // max(numbers, 1), PARAMETERS_AT_ONCE // max(parameters, 1))
-        fitting = 1 if numbers * parameters >= WORK_ALONE else fitting
-        rounds = -(-tasks // (max(1, fitting) * workers))
-        tasks_at_once = -(-tasks // min(rounds * workers, tasks))  # as much for every worker to do
+        fitting = 1 if numbers * parameters >= WORK_ALONE and not inside else max(1, fitting)
+        rounds = -(-tasks // (fitting * workers))
+        workers, shares = (1, rounds) if inside else (workers, min(rounds * workers, tasks))
+        tasks_at_once = -(-tasks // shares)  # as much for every worker to do
     at_once = min(tasks_at_once, tasks)
     return Plan(at_once, min(workers, -(-tasks // at_once)))
 

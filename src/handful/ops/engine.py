@@ -23,9 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SpecError, unknown_name
+from ..kernels import threads_inside
 from .choices import Plan, affordable_form, count_graph, graph_bytes, plan, within
 from .gradients import Form, Loss, gradients_of
-from .tasks import Named, chunks, plain_attention
+from .tasks import Named, chunks, mappable, plain_attention
 from .workers import share, threadable, without_noise
 
 __all__ = ["Engine"]
@@ -213,7 +214,9 @@ class Engine:
         threads = torch.get_num_threads() if device.type == "cpu" and threadable() else 1
         workers = 1 if self.gradient == "hvp" else self.workers
         sizes = (tasks, numbers, sum(leaf.numel() for leaf in module.parameters()))
-        return plan(*sizes, device.type, threads, tasks_at_once=self.tasks_at_once, workers=workers)
+        inside = threads_inside(module) and mappable(module)
+        at_once = self.tasks_at_once
+        return plan(*sizes, device.type, threads, inside=inside, tasks_at_once=at_once, workers=workers)
 
 
 def device_of(module: nn.Module) -> torch.device:

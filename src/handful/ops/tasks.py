@@ -26,6 +26,7 @@ __all__ = [
     "check_embeddings",
     "chunks",
     "map_tasks",
+    "mappable",
     "plain_attention",
     "plain_recurrence",
     "pure_call",
@@ -80,7 +81,7 @@ def call_each(module: nn.Module, state: Named, x: Any) -> Tensor:
     with plain_attention():
         if tasks == 1:
             return call(*map_tasks(lambda leaf: leaf.squeeze(0), (dict(state), x))).unsqueeze(0)
-        if torch.is_autocast_enabled(first.device.type) or any(map(_unmappable, module.modules())):
+        if torch.is_autocast_enabled(first.device.type) or not mappable(module):
             apart = {name: leaf.unbind() if leaf.requires_grad else leaf for name, leaf in state.items()}
             rows = [
                 ({n: leaf[task] for n, leaf in apart.items()}, map_tasks(itemgetter(task), x)) for task in range(tasks)
@@ -153,6 +154,11 @@ def _loose_buffers(module: nn.Module) -> Iterator[str]:
     for prefix, layer in module.named_modules():
         if layer._buffers and not type(layer).__module__.startswith(("torch.nn.", "handful.")):
             yield from (f"{prefix}.{key}" if prefix else key for key in layer._buffers)
+
+
+def mappable(module: nn.Module) -> bool:
+    """Whether `vmap` maps the module, as far as its layers tell."""
+    return not any(map(_unmappable, module.modules()))
 
 
 def _unmappable(layer: nn.Module) -> bool:
