@@ -179,3 +179,29 @@ def test_many_at_once(home: Path) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_waits_for_whoever_makes_the_file(home: Path) -> None:
+    path = home / "shared.sqlite"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE any (thing TEXT)")
+    other.execute("BEGIN IMMEDIATE")
+    soon = threading.Timer(0.2, other.execute, ["COMMIT"])
+    soon.start()
+    cache = VectorCache(path, "e", 2, 10_000_000)
+    cache.put({"a": np.ones(2, np.float32)})
+    soon.join()
+    other.close()
+    assert set(cache.get(["a"])) == {"a"}
+
+
+def test_does_without_after_waiting_in_vain(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handful.recognizer.cache.WAIT", 0.05)
+    other = sqlite3.connect(home / "shared.sqlite", isolation_level=None)
+    other.execute("CREATE TABLE any (thing TEXT)")
+    other.execute("BEGIN IMMEDIATE")
+    cache = VectorCache(home / "shared.sqlite", "e", 2, 10_000_000)
+    with pytest.warns(UserWarning, match="cannot be used, so vectors are made anew each time .database is locked"):
+        cache.put({"a": np.ones(2, np.float32)})
+    assert not cache.get(["a"])
+    other.close()

@@ -38,6 +38,8 @@ MEGABYTES = 1024
 VARIABLE = "HANDFUL_CACHE_MB"
 FEWEST = 8
 """Fewer are made sooner than looked up and kept."""
+WAIT = 5.0
+"""Seconds for other processes to be done with the file."""
 PREPARATION = 2
 """Counts up when pictures are decoded or fitted in another way, or a model gives other features of them."""
 QUICK = ("vectors", "ngrams", "morgan", "maccs")
@@ -201,10 +203,8 @@ class VectorCache:
         sql = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            sql = sqlite3.connect(self.path, isolation_level=None, timeout=5)
-            sql.execute("PRAGMA journal_mode = WAL")
-            sql.execute("PRAGMA synchronous = NORMAL")
-            sql.executescript(SCHEMA)
+            sql = sqlite3.connect(self.path, isolation_level=None, timeout=WAIT)
+            _prepare(sql)
         except (sqlite3.Error, OSError) as error:
             self._give_up(error)
             if sql is not None:
@@ -232,3 +232,22 @@ class VectorCache:
             self.broken = True
             what = "cannot be used, so vectors are made anew each time"
         warnings.warn(f"cache of vectors {self.path}: {what} ({error}); HANDFUL_CACHE_MB=0 does without", stacklevel=4)
+
+
+def _prepare(sql: sqlite3.Connection) -> None:
+    """Many may read while one writes, and the table is there.
+
+    While one process turns the write-ahead log on, SQLite tells another at once that the file is locked, whatever
+    its timeout; so this asks again.
+    """
+    end = time.monotonic() + WAIT
+    while True:
+        try:
+            sql.execute("PRAGMA journal_mode = WAL")
+            sql.execute("PRAGMA synchronous = NORMAL")
+            sql.executescript(SCHEMA)
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.005)
