@@ -32,7 +32,7 @@ bench: .venv-bench/ready
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/ready: .venv/bin/python pyproject.toml constraints.txt hatch_build.py $(wildcard src/handful/kernels/block.*)
+.venv/ready: .venv/bin/python pyproject.toml constraints.txt hatch_build.py $(wildcard src/handful/kernels/*.[ch])
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 

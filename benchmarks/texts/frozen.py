@@ -22,7 +22,7 @@ from handful.encoders.sentences import sentence_vectors
 from . import metric
 from .heads import head
 from .intents import chosen
-from .sentences import ASKED, INTENTS, Sentences, intents, packed, shown
+from .sentences import ASKED, INTENTS, Sentences, intents, packed, support
 
 __all__ = ["run"]
 
@@ -34,9 +34,9 @@ def run(done: list[dict[str, Any]], seconds: float, results: Path = RESULTS) -> 
     rows = json.loads((results / "setfit.json").read_text())
     label = chosen(json.loads((results / "intents.json").read_text()), "all classes")[0]
     share = metric.chosen(json.loads((results / "metric.json").read_text()))
-    known = {(row["data"], row["shots"], row["seed"], row["metric"]) for row in done}
+    known = {(row["data"], row["shots"], row["seed"], row["names"], row["metric"]) for row in done}
     for name, learned in itertools.product(INTENTS, (False, True)):
-        supports = dict.fromkeys((row["shots"], row["seed"]) for row in rows if row["data"] == name)
+        supports = dict.fromkeys((row["shots"], row["seed"], row["names"]) for row in rows if row["data"] == name)
         wanted = [one for one in supports if (name, *one, learned) not in known]
         if not wanted:
             continue
@@ -46,20 +46,17 @@ def run(done: list[dict[str, Any]], seconds: float, results: Path = RESULTS) -> 
             data = data._replace(z=metric.features(name, share, others))
             vectors = partial(metric.vectors, share=share, learned_on=others)
         vectors(["loads the model"])
-        for shots, seed in wanted:
-            yield {"data": name, "shots": shots, "seed": seed, "metric": learned} | _answered(
-                data, shots, seed, label, vectors
-            )
+        for shots, seed, names in wanted:
+            texts, y = support(data, shots, seed, names)
+            job = {"data": name, "shots": shots, "seed": seed, "names": names, "metric": learned}
+            yield job | _answered(data, texts, torch.from_numpy(y), label, vectors)
 
 
 def _answered(
-    data: Sentences, shots: int, seed: int, label: str, vectors: Callable[[list[str]], Tensor]
+    data: Sentences, texts: list[str], y: Tensor, label: str, vectors: Callable[[list[str]], Tensor]
 ) -> dict[str, Any]:
     """By a head on vectors that are made anew, to see how long that takes."""
-    support, asked = shown(data, shots, seed), data.rows("test", ASKED)
-    learner, texts = head(label, data.z.shape[1]), [data.texts[row] for row in support]
-    y = torch.from_numpy(data.y[support])
-    times = []
+    learner, asked, times = head(label, data.z.shape[1]), data.rows("test", ASKED), []
     with torch.no_grad():
         for _ in range(3):
             begin, began = time.process_time(), time.perf_counter()

@@ -91,9 +91,25 @@ def _metric(results: Mapping[str, list[Row]]) -> str:
 
 
 def _setfit(results: Mapping[str, list[Row]]) -> str:
+    """By sentences alone, and where each class has its name as one more."""
+    parts = ["## Against SetFit", _said("setfit"), _against_setfit(results, names=False)]
+    if any(row["names"] for row in results["setfit"]):
+        parts += ["### With names", _said("setfit-names"), _against_setfit(results, names=True)]
+    return "\n\n".join(parts)
+
+
+def _against_setfit(results: Mapping[str, list[Row]], *, names: bool) -> str:
     """Each set and number of shots: all settings, and ours against the best of them."""
-    ours = {(row["data"], row["shots"], row["seed"], row["metric"]): row for row in results["frozen"]}
-    theirs = [row for row in results["setfit"] if (row["data"], row["shots"], row["seed"], True) in ours]
+    ours = {
+        (row["data"], row["shots"], row["seed"], row["metric"]): row
+        for row in results["frozen"]
+        if row["names"] == names
+    }
+    theirs = [
+        row
+        for row in results["setfit"]
+        if row["names"] == names and (row["data"], row["shots"], row["seed"], True) in ours
+    ]
     titles = ["", "shots", "draws", "SetFit by pairs a sentence", "SetFit's best", "ours", "ours less its best"]
     titles += ["with a metric", "that less its best", "SetFit's training", "ours", "times as long"]
     lines = [_line(titles), "|---" * len(titles) + "|"]
@@ -116,7 +132,7 @@ def _setfit(results: Mapping[str, list[Row]]) -> str:
         times = [float(np.mean([row["cpu_seconds"] for row in part])) for part in (mine, rival)]
         cells += [f"{times[1]:.0f} s", f"{times[0]:.2f} s", f"{times[1] / times[0]:.0f}"]
         lines.append(_line(cells))
-    return "\n\n".join(["## Against SetFit", _said("setfit"), "\n".join(lines)])
+    return "\n".join(lines)
 
 
 def _relations(results: Mapping[str, list[Row]]) -> str:

@@ -12,7 +12,7 @@ from handful.data.intents import intent_texts
 from handful.data.texts import text_pool
 from handful.ops.seeds import generator
 
-__all__ = ["ASKED", "INTENTS", "Sentences", "intents", "packed", "shown", "unpacked"]
+__all__ = ["ASKED", "INTENTS", "Sentences", "intents", "packed", "shown", "support", "unpacked", "worded"]
 
 Name = Literal["banking77", "clinc150", "hwu64"]
 INTENTS: dict[Name, str] = {"banking77": "BANKING77", "clinc150": "CLINC150", "hwu64": "HWU64"}
@@ -61,6 +61,20 @@ def shown(data: Sentences, shots: int, seed: int) -> NDArray[np.int64]:
     train = data.part == "train"
     of = [random.permutation(np.flatnonzero(train & (data.y == label)))[:shots] for label in range(len(data.names))]
     return np.concatenate(of)
+
+
+def support(data: Sentences, shots: int, seed: int, names: bool) -> tuple[list[str], NDArray[np.int64]]:
+    """The sentences of `shown` and their classes; with names, the name of each class is one more sentence of it."""
+    rows = shown(data, shots, seed)
+    texts, y = [data.texts[row] for row in rows], data.y[rows]
+    if names:
+        texts, y = texts + [worded(name) for name in data.names], np.concatenate([y, np.arange(len(data.names))])
+    return texts, y
+
+
+def worded(name: str) -> str:
+    """The name of an intent as words."""
+    return name.replace("_", " ").replace("/", " ")
 
 
 def packed(hits: NDArray[np.bool_]) -> str:

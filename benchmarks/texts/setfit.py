@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .sentences import ASKED, INTENTS, Name, intents, packed, shown
+from .sentences import ASKED, INTENTS, Name, intents, packed, support
 
 __all__ = ["JOBS", "Job", "run"]
 
@@ -34,6 +34,8 @@ class Job(NamedTuple):
     seed: int
     pairs: int
     """Of each kind (alike, different) for a sentence: SetFit's `num_iterations`."""
+    names: bool = False
+    """Whether the name of each class is one more sentence of it."""
 
 
 JOBS = (
@@ -45,6 +47,8 @@ JOBS = (
     *(Job("clinc150", 5, 0, pairs) for pairs in PAIRS),
     *(Job(name, 10, 0, pairs) for name in INTENTS for pairs in PAIRS),
     *(Job(name, 1, seed, pairs) for seed in (1, 2, 3, 4) for name in ("hwu64", "banking77") for pairs in PAIRS),
+    *(Job(name, 1, 0, pairs, names=True) for name in ("banking77", "hwu64", "clinc150") for pairs in PAIRS),
+    *(Job("banking77", 1, seed, pairs, names=True) for seed in (1, 2) for pairs in PAIRS),
 )
 """In the order in which they are worth having."""
 
@@ -60,8 +64,8 @@ def run(done: list[dict[str, Any]], seconds: float, jobs: Sequence[Job] = JOBS) 
         if spent > seconds:
             return
         data = sets.setdefault(job.data, intents(job.data))
-        rows, asked = shown(data, job.shots, job.seed), data.rows("test", ASKED)
-        texts, labels = [data.texts[row] for row in rows], data.y[rows]
+        texts, labels = support(data, job.shots, job.seed, job.names)
+        asked = data.rows("test", ASKED)
         model, cpu, wall = _trained(texts, labels, job)
         spent += cpu
         answers = np.asarray(model.predict([data.texts[row] for row in asked], batch_size=64))

@@ -21,6 +21,7 @@ from handful.encoders.sentences import sentence_vectors
 from handful.ops.intervals import mean_interval
 
 from .heads import head
+from .sentences import worded
 
 __all__ = ["WORDINGS", "run"]
 
@@ -73,7 +74,7 @@ def _described(data: str, classes: str, wording: str) -> DescribedPool:
 
 def _about(data: str, name: str) -> Mapping[str, str]:
     if data != "fewrel":
-        return {"name": name.replace("_", " ").replace("/", " ")}
+        return {"name": worded(name)}
     number, _, title = name.partition(" ")
     path = raw_files("fewrel", [FILES["names"]], "fewrel")["pid2name.json"]
     return {"name": title, "description": json.loads(path.read_bytes())[number][1]}

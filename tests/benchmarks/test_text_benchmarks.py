@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -86,9 +87,9 @@ def test_intents_and_setfit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     answers = SimpleNamespace(predict=lambda texts, batch_size: np.zeros(len(texts), np.int64))
     monkeypatch.setattr(setfit, "_trained", lambda *_: (answers, 30.0, 31.0))
     monkeypatch.setattr(setfit, "version", lambda _: "0")
-    jobs = [setfit.Job("banking77", 1, 0, pairs) for pairs in (5, 10)]
+    jobs = [setfit.Job("banking77", 1, 0, pairs, names) for names in (False, True) for pairs in (5, 10)]
     rivals = rows_of(setfit.run([], 100.0, jobs))
-    assert [row["value"] for row in rivals] == [1 / 12] * 2, "one class of twelve"
+    assert [row["value"] for row in rivals] == [1 / 12] * 4, "one class of twelve"
     assert next(setfit.run([], -1.0, jobs), None) is None, "the budget is spent"
     import json
 
@@ -101,12 +102,12 @@ def test_intents_and_setfit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setattr(metric, "vectors", lambda texts, **_: made_up("").z[: len(texts)])
     monkeypatch.setattr(frozen, "head", lambda name, _: sentences_head(name))
     ours = rows_of(frozen.run([], 0, tmp_path))
-    assert [row["metric"] for row in ours] == [False, True]
+    assert [(row["metric"], row["names"]) for row in ours] == list(itertools.product((False, True), repeat=2))
     assert next(frozen.run(ours, 0, tmp_path), None) is None
     said = page.page({"intents": first, "metric": meta, "setfit": rivals, "frozen": ours})
     assert "| BANKING77 | 0 | no |" in said
     assert "| BANKING77 | ridge 1 |" in said
-    assert "5: 8.3, 10: 8.3" in said
+    assert said.count("5: 8.3, 10: 8.3") == 2, "by sentences alone, and with names"
 
 
 @pytest.mark.usefixtures("small")
