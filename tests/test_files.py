@@ -14,6 +14,14 @@ from handful.errors import StorageError
 from handful.files import alone, data_folder, expanded, new_folder, recover_folder, storage_errors, write_file
 
 
+def test_threads_write_one_file_at_once(tmp_path: Path) -> None:
+    contents = {bytes([65 + number]) * 100_000 for number in range(8)}
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: write_file(tmp_path / "file", content), list(contents) * 5))
+    assert (tmp_path / "file").read_bytes() in contents
+    assert os.listdir(tmp_path) == ["file"]
+
+
 class Killed(BaseException):
     """What a kill looks like from inside: no handler, no cleaning up."""
 
@@ -169,6 +177,7 @@ def test_a_kill_between_the_two_renames_is_mended(tmp_path: Path, monkeypatch: p
     else:
         recover_folder(folder)
     assert content(folder) == {"deep/file": "old"}
+    files.sweep(tmp_path)
     fill(folder, "newest")
     assert content(tmp_path) == {"run/deep/file": "newest"}
     assert os.listdir(tmp_path) == ["run"]

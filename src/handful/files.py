@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,7 @@ __all__ = [
     "recover_folder",
     "storage_errors",
     "sweep",
+    "temporary_beside",
     "walk",
     "write_file",
 ]
@@ -124,7 +126,7 @@ def write_file(path: str | Path, content: str | bytes) -> None:
                 file.write(data)
             return
         path = Path(os.path.realpath(path))  # a link stays one, and leads to the new content
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = temporary_beside(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "wb") as file:
@@ -137,6 +139,11 @@ def write_file(path: str | Path, content: str | bytes) -> None:
         flush(path.parent)
 
 
+def temporary_beside(path: Path) -> Path:
+    """A name for what becomes `path` when it is whole, which no other thread, process or machine writes to as well."""
+    return path.with_name(f".{path.name}.{secrets.randbelow(10**12)}.tmp")
+
+
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
     """A temporary folder to fill, which takes the place of `path`, whole, when the block ends without an error.
@@ -145,7 +152,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         StorageError: full disk, no permission. What was there before is still there.
     """
     path = Path(os.path.realpath(path))  # a link stays one, and leads to the new folder
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     old = kept_folder(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

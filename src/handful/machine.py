@@ -40,9 +40,11 @@ def commit() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
-    found = {"python": platform.python_version()}
-    for name in ("handful", "torch", "numpy", "scikit-learn", "pillow"):
+    """Versions of Python and of the packages that numbers depend on; torch's with its build."""
+    import torch
+
+    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    for name in ("handful", "numpy", "scikit-learn", "pillow"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -63,6 +63,7 @@ def decoded(path: Path, content: bytes, encoding: str) -> str:
         codec = codecs.lookup(encoding).name
         if codec == "utf-8":
             codec = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+            _refuse_unmarked(path, content, codec)
         return content.decode(codec)
     except UnicodeDecodeError as error:
         place = content[: error.start].count(b"\n") + 1
@@ -72,6 +73,14 @@ def decoded(path: Path, content: bytes, encoding: str) -> str:
         ) from error
     except LookupError as error:
         raise DataError(f"{path}: {error}; expected an encoding that Python knows, such as utf-8 or cp1252") from error
+
+
+def _refuse_unmarked(path: Path, content: bytes, codec: str) -> None:
+    """Latin letters in UTF-16 are UTF-8 as well, with a zero beside each."""
+    even, odd = (content[start:1000:2].count(0) for start in (0, 1))
+    if codec == "utf-8-sig" and 8 * max(even, odd) > len(content[:1000]):
+        guess = "utf-16-le" if odd > even else "utf-16-be"
+        raise DataError(f'{path}: in UTF-16 without its mark; say so (encoding = "{guess}"), or save it as UTF-8')
 
 
 def doubt_minus_one(labels: Sequence[str], place: str) -> None:

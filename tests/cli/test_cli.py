@@ -682,6 +682,16 @@ def test_doctor(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "PyTorch's own" in call("doctor").out
 
 
+def test_doctor_counts_what_was_made_of_own_data(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("handful.cli.doctor._speed", _extras)
+    monkeypatch.setenv("HANDFUL_DATA", str(tmp_path))
+    for name in ("omniglot-28", "texts-0123456789abcdef", "folder-0123456789abcdef", "folder-abcdefabcdefabcd"):
+        (tmp_path / name).mkdir()
+    findings = {finding["name"]: finding for finding in json.loads(call("doctor", "--json").out)}
+    said = "omniglot-28, 3 made of your own (folder-…, texts-…), which come again if deleted"
+    assert findings["data"]["found"] == f"{tmp_path}: {said}"
+
+
 def test_doctor_says_where_no_data_can_be(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("handful.cli.doctor._speed", _extras)
     (tmp_path / "file").touch()

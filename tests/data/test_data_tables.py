@@ -69,6 +69,14 @@ def test_an_encoding_is_said(tmp_path: Path) -> None:
         table(path=path, encoding="morse")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_its_mark_is_told(tmp_path: Path, encoding: str) -> None:
+    path = written(tmp_path / "a.csv", "text,label\none,a\ntwo,b\n", encoding)
+    with pytest.raises(DataError, match=rf'UTF-16 without its mark.*encoding = "{encoding}"'):
+        table(path=path, reading="words")
+    assert table(path=path, reading="words", encoding=encoding).names == ("a", "b")
+
+
 @pytest.mark.parametrize(("sign", "encoding"), [(";", "utf-8"), (";", "utf-8-sig"), ("\t", "utf-16"), (",", "utf-16")])
 def test_tables_as_spreadsheets_write_them(tmp_path: Path, sign: str, encoding: str) -> None:
     rows = [("Text", " label"), ('"Zürich, today"', "a"), ("Bern", "b"), ("", "")]
@@ -92,6 +100,13 @@ def test_columns_are_found_by_their_usual_names(names: tuple[str, str]) -> None:
     made = columns_pool(dict(zip(names, values, strict=True)), reading="words", length=4)
     wanted = columns_pool({"text": values[0], "label": values[1]}, reading="words", length=4)
     assert made.digest == wanted.digest
+
+
+def test_a_column_may_stand_alone() -> None:
+    columns = {"height": [1, 2], "width": [3, 4], "label": ["a", "b"]}
+    assert columns_pool(columns, features="width").examples.tolist() == [[3], [4]]
+    with pytest.raises(UnknownNameError, match="'depth'"):
+        columns_pool(columns, features="depth")
 
 
 def test_a_column_of_numbers_is_none_of_texts() -> None:

@@ -36,6 +36,12 @@ def test_a_table_of_tasks(table: Path) -> None:
     assert (parts.split("test").names[0], parts.counts.tolist()) == ("curve 0/test", [6] * 20)
 
 
+def test_a_column_may_stand_alone(table: Path) -> None:
+    pool, wanted = regression(path=str(table), targets="x", features="y"), regression(path=str(table))
+    assert torch.equal(pool.y, wanted.examples)
+    assert torch.equal(pool.examples, wanted.y)
+
+
 def test_a_folder_of_tables(table: Path, tmp_path: Path) -> None:
     folder = tmp_path / "curves"
     folder.mkdir()

@@ -27,6 +27,8 @@ TASKS, SHOTS, QUERIES, SIDE, STEPS, RATE = 3, 6, 4, 6, 3, 0.5
 
 Named = dict[str, Tensor]
 
+OLD_PYTHON = pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0")
+
 
 def centered(x: Tensor, over: Tensor) -> Tensor:
     """x normalized by the statistics of `over`, channel by channel, as the paper says."""
@@ -452,6 +454,7 @@ def test_mixed_precision(policy: Policy, training: bool) -> None:
         assert torch.allclose(leaf, buffers[name], rtol=0.02, atol=0.02)
 
 
+@OLD_PYTHON
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("policy", ["batch", "running", "frozen"])
 def test_one_graph_for_torch_compile(policy: Policy, training: bool) -> None:
@@ -462,6 +465,7 @@ def test_one_graph_for_torch_compile(policy: Policy, training: bool) -> None:
         assert torch.equal(own, other)
 
 
+@OLD_PYTHON
 def test_what_is_compiled_hears_of_the_support_all_the_same() -> None:
     layer, x = BatchNorm(3, policy="support"), torch.randn(5, 3, 2)
     with adapting(0, 2):

@@ -25,6 +25,9 @@ from ..recognizer.cache import usage
 
 __all__ = ["run_doctor"]
 
+CACHE = re.compile(r"-[0-9a-f]{16}$")
+"""The end of a folder's name that stands for its content, as `cached_pool` is given it for what users bring."""
+
 
 class Finding(NamedTuple):
     """Something looked at."""
@@ -144,7 +147,12 @@ def _data() -> Finding:
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     good = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
     advice = "" if good else "nothing can be written there; set HANDFUL_DATA to another folder"
-    return Finding("data", f"{folder}: {', '.join(ready) or 'nothing yet'}", good, advice)
+    caches = [name for name in ready if CACHE.search(name)]
+    found = [name for name in ready if name not in caches]
+    if caches:
+        kinds = ", ".join(sorted({CACHE.sub("-…", name) for name in caches}))
+        found.append(f"{len(caches)} made of your own ({kinds}), which come again if deleted")
+    return Finding("data", f"{folder}: {', '.join(found) or 'nothing yet'}", good, advice)
 
 
 def _embeddings() -> Finding:

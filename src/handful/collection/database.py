@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, final
 
 from ..errors import CollectionError, StorageError
-from ..files import alone, flush, storage_errors
+from ..files import alone, flush, storage_errors, temporary_beside
 from .interface import EncoderIdentity
 
 __all__ = ["Database", "connect", "in_memory", "put_in_place", "refuse_existing"]
@@ -111,7 +111,7 @@ def put_in_place(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: there is one already; nothing can be written there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone(path):

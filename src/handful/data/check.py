@@ -76,7 +76,7 @@ def check_data(
     *,
     label: str = "label",
     text: str | None = None,
-    features: Sequence[str] | None = None,
+    features: str | Sequence[str] | None = None,
     assay: str | None = None,
     encoding: str = "utf-8",
     nested: bool = False,
@@ -132,7 +132,7 @@ def _check_pictures(root: Path, nested: bool) -> Report:
 
 
 def _check_table(
-    path: Path, label: str, text: str | None, features: Sequence[str] | None, assay: str | None, encoding: str
+    path: Path, label: str, text: str | None, features: str | Sequence[str] | None, assay: str | None, encoding: str
 ) -> Report:
     columns = read_columns(path, encoding=encoding)
     smiles = None if text is not None or features is not None or called(columns, TEXTS) else called(columns, SMILES)
@@ -190,7 +190,7 @@ def _of_tables(root: Path) -> bool:
     return not kinds.isdisjoint(KINDS) and kinds.isdisjoint(SUFFIXES) and not any(path.is_dir() for path in inside)
 
 
-def _check_points(path: Path, features: Sequence[str] | None, encoding: str) -> Report:
+def _check_points(path: Path, features: str | Sequence[str] | None, encoding: str) -> Report:
     looks, problems, widths = list[Look](), list[str](), None
     for table in point_tables(path, "task", None, features, encoding):
         found, wrong = point_looks(table)

@@ -16,7 +16,7 @@ from ..files import expanded, storage_errors
 from ..rows import KINDS, LABELS, read_columns
 from .assays import AssayPool, AssayProtocol
 from .splitting import Split, split_assays
-from .tables import INDEX, Columns, called, labels_of, numbers_of
+from .tables import INDEX, Columns, called, labels_of, listed, numbers_of
 
 __all__ = ["PointTable", "holds_points", "point_tables", "regression", "regression_columns"]
 
@@ -29,8 +29,8 @@ def regression(
     *,
     path: str,
     task: str = "task",
-    targets: Sequence[str] | None = None,
-    features: Sequence[str] | None = None,
+    targets: str | Sequence[str] | None = None,
+    features: str | Sequence[str] | None = None,
     encoding: str = "utf-8",
     least: int = 1,
     split: Split | None = None,
@@ -94,7 +94,7 @@ class PointTable(NamedTuple):
 
 
 def point_tables(
-    place: Path, task: str, targets: Sequence[str] | None, features: Sequence[str] | None, encoding: str
+    place: Path, task: str, targets: str | Sequence[str] | None, features: str | Sequence[str] | None, encoding: str
 ) -> Iterator[PointTable]:
     """The table, or the tables of a folder, each with rows; arguments and errors as of `regression`."""
     for file in _files(place) if place.is_dir() else [place]:
@@ -113,7 +113,11 @@ def holds_points(columns: Columns) -> bool:
 
 
 def regression_columns(
-    columns: Columns, task: str | None, targets: Sequence[str] | None, features: Sequence[str] | None, what: str
+    columns: Columns,
+    task: str | None,
+    targets: str | Sequence[str] | None,
+    features: str | Sequence[str] | None,
+    what: str,
 ) -> tuple[str | None, list[str], list[str]]:
     """The columns of tasks (None where there is none to be), of targets, and of features; as `regression`."""
 
@@ -123,7 +127,7 @@ def regression_columns(
             raise unknown_name(f"column of {what}", name, columns)
         return column
 
-    of_tasks = None if task is None else found(task)
+    of_tasks, targets, features = None if task is None else found(task), listed(targets), listed(features)
     if targets is None:
         usual = called(columns, TARGETS)
         targets = [usual] if usual else [name for name in columns if NUMBERED.fullmatch(name.strip().lower())]

@@ -33,6 +33,7 @@ __all__ = [
     "holds_several",
     "label_of",
     "labels_of",
+    "listed",
     "numbers_of",
     "table",
 ]
@@ -47,7 +48,7 @@ def table(
     path: str,
     label: str = "label",
     text: str | None = None,
-    features: Sequence[str] | None = None,
+    features: str | Sequence[str] | None = None,
     reading: Reading = "vectors",
     model: str = "minilm",
     length: int = 64,
@@ -134,7 +135,7 @@ def columns_pool(
     *,
     label: str = "label",
     text: str | None = None,
-    features: Sequence[str] | None = None,
+    features: str | Sequence[str] | None = None,
     reading: Reading = "vectors",
     model: str = "minilm",
     length: int = 64,
@@ -169,7 +170,7 @@ def columns_pool(
 
 
 def chosen_columns(
-    named: Columns, label: str, text: str | None, features: Sequence[str] | None, what: str
+    named: Columns, label: str, text: str | None, features: str | Sequence[str] | None, what: str
 ) -> tuple[str, str | None, list[str]]:
     """The columns of labels, of texts, if examples are texts, and all that examples are made of; as `columns_pool`."""
     found = called(named, LABELS if label == "label" else (label,))
@@ -180,7 +181,7 @@ def chosen_columns(
     elif features is None:
         others = {name: column for name, column in named.items() if name != found}
         text = called(others, ("text",)) or called({n: others[n] for n in others if _holds_texts(others[n])}, TEXTS)
-    chosen = [text] if text is not None else features
+    chosen = [text] if text is not None else listed(features)
     for name in chosen or []:
         if name not in named:
             raise unknown_name(f"column of {what}", name, named)
@@ -189,6 +190,11 @@ def chosen_columns(
     if not chosen:
         raise DataError(f"{what}: expected a column of texts, or of numbers, beside {found!r}; there is none")
     return found, text, list(chosen)
+
+
+def listed(names: str | Sequence[str] | None) -> list[str] | None:
+    """Names of columns, of which one may stand alone."""
+    return [names] if isinstance(names, str) else None if names is None else list(names)
 
 
 def called(named: Columns, names: Sequence[str]) -> str | None:
