@@ -52,6 +52,9 @@ def test_names() -> None:
     assert collection_path("shop") == Path("shop.handful")
     assert collection_path("a/shop.v2") == Path("a/shop.v2.handful")
     assert collection_path("shop.handful") == Path("shop.handful")
+    for name in ("", ".", "..", "/", "a/.."):
+        with pytest.raises(StorageError, match="expected the name of a collection"):
+            collection_path(name)
 
 
 def test_a_collection_is_not_made_twice(path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any, final
 
 import numpy as np
 
-from ..errors import CollectionError, DataError, unknown_name
+from ..errors import CollectionError, DataError, StorageError, unknown_name
 from ..files import storage_errors
 from .database import Database, connect, in_memory, put_in_place
 from .interface import Change, Collection, EncoderIdentity, Example, NewExample, Snapshot, checked_label, speller
@@ -28,9 +28,11 @@ __all__ = ["SQLiteCollection", "collection_path", "create_collection", "open_col
 
 
 def collection_path(name: str | Path) -> Path:
-    """The file of a collection: as named, or with `.handful` after it."""
+    """The file of a collection: as named, or with `.handful` after it. Raises StorageError for no name (`..`)."""
     path = Path(name)
-    return path if path.suffix == ".handful" else path.with_name(path.name + ".handful") if path.name else path
+    if path.name in ("", ".."):
+        raise StorageError(f"{str(name)!r}: expected the name of a collection (shop, or folder/shop), got a folder")
+    return path if path.suffix == ".handful" else path.with_name(path.name + ".handful")
 
 
 def create_collection(
