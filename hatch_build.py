@@ -20,7 +20,16 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = Path("src/handful/kernels")
-SOURCES = ("block.c", "block.h", "product.h", "normalization.h", "gelu.h", "layer_norm.h", "convolution.h")
+SOURCES = (
+    "block.c",
+    "block.h",
+    "pictures.h",
+    "product.h",
+    "normalization.h",
+    "gelu.h",
+    "layer_norm.h",
+    "convolution.h",
+)
 VARIANTS = {
     "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
     "avx2": ["-march=x86-64-v3"],

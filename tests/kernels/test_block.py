@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,15 +12,9 @@ from torch import Tensor, nn
 
 from handful import MAML, Conv4, Episode, PrototypicalNetwork, Query, Support
 from handful.encoders.normalization import Policy
-from handful.kernels import available, framed, passes, plain, pooled_block, reason, unframed
+from handful.kernels import available, framed, plain, pooled_block, reason, unframed
 
 pytestmark = pytest.mark.skipif(not available(), reason=f"no compiled kernels here: {reason()}")
-
-
-@pytest.fixture(params=["kept", "made anew"])
-def y_is(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the pictures' convolution is kept or made anew."""
-    monkeypatch.setattr(passes, "LEAST_REMADE", 1 << 40 if request.param == "kept" else 0)
 
 
 def reference(
@@ -43,7 +38,7 @@ def inputs(n: int, channels: int, height: int, width: int, filters: int, dtype: 
 @pytest.mark.parametrize(("height", "width"), [(2, 2), (3, 5), (4, 33), (13, 12), (12, 15), (21, 40)])
 @pytest.mark.parametrize(("channels", "filters"), [(1, 64), (3, 32), (2, 96), (32, 64), (64, 32), (96, 128)])
 @pytest.mark.parametrize("support", [None, 1, 2])
-def test_values(channels: int, filters: int, height: int, width: int, support: int | None, y_is: None) -> None:
+def test_values(channels: int, filters: int, height: int, width: int, support: int | None) -> None:
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-4)):
         x, w, gamma, beta = inputs(3, channels, height, width, filters, dtype)
         z, mean, variance = pooled_block(framed(x), w, gamma, beta, 1e-5, support)
@@ -60,7 +55,7 @@ def test_values(channels: int, filters: int, height: int, width: int, support: i
 @pytest.mark.parametrize("support", [None, 1, 3])
 @pytest.mark.parametrize("of_x", [False, True])
 def test_first_and_second_derivatives(
-    channels: int, filters: int, height: int, width: int, support: int | None, threads: int, y_is: None, of_x: bool
+    channels: int, filters: int, height: int, width: int, support: int | None, threads: int, of_x: bool
 ) -> None:
     """The gradient of a function of the gradient, along random directions."""
     values = inputs(4, channels, height, width, filters, torch.float64)
@@ -133,15 +128,37 @@ def test_evaluation_keeps_no_maps_and_says_the_same(
     assert encoder(x[0]).requires_grad, "not where somebody may ask for a derivative"
 
 
-def test_third_derivatives_are_refused() -> None:
-    x, w, gamma, beta = inputs(3, 1, 4, 4, 32, torch.float64)
-    w.requires_grad_()
-    value = pooled_block(framed(x), w, gamma, beta, 1e-5).z.square().sum()
+def third(run: Callable[..., Tensor], w: Tensor) -> Tensor:
+    value = run(w).square().sum()
     for _ in range(2):
         (gradient,) = torch.autograd.grad(value, w, create_graph=True)
         value = gradient.square().sum()
+    return torch.autograd.grad(value, w)[0]
+
+
+def test_third_derivatives_are_those_of_torch_or_refused() -> None:
+    x, w, gamma, beta = inputs(3, 2, 4, 6, 32, torch.float64)
+    w.requires_grad_()
+    got = third(lambda w: pooled_block(framed(x), w, gamma, beta, 1e-5).z, w)
+    torch.testing.assert_close(got, third(lambda w: reference(x, w, gamma, beta)[0], w), atol=1e-9, rtol=1e-9)
+    x, w, gamma, beta = inputs(3, 32, 4, 4, 32, torch.float64)
+    w.requires_grad_()
     with pytest.raises(NotImplementedError, match="third derivatives"):
-        torch.autograd.grad(value, w)
+        third(lambda w: pooled_block(framed(x), w, gamma, beta, 1e-5).z, w)
+
+
+def test_statistics_of_pictures_where_filters_hear_little_of_them() -> None:
+    """Neighbors are nearly alike, and a filter of differences hears a thousandth of them: nothing may cancel."""
+    x = inputs(6, 3, 2, 2, 32, torch.float32)[0]
+    x = F.interpolate(x, (40, 40), mode="bicubic") + 0.5
+    w = torch.zeros(32, 3, 3, 3)
+    w[:, :, 1, 0], w[:, :, 1, 2] = -1, 1
+    ones, zeros = torch.ones(32), torch.zeros(32)
+    z, mean, variance = pooled_block(framed(x), w, ones, zeros, 1e-9)
+    exact = reference(*(v.double() for v in (x, w, ones, zeros)))
+    torch.testing.assert_close(mean.double(), exact[1], atol=1e-6, rtol=0)
+    torch.testing.assert_close(variance.double(), exact[2], rtol=1e-5, atol=0)
+    torch.testing.assert_close(unframed(z).double(), exact[0], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("support", [4, 2])

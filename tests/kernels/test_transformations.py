@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
 
 from handful import Conv4
-from handful.kernels import available, passes, plain, reason
+from handful.kernels import available, plain, reason
 
 pytestmark = pytest.mark.skipif(not available(), reason=f"no compiled kernels here: {reason()}")
 Weights = dict[str, Tensor]
@@ -64,10 +64,8 @@ TRIED: dict[str, Callable[[Setting], object]] = {
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own way to forward mode
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
 @pytest.mark.parametrize("name", TRIED)
-@pytest.mark.parametrize("made_anew", [False, True])
 @pytest.mark.parametrize("recording", [True, False])
-def test_as_without_kernels(name: str, made_anew: bool, recording: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "LEAST_REMADE", 0 if made_anew else 1 << 40)
+def test_as_without_kernels(name: str, recording: bool) -> None:
     setting = Setting()
     with torch.set_grad_enabled(recording):
         found = TRIED[name](setting)
@@ -76,8 +74,7 @@ def test_as_without_kernels(name: str, made_anew: bool, recording: bool, monkeyp
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_saved_tensors_may_be_copied(again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "LEAST_REMADE", 0)
+def test_saved_tensors_may_be_copied(again: bool) -> None:
     setting, found = Setting(), []
     leaf = setting.encoder.blocks[0][1].weight  # type: ignore[index]
     for pack in (lambda t: t, lambda t: t.clone(memory_format=torch.contiguous_format)):

@@ -17,17 +17,19 @@
 #define STRIP 16      // tiles at once: enough for a product, few enough for the second cache
 #define LEAST_TILED 3 // rows and columns from which maps are convolved in tiles
 
-// Registers decide how many sums fit: 2 PIXELS + 3 and 2 ROWS + 3 of 32 or 16.
+// Registers decide how many sums fit: 2 PIXELS + 3, 2 ROWS + 3 and 15 TAKEN of 32 or 16.
 #if defined(__AVX512F__)
 #define VB 64
 #define PIXELS 14
 #define ROWS 12
+#define TAKEN 2
 #define TILES \
   TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
 #elif defined(__AVX__)
 #define VB 32
 #define PIXELS 6
 #define ROWS 6
+#define TAKEN 1
 #define TILES TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
 #else
 #error these kernels need AVX2
@@ -40,6 +42,7 @@ static _Thread_local int starved; // this thread's kernel found no memory
 #define LANES (VB / 4)
 #define N(name) name##_f
 #include "block.h"
+#include "pictures.h"
 #include "product.h"
 #include "normalization.h"
 #include "gelu.h"
@@ -55,6 +58,7 @@ static _Thread_local int starved; // this thread's kernel found no memory
 #define LANES (VB / 8)
 #define N(name) name##_d
 #include "block.h"
+#include "pictures.h"
 #include "product.h"
 #include "normalization.h"
 #include "gelu.h"

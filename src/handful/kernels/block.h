@@ -450,17 +450,6 @@ static T *N(room)(int tiled, long strips, long H, long W, long channels) {
   return N(claim)(strips * 36 * N(plane)((tiles < STRIP ? STRIP : tiles) * channels));
 }
 
-// row h of y for the framed example at x: kept in y, or made anew in `buffer`
-static const T *N(row_of_y)(const T *y, const T *x, const T *w, T *buffer, long h, long W, long C, long O) {
-  if (y) return y + h * W * O;
-  const N(row_t) convolve = N(row_for)(C, 1);
-  for (long ob = 0; ob < O; ob += OB, w += 9 * C * OB) {
-    const T *const xs[2] = {x + h * (W + 2) * C, 0}, *const ws[2] = {w, 0};
-    convolve(C, xs, ws, buffer + ob, O, W);
-  }
-  return buffer;
-}
-
 // adds to s and q the sums over a row of y of y - m and of its square
 static void N(row_sums)(const T *restrict y, const T *m, long W, long O, double *s, double *q) {
   for (long c = 0; c < O; c += VL) {
@@ -478,16 +467,15 @@ static void N(row_sums)(const T *restrict y, const T *m, long W, long O, double 
 }
 
 // y = x0 * u0 (+ x1 * u1) of one example, or of several in a strip, by packed weights: rows of y lie `row` apart,
-// examples `map`. Sums over y - shift and over its square are added to s and q [O] for the first `counts` of them; y
-// may be null where maps are not tiled. v, m: room.
+// examples `map`. Sums over y - shift and over its square are added to s and q [O] for the first `counts` of them.
+// v, m: room.
 static void N(convolve)(long maps, const T *const x[2], const T *const u[2], int tiled, T *y, long row, long map,
                         long counts, const T *shift, double *s, double *q, T *v, T *m, long H, long W, long C, long O) {
   const int sources = x[1] ? 2 : 1;
   const N(row_t) convolve = N(row_for)(C, sources);
   const long down = N(strip_rows)(H, W);
-  T buffer[y ? 1 : W * O];
   for (long h = 0, rows = 1; h < H; h += rows) {
-    T *out = y ? y + h * row : buffer;
+    T *out = y + h * row;
     if (tiled) {
       const N(strip) strip = {maps, h, 4 * down < H - h ? down : (H - h + 3) / 4, (W + 3) / 4, H, W};
       T *const vs[2] = {v, v + 36 * N(plane)(N(tiles)(strip) * C)};
@@ -519,8 +507,7 @@ static void N(frame)(T *y, long H, long W, long O) {
 
 // y = x0 * w0 (+ x1 * w1): [B n, H, W, O], or with a border of zeros. Weights [O][C][3][3] of tasks lie w_task numbers
 // apart (0: one for all); those to be turned are [C][O][3][3]. With `shift` [B, O]: adds to `total` [B][2][O] the sums
-// over the support of y - shift and of its square, around one of the task's outputs, so that nothing cancels; then y
-// may be null for pictures.
+// over the support of y - shift and of its square, around one of the task's outputs, so that nothing cancels.
 void N(conv)(const T *x0, const T *w0, const T *x1, const T *w1, long w0_task, long w1_task, long turned, T *y,
              long border, const T *shift, double *total, long support, long n, long g0, long g1, long H, long W, long C,
              long O) {
@@ -535,7 +522,7 @@ void N(conv)(const T *x0, const T *w0, const T *x1, const T *w1, long w0_task, l
       if (x1) (turned ? N(pack_turned) : N(pack))(w1 + t * w1_task, tiled, C, O, u[1]);
     }
     maps = N(strip_maps)(tiled, H, W, g1 - g, n, g);
-    T *inner = y ? y + g * map + border * (row + O) : 0;
+    T *inner = y + g * map + border * (row + O);
     for (long e = 0; e < maps && border; e++) N(frame)(y + (g + e) * map, H, W, O);
     const T *const x[2] = {x0 + g * example, x1 ? x1 + g * example : 0};
     const long left = shift && g % n < support ? support - g % n : 0, counts = left < maps ? left : maps;
@@ -667,13 +654,11 @@ void N(statistics)(const double *total, long parts, const T *shift, T eps, long 
 }
 
 // z with a border [B n, H/2+2, W/2+2, O]; of each pooled value its x̂ and which of the four it was (4: relu cut it).
-// Where y is null, it is made anew from x and w, two rows at a time.
-void N(pool)(const T *y, const T *x, const T *w, long w_task, const T *mean, const T *rstd, const T *gamma,
-             const T *beta, long gamma_task, T *restrict z, T *restrict xs, unsigned char *restrict index, long n,
-             long g0, long g1, long H, long W, long C, long O) {
+void N(pool)(const T *y, const T *mean, const T *rstd, const T *gamma, const T *beta, long gamma_task, T *restrict z,
+             T *restrict xs, unsigned char *restrict index, long n, long g0, long g1, long H, long W, long O) {
   const long h2 = H / 2, w2 = W / 2, zrow = (w2 + 2) * O;
-  T a[O], b[O], ia[O], ib[O], buffer[y ? 1 : 2 * W * O], *u = y ? 0 : N(packed)(0, C, O);
-  for (long g = g0; g < g1 && !starved; g++) {
+  T a[O], b[O], ia[O], ib[O];
+  for (long g = g0; g < g1; g++) {
     const long t = g / n;
     if (g == g0 || g % n == 0) EACH {
       ia[c] = rstd[t * O + c];
@@ -681,14 +666,11 @@ void N(pool)(const T *y, const T *x, const T *w, long w_task, const T *mean, con
       a[c] = gamma[t * gamma_task + c] * ia[c];
       b[c] = beta[t * gamma_task + c] + gamma[t * gamma_task + c] * ib[c];
     }
-    if (!y && (g == g0 || (g % n == 0 && w_task))) N(pack)(w + t * w_task, 0, C, O, u);
     T *out = z + g * (h2 + 2) * zrow;
     memset(out, 0, zrow * sizeof(T));
     memset(out + (h2 + 1) * zrow, 0, zrow * sizeof(T));
-    const T *yg = y ? y + g * H * W * O : 0, *xg = x + g * (H + 2) * (W + 2) * C;
     for (long h = 0; h < h2; h++) {
-      const T *top = N(row_of_y)(yg, xg, u, buffer, 2 * h, W, C, O);
-      const T *bottom = N(row_of_y)(yg, xg, u, buffer + (y ? 0 : W * O), 2 * h + 1, W, C, O);
+      const T *top = y + (g * H + 2 * h) * W * O, *bottom = top + W * O;
       T *restrict to = out + (h + 1) * zrow;
       EACH to[c] = to[zrow - O + c] = 0;
       for (long w = 0; w < w2; w++) {
@@ -716,7 +698,6 @@ void N(pool)(const T *y, const T *x, const T *w, long w_task, const T *mean, con
       }
     }
   }
-  free(u);
 }
 
 // z = relu(maxpool2(scale · (x * w) + offset)) with a border [B n, H/2+2, W/2+2, O], for statistics known beforehand:
@@ -742,7 +723,11 @@ void N(embed)(const T *x, const T *w, long w_task, const T *scale, const T *offs
         N(products)(C, 1, N(tiles)(s), vs, us, m, O);
         N(drop)(s, m, O, y - 2 * h * W * O, W * O, 0);
       } else
-        for (long r = 0; r < 2; r++) N(row_of_y)(0, xg, u, y + r * W * O, 2 * h + r, W, C, O);
+        for (long r = 0; r < 2; r++)
+          for (long ob = 0; ob < O; ob += OB) {
+            const T *const from[2] = {xg + (2 * h + r) * row, 0}, *const with[2] = {u + 9 * C * ob, 0};
+            N(row_for)(C, 1)(C, from, with, y + r * W * O + ob, O, W);
+          }
       for (long r = 0; r < rows; r++) {
         T *restrict to = out + (h + r + 1) * zrow;
         EACH to[c] = to[zrow - O + c] = 0;
@@ -864,7 +849,7 @@ void N(unpool)(const T *y, const T *gz, const unsigned char *index, const T *mea
 }
 
 // The whole gradient without keeping gy: adds to gw [B][O][C][3][3], and writes gx with a border unless it is null.
-// extra: a further gradient of y, or null. y may be null as in pool.
+// extra: a further gradient of y, or null.
 void N(block_backward)(const T *x, const T *w, long w_task, const T *y, const T *gz, const unsigned char *index,
                        const T *extra, const T *mean, const T *rstd, const T *gamma, long gamma_task,
                        const double *total, long parts, T *gw, T *gx, long support, long B, long n, long g0, long g1,
@@ -872,10 +857,10 @@ void N(block_backward)(const T *x, const T *w, long w_task, const T *y, const T 
   const int tiled = N(tiled)(H, W, C, O);
   const long row = (W + 2) * C, gy_row = (W + 2) * O, map = (H + 2) * row, gy_map = (H + 2) * gy_row;
   const long most = tiled ? 4 * N(strip_rows)(H, W) : N(band_rows)(W, O);
-  T k[O], k0[O], k1[O], none[O], buffer[y ? 1 : W * O];
+  T k[O], k0[O], k1[O], none[O];
   memset(none, 0, sizeof none);
   T *v = N(room)(tiled, 1, H, W, C > O ? C : O), *m = N(room)(tiled, 1, H, W, C > O ? C : O);
-  T *u = y ? 0 : N(packed)(0, C, O), *turned = gx ? N(packed)(tiled, O, C) : 0, *sum = N(packed)(tiled, C, O);
+  T *turned = gx ? N(packed)(tiled, O, C) : 0, *sum = N(packed)(tiled, C, O);
   T *gy = calloc((size_t)(N(strip_maps)(tiled, H, W, g1 - g0, n, 0) * gy_map), sizeof(T)); // framed
   if (!gy) starved = 1;
   for (long g = g0, maps; g < g1 && !starved; g += maps) {
@@ -885,10 +870,7 @@ void N(block_backward)(const T *x, const T *w, long w_task, const T *y, const T 
                       (double)support * H * W, O, k, k0, k1);
       N(clear)(tiled, C, O, sum);
     }
-    if (g == g0 || (g % n == 0 && w_task)) {
-      if (!y) N(pack)(w + t * w_task, 0, C, O, u);
-      if (gx) N(pack_turned)(w + t * w_task, tiled, O, C, turned);
-    }
+    if (gx && (g == g0 || (g % n == 0 && w_task))) N(pack_turned)(w + t * w_task, tiled, O, C, turned);
     maps = N(strip_maps)(tiled, H, W, g1 - g, n, g);
     const T *xg = x + g * map;
     for (long h = 0; h < H; h += most) {
@@ -897,9 +879,8 @@ void N(block_backward)(const T *x, const T *w, long w_task, const T *y, const T 
       T *to = gy + (gx || tiled ? h + 1 : 1) * gy_row + O;
       for (long e = g; e < g + maps; e++)
         for (long r = 0; r < rows; r++) {
-          const T *from = N(row_of_y)(y ? y + e * H * W * O : 0, x + e * map, u, buffer, h + r, W, C, O);
           const int counts = e % n < support;
-          N(gy_row)(from, gz, index, extra, k, counts ? k0 : none, counts ? k1 : none, e, h + r, H, W, O,
+          N(gy_row)(y + (e * H + h + r) * W * O, gz, index, extra, k, counts ? k0 : none, counts ? k1 : none, e, h + r, H, W, O,
                     to + (e - g) * gy_map + r * gy_row);
         }
       if (tiled) N(strip_weights)((N(strip)){maps, h, (rows + 3) / 4, (W + 3) / 4, H, W}, xg, gy, C, O, v, m, sum);
@@ -912,7 +893,7 @@ void N(block_backward)(const T *x, const T *w, long w_task, const T *y, const T 
     }
     if (g + maps == g1 || (g + maps) % n == 0) N(unpack)(sum, tiled, C, O, gw + t * 9 * O * C);
   }
-  free(u), free(turned), free(sum), free(gy);
+  free(turned), free(sum), free(gy);
   free(v), free(m);
 }
 

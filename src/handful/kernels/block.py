@@ -18,8 +18,6 @@ their own; `torch.func.vmap` over tasks becomes this axis.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -27,7 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import passes
+from .functions import mapped, positional
 from .passes import Kept
+from .pictures import MOST_CHANNELS, differentiated, picture_block
 
 __all__ = ["Pooled", "embedded_block", "framed", "pooled_block", "unframed"]
 
@@ -61,6 +61,8 @@ def pooled_block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, 
         support: statistics are those of the first so many examples; of all if not given.
     """
     support = len(x) if support is None else support
+    if x.shape[-1] <= MOST_CHANNELS and not differentiated(x):
+        return Pooled(*picture_block(x, w, gamma, beta, eps, support))
     z, _, mean, variance, *_ = _Block.apply(x[None], w[None], gamma[None], beta[None], eps, support)  # type: ignore[no-untyped-call]
     return Pooled(z.squeeze(0), mean.squeeze(0), variance.squeeze(0))  # indexing would fill zeros on the way back
 
@@ -85,7 +87,7 @@ class _Embed(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
-        (z,), (dim,) = _mapped(lambda *values: (_Embed.apply(*values),), info, in_dims, inputs)  # type: ignore[no-untyped-call]
+        (z,), (dim,) = mapped(lambda *values: (_Embed.apply(*values),), info, in_dims, inputs)  # type: ignore[no-untyped-call]
         return z, dim
 
 
@@ -100,7 +102,7 @@ class _Block(torch.autograd.Function):
         _, y, *statistics = output
         ctx.mark_non_differentiable(*statistics)
         ctx.save_for_backward(*inputs[:3], y, *statistics)
-        ctx.support, ctx.remade = inputs[-1], not passes.is_kept(y)
+        ctx.support = inputs[-1]
         ctx.set_materialize_grads(False)
 
     @staticmethod
@@ -112,11 +114,7 @@ class _Block(torch.autograd.Function):
             gz = F.pad(torch.zeros_like(kept.xs), (0, 0, 1, 1, 1, 1))
         if not torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active():
             of_x = ctx.needs_input_grad[0]
-            if ctx.remade:  # hooks on saved tensors may have given the stand-in room
-                kept = kept._replace(y=kept.y[..., :1].expand(kept.y.shape))
             return *passes.block_gradient(gz, more, x, w, gamma, kept, ctx.support, of_x=of_x), None, None
-        if ctx.remade:
-            kept = kept._replace(y=_Anew.apply(x.detach(), w.detach(), kept.y))  # type: ignore[no-untyped-call]
         gy, ggamma, gbeta = _Unpool.apply(gz, gamma, ctx.support, *kept)  # type: ignore[no-untyped-call]
         if more is not None:
             gy = gy + F.pad(more, (0, 0, 1, 1, 1, 1))
@@ -125,28 +123,7 @@ class _Block(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
-        return _mapped(_Block.apply, info, in_dims, inputs)
-
-
-class _Anew(torch.autograd.Function):
-    """y made anew, whose gradient goes where its stand-in came from."""
-
-    @staticmethod
-    def forward(x: Tensor, w: Tensor, stand_in: Tensor) -> Tensor:
-        return passes.convolve(x, w, border=0)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, upstream[0]
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
-        (y,), (dim,) = _mapped(lambda *values: (_Anew.apply(*values),), info, in_dims, inputs)  # type: ignore[no-untyped-call]
-        return y, dim
+        return mapped(_Block.apply, info, in_dims, inputs)
 
 
 class _Unpool(torch.autograd.Function):
@@ -166,7 +143,7 @@ class _Unpool(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
-        return _mapped(_Unpool.apply, info, in_dims, inputs)
+        return mapped(_Unpool.apply, info, in_dims, inputs)
 
 
 class _Unconvolve(torch.autograd.Function):
@@ -185,7 +162,7 @@ class _Unconvolve(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
-        return _mapped(_Unconvolve.apply, info, in_dims, inputs)
+        return mapped(_Unconvolve.apply, info, in_dims, inputs)
 
 
 class _Last(torch.autograd.Function):
@@ -217,7 +194,7 @@ class _Along(_Last):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
-        return _mapped(_Along.apply, info, in_dims, inputs)
+        return mapped(_Along.apply, info, in_dims, inputs)
 
 
 class _Reconvolve(_Last):
@@ -235,45 +212,7 @@ class _Reconvolve(_Last):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
-        return _mapped(_Reconvolve.apply, info, in_dims, inputs)
+        return mapped(_Reconvolve.apply, info, in_dims, inputs)
 
 
-def _mapped(function: Callable[..., Any], info: Any, in_dims: Any, inputs: tuple[Any, ...]) -> Any:
-    """The function on [V, B, ...] as on [V·B, ...]."""
-    size: int = info.batch_size
-
-    def flat(value: Any, dim: int | None) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        moved = value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0)
-        return moved.squeeze(1) if moved.shape[1] == 1 else moved.flatten(0, 1)
-
-    mapped = [flat(value, dim) for value, dim in zip(inputs, in_dims, strict=True)]
-    tasks = len(mapped[0]) // size
-    results = function(*mapped)
-    unflat = tuple(None if value is None else value.unflatten(0, (size, tasks)) for value in results)
-    return unflat, tuple(None if value is None else 0 for value in results)
-
-
-class _Bound(inspect.BoundArguments):
-    """Arguments given by position, all of them."""
-
-    args: Any = ()
-    kwargs: Any = {}  # noqa: RUF012
-
-    def apply_defaults(self) -> None:
-        pass
-
-
-class _Positional(inspect.Signature):
-    """Takes arguments as they are: torch binds those of a function at every call, which takes a while."""
-
-    def bind(self, *args: Any, **kwargs: Any) -> _Bound:
-        bound = _Bound(self, {})
-        bound.args = args
-        return bound
-
-
-for _function in (_Block, _Embed, _Anew, _Unpool, _Unconvolve, _Along, _Reconvolve):
-    parameters = inspect.signature(_function.forward).parameters.values()
-    setattr(_function.forward, "__signature__", _Positional(list(parameters)))  # noqa: B010
+positional(_Block, _Embed, _Unpool, _Unconvolve, _Along, _Reconvolve)

@@ -35,7 +35,16 @@ __all__ = [
 DTYPES = {torch.float32: "f", torch.float64: "d"}
 ORDINARY = (Tensor, nn.Parameter)
 """Kinds of tensors that lie in memory as they say; subclasses may not."""
-SOURCES = ("block.c", "block.h", "product.h", "normalization.h", "gelu.h", "layer_norm.h", "convolution.h")
+SOURCES = (
+    "block.c",
+    "block.h",
+    "pictures.h",
+    "product.h",
+    "normalization.h",
+    "gelu.h",
+    "layer_norm.h",
+    "convolution.h",
+)
 """In this order, as in hatch_build.py."""
 MOST = 32
 """Arguments of a kernel that runs on several threads, as in block.c."""

@@ -19,20 +19,16 @@ from .library import call, shared, spread, summed
 Arguments = tuple[Tensor | int | None, ...]
 
 __all__ = [
-    "LEAST_REMADE",
     "Kept",
     "along",
     "block",
     "block_gradient",
     "convolve",
     "embed",
-    "is_kept",
     "unpool",
     "weight_gradient",
 ]
 
-LEAST_REMADE = 8 << 20
-"""Bytes of y from which the convolution of pictures is sooner made anew than fetched from memory."""
 LANES = 32
 """Channels that a pass writes at once: what it gives has a multiple of them."""
 
@@ -40,7 +36,7 @@ LANES = 32
 class Kept(NamedTuple):
     """What a block keeps for its gradient."""
 
-    y: Tensor  # [B, n, H, W, O], or a stand-in without room where it is made anew
+    y: Tensor  # [B, n, H, W, O]
     mean: Tensor  # [B, O] of y
     variance: Tensor  # [B, O] of y, biased
     rstd: Tensor  # [B, O]
@@ -49,7 +45,7 @@ class Kept(NamedTuple):
 
     def contiguous(self) -> Kept:
         """As the kernels read them: what tasks share is given to each."""
-        return Kept(self.y.contiguous() if is_kept(self.y) else self.y, *(value.contiguous() for value in self[1:]))
+        return Kept(*(value.contiguous() for value in self))
 
 
 class _Shape(NamedTuple):
@@ -85,20 +81,12 @@ def _shape_of(y: Tensor, support: int) -> _Shape:
     return _Shape(tasks, each, support, height, width, 0, outputs)
 
 
-def is_kept(y: Tensor) -> bool:
-    """Whether y is there, not a stand-in."""
-    return y.stride(-1) != 0
-
-
 def block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, support: int) -> tuple[Tensor, Kept]:
     """z = relu(maxpool(γ (y − mean) rstd + β)) of y = x * w, and what its gradient needs."""
     s, dtype = _shape(x, w, support), x.dtype
     x, (w, apart) = x.contiguous(), shared(w)
     scale, offset, step = _channels(gamma, beta)
-    whole = (s.tasks, s.each, s.height, s.width, s.outputs)
-    row = s.width * s.outputs * x.element_size()  # two of them lie on the stack where y is made anew
-    remade = s.inputs < 32 and s.examples * s.height * row > LEAST_REMADE and row <= 1 << 18
-    y = None if remade else x.new_empty(whole)
+    y = x.new_empty(s.tasks, s.each, s.height, s.width, s.outputs)
     middle = x.new_empty(s.tasks, s.outputs)
     call("middle", dtype, x, w, apart, middle, s.tasks, s.each, s.height, s.width, s.inputs, s.outputs)
     sums = s.sums(2, s.outputs)
@@ -115,11 +103,11 @@ def block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, support
     xs, index = x.new_empty(half), x.new_empty(half, dtype=torch.uint8)
 
     def pool(part: int, start: int, stop: int) -> Arguments:
-        sizes = (s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
-        return y, x, w, apart, mean, rstd, scale, offset, step, z, xs, index, *sizes
+        sizes = (s.each, start, stop, s.height, s.width, s.outputs)
+        return y, mean, rstd, scale, offset, step, z, xs, index, *sizes
 
     spread("pool", dtype, s.examples, pool)
-    return z, Kept(x.new_zeros(1).expand(whole) if y is None else y, mean, variance, rstd, xs, index)
+    return z, Kept(y, mean, variance, rstd, xs, index)
 
 
 def embed(x: Tensor, w: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
@@ -142,7 +130,6 @@ def block_gradient(
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     """gx, gw, gγ, gβ in one pass, without room for gy. `more`: a further gradient of y."""
     if of_x and (spare := -x.shape[-1] % LANES):
-        kept = kept if is_kept(kept.y) else kept._replace(y=convolve(x, w, border=0))
         x, w = F.pad(x, (0, spare)), _widened(w, spare)
         gx, gw, ggamma, gbeta = block_gradient(gz, more, x, w, gamma, kept, support, of_x=True)
         assert gx is not None
@@ -151,7 +138,7 @@ def block_gradient(
     x, gz, more = x.contiguous(), gz.contiguous(), None if more is None else more.contiguous()
     scale, step = _channels(gamma)
     total = _pooled_sums(gz, kept, s)
-    y, (w, apart) = kept.y if is_kept(kept.y) else None, shared(w)
+    w, apart = shared(w)
     gx = torch.empty_like(x) if of_x else None
     sums = s.sums(s.outputs, s.inputs, 3, 3, dtype=dtype)
 
@@ -159,7 +146,7 @@ def block_gradient(
         statistics = (kept.mean, kept.rstd, scale, step, total, 1)
         sizes = (s.tasks, s.each, start, stop, s.height, s.width, s.inputs, s.outputs)
         results = (sums[part], gx, s.support)
-        return x, w, apart, y, gz, kept.chosen, more, *statistics, *results, *sizes
+        return x, w, apart, kept.y, gz, kept.chosen, more, *statistics, *results, *sizes
 
     spread("block_backward", dtype, s.examples, run)
     return gx, summed(sums), _apart(total, 1, dtype), _apart(total, 0, dtype)
