@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from handful.data.arrays import arrays
 from handful.data.check import check_data
-from handful.data.tables import arrays, columns_pool, table
+from handful.data.tables import columns_pool, table
 from handful.errors import DataError, MissingExtraError, StorageError, UnknownNameError
 from handful.rows import numbered_columns
 

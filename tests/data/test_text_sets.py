@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import lzma
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +23,12 @@ from handful.data.intents import (
     huffpost,
     hwu64,
 )
+from handful.data.own_relations import relations
+from handful.data.pool import ClassPool
 from handful.data.raw import RawFile
 from handful.data.relations import fewrel, placed_words, text_and_places
 from handful.data.texts import word_numbers
-from handful.errors import DataError, DownloadError, UnknownNameError
+from handful.errors import DataError, DownloadError, ShapeError, UnknownNameError
 
 INTENTS = sys.modules["handful.data.intents"]
 TEXTS = sys.modules["handful.data.texts"]
@@ -184,6 +188,64 @@ def test_fewrel() -> None:
         fewrel(reading="words", test="pubmed", split={"train": 1.0})
     with pytest.raises(UnknownNameError, match="nyt, pubmed, semeval, wiki"):
         fewrel(test="books")  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match="places, tokens, vectors, words"):
+        fewrel(reading="sounds")  # type: ignore[arg-type]
+    with pytest.raises(ShapeError, match="got -1"):
+        fewrel(reading="words", length=-1)
+
+
+def as_table(file: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        if file.suffix == ".jsonl":
+            opened.writelines(json.dumps(row) + "\n" for row in rows)
+        else:
+            made = csv.DictWriter(opened, columns)
+            made.writeheader()
+            made.writerows({**row, "tokens": " ".join(row["tokens"])} for row in rows)
+    return str(file)
+
+
+def same_as_fewrel(folder: Path, content: dict[str, Any], wanted: ClassPool, *, texts: bool) -> None:
+    """FewRel's own file, and tables made of it, give the examples that it gives itself."""
+    (folder / "own.json").write_text(json.dumps(content))
+    rows = [
+        {
+            "tokens": one["tokens"],
+            **{f"{side}": " ".join(one["tokens"][place] for place in one[side[0]][2][0]) for side in ("head", "tail")},
+            **{f"{side}_start": one[side[0]][2][0][0] for side in ("head", "tail")},
+            "relation": name,
+        }
+        for name, instances in content.items()
+        for one in instances
+    ]
+    tables = [as_table(folder / "own.jsonl", [*rows[0]], rows)]
+    if texts:
+        bare = [{name: cell for name, cell in row.items() if not name.endswith("start")} for row in rows]
+        tables.append(as_table(folder / "own.csv", [*bare[0]], bare))
+    for path in (str(folder / "own.json"), *tables):
+        pool = relations(path=path, reading="words", length=wanted.shape[1])
+        assert pool.counts.tolist() == wanted.counts.tolist()
+        assert torch.equal(pool.take(pool.rows()), wanted.take(wanted.rows())), path
+
+
+@pytest.mark.usefixtures("mini")
+def test_own_relations_are_read_as_fewrel_is(tmp_path: Path) -> None:
+    content = {f"P{n}": [relation(f"A is in B {n}", 0, 3)] * 2 for n in range(4)}
+    same_as_fewrel(tmp_path, content, fewrel(reading="words", length=8), texts=True)
+
+
+def test_the_real_fewrel_as_own_relations(tmp_path: Path) -> None:
+    chosen = os.environ.get("HANDFUL_TEST_DATA")
+    packed = (
+        (Path(chosen) if chosen else Path(__file__).parents[3] / "shared" / "data") / "fewrel" / "val_pubmed.json.xz"
+    )
+    if not packed.is_file():
+        pytest.skip("needs the real FewRel: set HANDFUL_TEST_DATA to a folder that holds fewrel/")
+    content = json.loads(lzma.decompress(packed.read_bytes()))
+    rows = [RELATIONS._published(one["tokens"], one["h"], one["t"]) for own in content.values() for one in own]
+    labels = [name for name, own in content.items() for _ in own]
+    wanted = RELATIONS.read_relations(rows, labels, what="FewRel", reading="words", model="minilm", length=40)
+    same_as_fewrel(tmp_path, content, wanted, texts=False)
 
 
 # Files

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .arrays import arrays
 from .assays import AssayEpisodes, AssayPool
 from .attributes import attributes
 from .augmentation import Augmentation, Augmented
@@ -32,12 +33,13 @@ from .mini_imagenet import add_mini_imagenet, mini_imagenet
 from .molecules import add_sider, add_tox21, sider, tox21
 from .omniglot import add_omniglot, omniglot
 from .own_molecules import molecules
+from .own_relations import relations, relations_pool
 from .picture_sets import add_cub, add_faces, add_tiered_imagenet, cub, faces, tiered_imagenet
 from .pool import ClassPool, rotations, symmetries
 from .regression import regression
 from .relations import add_fewrel, fewrel
 from .splitting import split_pool
-from .tables import arrays, columns_pool, table
+from .tables import columns_pool, table
 
 __all__ = [
     "DATASETS",
@@ -75,6 +77,8 @@ __all__ = [
     "molecules",
     "omniglot",
     "regression",
+    "relations",
+    "relations_pool",
     "rotations",
     "sider",
     "split_pool",
@@ -121,6 +125,12 @@ DATASETS: dict[str, DataSet] = {
     ),
     "regression": DataSet(
         regression, "your own regression tasks: a table, or a folder of tables", "yours", "docs/data/own.md"
+    ),
+    "relations": DataSet(
+        relations,
+        "your own relations: a table of sentences with two entities, or FewRel's JSON",
+        "yours",
+        "docs/data/own.md",
     ),
     "mini-imagenet": DataSet(
         mini_imagenet,

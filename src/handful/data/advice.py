@@ -76,11 +76,11 @@ def advice_on(
         said.append(f"the largest class has {counts[-1]} examples, the smallest {counts[0]}: episodes draw them evenly")
     if len(counts) < 2:
         return [*said, "one class: add another, there is nothing to tell apart"]
-    every = "both" if len(counts) == 2 else f"all {len(counts)}"
-    said.append(f"to be taught: {every} classes, one example each is enough to begin with")
-    total = sum(counts)
-    if total - len(counts) < 9:
-        said.append("a promise of 90% needs 9 examples beside those taught (19 for 95%): there are too few for one")
+    if kind != "relations":  # `teach` does not take them
+        every = "both" if len(counts) == 2 else f"all {len(counts)}"
+        said.append(f"to be taught: {every} classes, one example each is enough to begin with")
+        if sum(counts) - len(counts) < 9:
+            said.append("a promise of 90% needs 9 examples beside those taught (19 for 95%): there are too few for one")
     return [*said, _on_classes(kind, counts)]
 
 
@@ -128,7 +128,7 @@ def advice_on_columns(columns: Columns, chosen: Sequence[str]) -> list[str]:
 
 def _on_classes(kind: str, counts: Sequence[int]) -> str:
     """Each split gives such tasks: of many classes a fifth at least, of few ones half of the examples of each."""
-    named = ' ([data] name = "molecules")' if kind == "molecules" else ""
+    named = f' ([data] name = "{kind}")' if kind in ("molecules", "relations") else ""
     for share, how in (
         (1, "splits by class"),
         (2, "few classes: divide the examples of each (within = true, split = { train = 0.5, test = 0.5 })"),

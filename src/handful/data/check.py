@@ -16,8 +16,9 @@ from ..pictures import SUFFIXES, in_parallel, unread
 from ..rows import KINDS, SMILES, TEXTS, doubt_minus_one, read_columns
 from .advice import Assays, Groups, advice_on, advice_on_columns, advice_on_folders
 from .folder import passed_over, picture_files
-from .looks import Look, alike, measured_looks, picture_look, point_looks, row_looks, same_groups
+from .looks import Look, alike, measured_looks, picture_look, point_looks, relation_look, row_looks, same_groups
 from .own_molecules import Measured, Target, measured_columns, measurements
+from .own_relations import holds_relations, relation_columns, relation_rows, relation_table
 from .regression import holds_points, point_tables
 from .tables import Columns, called, chosen_columns, label_of, numbers_of
 
@@ -34,8 +35,9 @@ class Report:
     """What was found.
 
     Attributes:
-        path, kind: the data, "pictures", "texts", "molecules" (a column `smiles`), "measurements" of these in assays,
-            "points" of regression tasks (a column `task`, or a folder of tables), or "numbers".
+        path, kind: the data, "pictures", "texts", "relations" (columns `head` and `tail`, or a file .json), "molecules"
+            (a column `smiles`), "measurements" of these in assays, "points" of regression tasks (a column `task`, or a
+            folder of tables), or "numbers".
         classes: examples a class, of the readable ones; of measurements, those of each outcome of each assay; of
             points, those of each task.
         unreadable: what a loader would refuse, and why.
@@ -81,11 +83,11 @@ def check_data(
     encoding: str = "utf-8",
     nested: bool = False,
 ) -> Report:
-    """Look through a folder of pictures, or a table of texts, molecules, numbers or points, as their loaders would.
+    """Look through pictures, texts, relations, molecules, numbers or points, as their loaders would.
 
     Args:
         path: a folder (of pictures, or of tables that are a regression task each), or a file .csv, .tsv, .jsonl or
-            .parquet.
+            .parquet; or .json, of relations.
         label, text, features, encoding: of a table, as in `table`.
         assay: of a table with a column `smiles`, as in `molecules`.
         nested: of a folder, as in `folder`.
@@ -102,7 +104,11 @@ def check_data(
         return _check_points(path, features, encoding) if _of_tables(path) else _check_pictures(path, nested)
     if path.suffix.lower() in KINDS:
         return _check_table(path, label, text, features, assay, encoding)
-    raise DataError(f"{path}: expected a folder of class folders of pictures, or a table {', '.join(KINDS)}")
+    if path.suffix.lower() == ".json":
+        return _check_relations(path, label, text, encoding)
+    raise DataError(
+        f"{path}: expected a folder of class folders of pictures, or a table {', '.join(KINDS)} (.json of relations)"
+    )
 
 
 def _check_pictures(root: Path, nested: bool) -> Report:
@@ -142,6 +148,8 @@ def _check_table(
         measured = measured_columns(columns, label=label, assay=assay, target=target, what=str(path))
         if measured.label is None or measured.assay is not None:
             return _check_assays(path, columns, measured, target)
+    if smiles is None and features is None and holds_relations(columns, text):
+        return _check_relations(path, label, text, encoding)
     if label == "label" and text is None and smiles is None and holds_points(columns):
         return _check_points(path, features, encoding)
     label, text, chosen = chosen_columns(columns, label, smiles or text, features, str(path))
@@ -155,6 +163,24 @@ def _check_table(
         problems.append(str(error))
     said = advice_on_columns(columns, chosen) if kind == "numbers" else []
     return _report(path, kind, looks, problems, same_groups(looks, by_likeness=True), said=said)
+
+
+def _check_relations(path: Path, label: str, text: str | None, encoding: str) -> Report:
+    columns, places = relation_table(path, encoding)
+    chosen = relation_columns(columns, label, text, "head", "tail", str(path))
+    found, problems = relation_rows(columns, chosen, places, str(path))
+    try:
+        doubt_minus_one([name for _, name, _ in found], str(path))
+    except DataError as error:
+        problems.append(str(error))
+    several = sum(one.several for *_, one in found)
+    said = [
+        f"{several} hold an entity several times, of which the first is taken: the columns {chosen.head}_start and "
+        f"{chosen.tail}_start say another"
+    ]
+    looks = [relation_look(*one) for one in found]
+    near = same_groups(looks, by_likeness=True)
+    return _report(path, "relations", looks, problems, near, said=said if several else ())
 
 
 def _target(columns: Columns, label: str, assay: str | None) -> Target:

@@ -14,10 +14,20 @@ from ..pictures import Form, formed, opened
 from .folder import PictureFile
 from .own_molecules import Measured, Target, measurements
 from .regression import PointTable
-from .tables import cells_of, holds_several, label_of
-from .texts import LONGEST, words_of
+from .relations import Relation
+from .tables import cells_of, class_of, label_of
+from .texts import check_text, words_of
 
-__all__ = ["Look", "alike", "measured_looks", "picture_look", "point_looks", "row_looks", "same_groups"]
+__all__ = [
+    "Look",
+    "alike",
+    "measured_looks",
+    "picture_look",
+    "point_looks",
+    "relation_look",
+    "row_looks",
+    "same_groups",
+]
 
 SMALL = Form(16, 16, 1, "stretch", "box", (16, 16))
 """The gray pictures that are compared."""
@@ -67,12 +77,8 @@ def row_looks(
     looks, problems = [], []
     widths: dict[str, int] = {}
     for number, (cell, *values) in enumerate(zip(*(columns[name] for name in (label, *chosen)), strict=True), 1):
-        name = label_of(cell)
         try:
-            if holds_several(cell):
-                raise DataError(f"several in {label}")
-            if name is None:
-                raise DataError(f"no {label}")
+            name = class_of(cell, label)
             content, likeness = (
                 _numbers(values, chosen, widths) if kind == "numbers" else _text(values[0], kind, chosen)
             )
@@ -110,6 +116,13 @@ def measured_looks(
     return looks, problems + wrong
 
 
+def relation_look(place: str, name: str, one: Relation) -> Look:
+    """A sentence with its two entities; alike are others of the same words, with the same of them as entities."""
+    words = [word.lower() for word in one.words if word.isalnum()]
+    entities = (sum(word.isalnum() for word in one.words[:first]) for first in one.places)
+    return Look(place, name, repr((one.text, one.spans)).encode(), (*(words or [one.text]), *entities))
+
+
 def point_looks(table: PointTable) -> tuple[list[Look], list[str]]:
     """The points that a loader would take, and what is wrong with each other row; a class is a task.
 
@@ -128,16 +141,11 @@ def point_looks(table: PointTable) -> tuple[list[Look], list[str]]:
 
 
 def _text(value: Any, kind: str, chosen: Sequence[str]) -> tuple[str, str]:
-    """What a text or molecule is, and what it is like; refused as `check_texts` does."""
-    if value is None or (isinstance(value, str) and not value.strip()):
-        raise DataError(f"no {chosen[0]}")
-    if not isinstance(value, str):
-        raise DataError(f"{chosen[0]} is not text, got {str(value)[:40]!r}")
-    if len(value) > LONGEST:
-        raise DataError(f"{chosen[0]} has more than {LONGEST:,} characters")
+    """What a text or molecule is, and what it is like."""
+    text = check_text(value, chosen[0])
     if kind == "molecules":
-        return value, canonical_smiles([value], [chosen[0]])[0]
-    return value, " ".join(word for word in words_of(value) if word.isalnum()) or value
+        return text, canonical_smiles([text], [chosen[0]])[0]
+    return text, " ".join(word for word in words_of(text) if word.isalnum()) or text
 
 
 def _numbers(values: Sequence[Any], chosen: Sequence[str], widths: dict[str, int]) -> tuple[str, str]:

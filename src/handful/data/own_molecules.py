@@ -18,7 +18,7 @@ from .assays import AssayPool, AssayProtocol
 from .molecules import Measurement, features_of, pool_of
 from .pool import ClassPool
 from .splitting import Split, split_assays, split_pool
-from .tables import Columns, called, cells_of, label_of, labels_of
+from .tables import Columns, called, cells_of, known_column, label_of, labels_of
 from .texts import grouped
 
 __all__ = ["ASSAYS", "Measured", "Target", "measured_columns", "measurements", "molecules"]
@@ -142,15 +142,15 @@ def measured_columns(
     """
     if target not in ("active", "value"):
         raise unknown_name("target of molecules", target, ("active", "value"))
-    of_molecules = _column(columns, SMILES if smiles is None else (smiles,), what)
+    of_molecules = known_column(columns, SMILES if smiles is None else (smiles,), what)
     if assays is not None:
-        named = tuple(_column(columns, (name,), what) for name in assays)
+        named = tuple(known_column(columns, (name,), what) for name in assays)
         if not named:
             raise DataError(f"{what}: expected one or more columns in `assays`, got none")
         return Measured(of_molecules, None, None, named)
     usual = (*LABELS, *(("value", "y") if target == "value" else ()))
     of_labels = called(columns, usual if label == "label" else (label,))
-    of_assays = called(columns, ASSAYS) if assay is None else _column(columns, (assay,), what)
+    of_assays = called(columns, ASSAYS) if assay is None else known_column(columns, (assay,), what)
     if of_labels is None and (label != "label" or of_assays is not None):
         raise unknown_name(f"column of {what}", label, columns)
     if of_labels is not None:
@@ -231,13 +231,6 @@ def _cannot(problems: Mapping[str, str], places: Mapping[str, str], what: str) -
     named = [problem.removeprefix(f"{what}: ") for problem in problems.values()]
     more = f" and {len(named) - 5} more" if len(named) > 5 else ""
     return f"{what}: {len(named)} of {len(places)} molecules cannot be read: {'; '.join(named[:5])}{more}"
-
-
-def _column(columns: Columns, names: Sequence[str], what: str) -> str:
-    found = called(columns, names)
-    if found is None:
-        raise unknown_name(f"column of {what}", names[0], columns)
-    return found
 
 
 def _result(cell: Any, target: Target) -> float | None:

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import DataError, unknown_name
+from ..errors import DataError
 from ..files import expanded, storage_errors
 from ..rows import KINDS, LABELS, read_columns
 from .assays import AssayPool, AssayProtocol
 from .splitting import Split, split_assays
-from .tables import INDEX, Columns, called, labels_of, listed, numbers_of
+from .tables import INDEX, Columns, called, known_column, labels_of, listed, numbers_of
 
 __all__ = ["PointTable", "holds_points", "point_tables", "regression", "regression_columns"]
 
@@ -122,10 +122,7 @@ def regression_columns(
     """The columns of tasks (None where there is none to be), of targets, and of features; as `regression`."""
 
     def found(name: str) -> str:
-        column = called(columns, (name,))
-        if column is None:
-            raise unknown_name(f"column of {what}", name, columns)
-        return column
+        return known_column(columns, (name,), what)
 
     of_tasks, targets, features = None if task is None else found(task), listed(targets), listed(features)
     if targets is None:

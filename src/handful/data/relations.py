@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,9 +26,10 @@ from .raw import RawFile, adder, raw_files
 from .splitting import Split, split_pool
 from .texts import grouped, text_pool, word_numbers
 
-__all__ = ["Domain", "add_fewrel", "fewrel"]
+__all__ = ["Domain", "Reading", "Relation", "add_fewrel", "fewrel", "four_spans", "read_relations", "word_spans"]
 
 Domain = Literal["wiki", "pubmed", "nyt", "semeval"]
+Reading = Literal["vectors", "places", "words", "tokens"]
 SITE = "https://raw.githubusercontent.com/thunlp/FewRel/master/data"
 FILES = {
     "wiki": RawFile(
@@ -54,10 +55,30 @@ HALVES = {"train": 0.5, "test": 0.5}
 add_fewrel = adder("fewrel", list(FILES.values()))
 
 
+class Relation(NamedTuple):
+    """A sentence in which two entities stand in a relation.
+
+    Attributes:
+        text: the sentence.
+        words: of it.
+        names: of head and tail.
+        places: the words that head and tail begin with, from 0 on.
+        spans: the characters of all of it, of the head, the tail, and what is between them.
+        several: an entity is there more than once, and the first was taken.
+    """
+
+    text: str
+    words: Sequence[str]
+    names: tuple[str, str]
+    places: tuple[int, int]
+    spans: Sequence[Span]
+    several: bool = False
+
+
 def fewrel(
     *,
     test: Domain = "wiki",
-    reading: Literal["vectors", "places", "words"] = "vectors",
+    reading: Reading = "vectors",
     model: str = "minilm",
     length: int = 40,
     split: Split | None = None,
@@ -69,15 +90,16 @@ def fewrel(
         test: "wiki" divides the 16 relations of Wikipedia; another domain is the split test, and all 16 are train.
         reading: "vectors" [384] of a frozen sentence encoder, which reads 'head ; tail ; sentence'; "places" [1536],
             its inner states in the sentence, the head, the tail, and between them, see `span_vectors`; or "words"
-            [3, length]: numbers of words, and their distances from the head and from the tail, for `text_cnn`.
-        model: the sentence encoder, see `sentence_vectors`.
-        length: with "words", how many are kept; of a longer sentence those around the entities.
+            [3, length]: numbers of words, and their distances from the head and from the tail, for `text_cnn`;
+            "tokens": as `text_pool`, of what "vectors" reads.
+        model: the sentence encoder, see `sentence_vectors`; with "tokens", whose tokenizer.
+        length: with "words" or "tokens", how many are kept; of words, those around the entities.
         split, split_seed: of the relations of Wikipedia, as `split_pool`; by default halves, train and test.
 
     Raises:
         DownloadError: no network; the files can be added.
         DataError: a file is not what was published.
-        UnknownNameError: no such domain.
+        UnknownNameError: no such domain, or reading.
     """
     if test not in ("wiki", "pubmed", "nyt", "semeval"):
         raise unknown_name("domain of FewRel", test, ("wiki", "pubmed", "nyt", "semeval"))
@@ -86,12 +108,12 @@ def fewrel(
     titles = json.loads(paths["pid2name.json"].read_bytes())
     pools = []
     for domain in domains:
-        rows, labels = [], []
+        rows, labels = list[Relation](), list[str]()
         for relation, instances in json.loads(paths[FILES[domain].name].read_bytes()).items():
             name = f"{relation} {titles[relation][0]}" if relation in titles else relation
-            rows += instances
+            rows += [_published(one["tokens"], one["h"], one["t"]) for one in instances]
             labels += [name if domain == "wiki" else f"{domain}: {name}"] * len(instances)
-        pools.append(_read(rows, labels, reading, model, length))
+        pools.append(read_relations(rows, labels, what="FewRel", reading=reading, model=model, length=length))
     pool = ClassPool.grouped(
         torch.cat([part.examples for part in pools]),
         torch.cat([part.counts for part in pools]).tolist(),
@@ -105,21 +127,32 @@ def fewrel(
     return split_pool(pool, {"train": known, "test": [name for name in pool.names if name not in known]})
 
 
-def _read(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], reading: str, model: str, length: int) -> ClassPool:
+def _published(words: Sequence[str], head: Sequence[Any], tail: Sequence[Any]) -> Relation:
+    """As FewRel's files have it: of each entity its name, an id, and the words of each mention; the first is taken."""
+    text, spans = text_and_places(words, head[2][0], tail[2][0])
+    return Relation(text, words, (head[0], tail[0]), (head[2][0][0], tail[2][0][0]), spans)
+
+
+def read_relations(
+    rows: Sequence[Relation], labels: Sequence[str], *, what: str, reading: Reading, model: str, length: int
+) -> ClassPool:
+    """A pool of relations, without splits; arguments as of `text_pool`, readings as of `fewrel`."""
     if reading == "words":
-        return grouped(placed_words([row["tokens"] for row in rows], [_places(row) for row in rows], length), labels)
+        return grouped(placed_words([row.words for row in rows], [row.places for row in rows], length), labels)
     if reading == "places":
-        return _placed(rows, labels, model)
-    texts = [f"{row['h'][0]} ; {row['t'][0]} ; {' '.join(row['tokens'])}" for row in rows]
-    return text_pool(texts, labels, what="FewRel", reading=reading, model=model)  # type: ignore[arg-type]
+        return _placed(rows, labels, what, model)
+    if reading not in ("vectors", "tokens"):
+        raise unknown_name("reading of relations", reading, ("vectors", "places", "words", "tokens"))
+    texts = [" ; ".join((*row.names, row.text)) for row in rows]
+    return text_pool(texts, labels, what=what, reading=reading, model=model, length=length)
 
 
-def _placed(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], model: str) -> ClassPool:
-    texts, spans = zip(*(text_and_places(row["tokens"], row["h"][2][0], row["t"][2][0]) for row in rows), strict=True)
+def _placed(rows: Sequence[Relation], labels: Sequence[str], what: str, model: str) -> ClassPool:
+    texts, spans = [row.text for row in rows], [row.spans for row in rows]
     digest = hashlib.sha256(json.dumps(["places", model, texts, spans, list(labels)]).encode()).hexdigest()
 
     def make() -> ClassPool:
-        with progress("embedding FewRel", len(texts)) as advance:
+        with progress(f"embedding {what}", len(texts)) as advance:
             return grouped(span_vectors(texts, spans, model=model, advance=advance).flatten(1), labels)
 
     return cached_pool(f"texts-{digest[:16]}", {"sha256": digest, "model": model}, make)
@@ -132,16 +165,22 @@ def text_and_places(words: Sequence[str], head: Sequence[int], tail: Sequence[in
         words: of the sentence.
         head, tail: which words they are.
     """
-    ends = list(itertools.accumulate(len(word) + 1 for word in words))
-    spans = [(ends[place[0]] - len(words[place[0]]) - 1, ends[place[-1]] - 1) for place in (head, tail)]
-    first, last = sorted(spans)
-    between = (min(first[1], last[0]), last[0])
-    return " ".join(words), [(0, ends[-1] - 1), *spans, between]
+    spans = word_spans(words)
+    first, second = ((spans[place[0]][0], spans[place[-1]][1]) for place in (head, tail))
+    text = " ".join(words)
+    return text, four_spans(text, first, second)
 
 
-def _places(row: Mapping[str, Any]) -> tuple[int, int]:
-    """Where head and tail begin, in words from 0 on."""
-    return int(row["h"][2][0][0]), int(row["t"][2][0][0])
+def word_spans(words: Sequence[str]) -> list[Span]:
+    """The characters of each of these words, joined by spaces."""
+    ends = itertools.accumulate(len(word) + 1 for word in words)
+    return [(end - 1 - len(word), end - 1) for word, end in zip(words, ends, strict=True)]
+
+
+def four_spans(text: str, head: Span, tail: Span) -> list[Span]:
+    """All of it, the head, the tail, and what is between them: empty where they touch."""
+    first, last = sorted((head, tail))
+    return [(0, len(text)), head, tail, (min(first[1], last[0]), last[0])]
 
 
 def placed_words(sentences: Sequence[Sequence[str]], places: Sequence[tuple[int, int]], length: int) -> Tensor:
@@ -155,8 +194,8 @@ def placed_words(sentences: Sequence[Sequence[str]], places: Sequence[tuple[int,
         start = first - (length - (last - first)) // 2 if last - first < length else first
         starts.append(max(0, min(start, len(words) - length)))
     kept = [list(words[start : start + length]) for words, start in zip(sentences, starts, strict=True)]
-    x = torch.zeros(len(kept), 3, length, dtype=torch.int32)
-    x[:, 0] = word_numbers(kept, length)
+    numbers = word_numbers(kept, length)
+    x = numbers.unsqueeze(1).repeat(1, 3, 1)
     begin = torch.tensor(starts)[:, None] + torch.arange(length)  # [M, length] place in the sentence
     for row, entity in enumerate(zip(*places, strict=True), 1):
         x[:, row] = (begin - torch.tensor(entity)[:, None]).clamp(-REACH, REACH)

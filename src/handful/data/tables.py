@@ -1,22 +1,19 @@
-"""A user's own table: CSV, TSV, JSON lines, Parquet, a DataFrame, or arrays in an npz file."""
+"""A user's own table: CSV, TSV, JSON lines, Parquet, or a DataFrame."""
 
 from __future__ import annotations
 
 import re
-import tokenize
-import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import DataError, unknown_name
-from ..files import expanded, storage_errors
+from ..files import expanded
 from ..rows import LABELS, TEXTS, doubt_minus_one, read_columns
-from .archives import DAMAGE
 from .pool import ClassPool
 from .splitting import Split, split_pool
 from .texts import Reading, text_pool
@@ -24,16 +21,19 @@ from .texts import Reading, text_pool
 __all__ = [
     "INDEX",
     "Columns",
-    "arrays",
     "called",
     "cells_of",
     "check_lengths",
     "chosen_columns",
+    "class_of",
     "columns_pool",
+    "frequent",
     "holds_several",
+    "known_column",
     "label_of",
     "labels_of",
     "listed",
+    "named_columns",
     "numbers_of",
     "table",
 ]
@@ -82,52 +82,15 @@ def table(
         length=length,
         what=str(file),
     )
+    return split_pool(frequent(pool, least, str(file)), split, within=within, seed=split_seed)
+
+
+def frequent(pool: ClassPool, least: int, what: str) -> ClassPool:
+    """Without the classes of fewer rows than `least`. Raises DataError if that are all."""
     kept = [index for index, count in enumerate(pool.counts.tolist()) if count >= least]
     if not kept:
-        raise DataError(f"{file}: no class has {least} rows, the largest has {int(pool.counts.max())}")
-    return split_pool(pool.subset(kept), split, within=within, seed=split_seed)
-
-
-def arrays(
-    *,
-    path: str,
-    x: str = "x",
-    y: str = "y",
-    split: Split | None = None,
-    within: bool = False,
-    split_seed: int = 0,
-) -> ClassPool:
-    """Examples and labels from the arrays of an .npz file: uint8 are pictures, all other numbers become floats.
-
-    Args:
-        path: of the file.
-        x: name of the array of examples [M, *shape].
-        y: name of the array of labels [M], integers or texts.
-        split, within, split_seed: as `split_pool`.
-
-    Raises:
-        DataError: not an npz file, pickled objects inside, no such array; or as `ClassPool.from_labels`.
-        StorageError: no such file, no permission.
-    """
-    file = expanded(path)
-    with storage_errors(file, "read"):
-        opened = file.open("rb")
-    try:
-        with opened, _archive(opened) as content:
-            for name in (x, y):
-                if name not in content:
-                    raise unknown_name(f"array in {file}", name, content.files)
-            found = content[x], content[y]
-    except (*DAMAGE, AttributeError, TypeError, SyntaxError, MemoryError, tokenize.TokenError) as error:
-        raise DataError(f"{file}: expected an .npz file of plain arrays (numpy.savez), {error}") from error
-    return split_pool(ClassPool.from_labels(*found), split, within=within, seed=split_seed)
-
-
-def _archive(opened: BinaryIO) -> Any:
-    if not zipfile.is_zipfile(opened):
-        raise ValueError("got another file; numpy.savez(path, x=..., y=...) writes one")
-    opened.seek(0)
-    return np.load(opened, allow_pickle=False)
+        raise DataError(f"{what}: no class has {least} rows, the largest has {int(pool.counts.max())}")
+    return pool.subset(kept)
 
 
 def columns_pool(
@@ -158,7 +121,7 @@ def columns_pool(
         DataError: no rows, one without a label (also -1 among numbers from 0), a text that is none, a value that is not
             a finite number; two columns of one name, or columns of different lengths; a data set of Hugging Face.
     """
-    named = _named(columns)
+    named = named_columns(columns)
     label, text, chosen = chosen_columns(named, label, text, features, what)
     check_lengths(named, [label, *chosen], what)
     classes = labels_of(named, label, what)
@@ -173,9 +136,7 @@ def chosen_columns(
     named: Columns, label: str, text: str | None, features: str | Sequence[str] | None, what: str
 ) -> tuple[str, str | None, list[str]]:
     """The columns of labels, of texts, if examples are texts, and all that examples are made of; as `columns_pool`."""
-    found = called(named, LABELS if label == "label" else (label,))
-    if found is None:
-        raise unknown_name(f"column of {what}", label, named)
+    found = known_column(named, LABELS if label == "label" else (label,), what)
     if text is not None:
         text = called(named, (text,)) or text
     elif features is None:
@@ -206,6 +167,14 @@ def called(named: Columns, names: Sequence[str]) -> str | None:
     return None
 
 
+def known_column(named: Columns, names: Sequence[str], what: str) -> str:
+    """As `called`. Raises UnknownNameError if there is none."""
+    found = called(named, names)
+    if found is None:
+        raise unknown_name(f"column of {what}", names[0], named)
+    return found
+
+
 def _holds_texts(column: Sequence[Any]) -> bool:
     return any(isinstance(value, str) and cells_of(value) is None for value in column)
 
@@ -233,6 +202,15 @@ def _rows(numbers: Sequence[int]) -> str:
     return f"rows {numbers[:5]}{' ...' if len(numbers) > 5 else ''}"
 
 
+def class_of(label: Any, column: str) -> str:
+    """The name of the class in a cell of this column. Raises DataError if it holds none, or several."""
+    if holds_several(label):
+        raise DataError(f"several in {column}")
+    if (name := label_of(label)) is None:
+        raise DataError(f"no {column}")
+    return name
+
+
 def holds_several(label: Any) -> bool:
     """Whether a cell of labels is a list of them, or the like."""
     return isinstance(label, list | tuple | set | Mapping | np.ndarray)
@@ -258,7 +236,8 @@ def cells_of(value: Any) -> list[float] | None:
     return cells if cells and all(abs(cell) <= most for cell in cells) else None
 
 
-def _named(columns: Any) -> Columns:
+def named_columns(columns: Any) -> Columns:
+    """The columns of a DataFrame or the like by name, as lists. Raises DataError for what is none."""
     if isinstance(getattr(columns, "features", None), Mapping):  # which also have names of classes
         raise DataError("table: expected columns, got a data set of Hugging Face; give it to dataset_pool")
     if hasattr(columns, "collect"):  # polars' LazyFrame

@@ -24,7 +24,17 @@ from ..progress import progress
 from .cache import cached_pool
 from .pool import ClassPool
 
-__all__ = ["VOCABULARY", "Reading", "check_texts", "grouped", "text_pool", "word_numbers", "words_of"]
+__all__ = [
+    "VOCABULARY",
+    "WORD",
+    "Reading",
+    "check_text",
+    "check_texts",
+    "grouped",
+    "text_pool",
+    "word_numbers",
+    "words_of",
+]
 
 Reading = Literal["vectors", "words", "tokens"]
 """What becomes of a text: [F] features of a sentence encoder, or [length] numbers of words or of a model's tokens."""
@@ -49,6 +59,17 @@ def word_numbers(texts: Sequence[Sequence[str]], length: int) -> Tensor:
         found = [1 + zlib.crc32(word.lower().encode()) % (VOCABULARY - 1) for word in words[:length]]
         numbers[row, : len(found)] = torch.tensor(found, dtype=torch.int32)
     return numbers
+
+
+def check_text(value: object, name: str) -> str:
+    """The text of a cell of the column `name`; refused as `check_texts` does."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise DataError(f"no {name}")
+    if not isinstance(value, str):
+        raise DataError(f"{name} is not text, got {str(value)[:40]!r}")
+    if len(value) > LONGEST:
+        raise DataError(f"{name} has more than {LONGEST:,} characters")
+    return value
 
 
 def check_texts(texts: Sequence[object], what: str) -> list[str]:

@@ -1,0 +1,278 @@
+"""A user's own relations: a table of sentences with two entities each, or a file in FewRel's layout."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..encoders.spans import Span
+from ..errors import DataError
+from ..files import expanded, storage_errors
+from ..rows import LABELS, TEXTS, decoded, doubt_minus_one, read_columns
+from .pool import ClassPool
+from .relations import Reading, Relation, four_spans, read_relations, word_spans
+from .splitting import Split, split_pool
+from .tables import (
+    Columns,
+    called,
+    cells_of,
+    check_lengths,
+    class_of,
+    frequent,
+    holds_several,
+    known_column,
+    label_of,
+    named_columns,
+)
+from .texts import WORD, check_text
+
+__all__ = [
+    "RelationColumns",
+    "holds_relations",
+    "relation_columns",
+    "relation_rows",
+    "relation_table",
+    "relations",
+    "relations_pool",
+]
+
+SENTENCES, HEADS, TAILS = (*TEXTS, "tokens"), ("head", "h"), ("tail", "t")
+"""Names of columns that are found unless others are said; of classes also 'relation'."""
+
+
+def relations(
+    *,
+    path: str,
+    label: str = "label",
+    text: str | None = None,
+    head: str = "head",
+    tail: str = "tail",
+    reading: Reading = "vectors",
+    model: str = "minilm",
+    length: int = 40,
+    encoding: str = "utf-8",
+    least: int = 1,
+    split: Split | None = None,
+    within: bool = False,
+    split_seed: int = 0,
+) -> ClassPool:
+    """Sentences with two entities, of a file. Classes are relations.
+
+    Args:
+        path: .csv, .tsv (with a line of column names), .jsonl (an object a line) or .parquet (extra `tables`); or .json
+            in FewRel's layout, {relation: [{"tokens": words, "h": [name, id, [places]], "t": ...}, ...]}.
+        label, text, head, tail, reading, model, length: as `relations_pool`.
+        encoding: of a CSV, TSV, JSONL or JSON file.
+        least: leave out relations of fewer sentences.
+        split, within, split_seed: as `split_pool`.
+
+    Raises:
+        DataError: not such a file, in another encoding; or as `relations_pool`.
+        StorageError: no such file, no permission.
+    """
+    file = expanded(path)
+    columns, places = relation_table(file, encoding)
+    chosen = relation_columns(columns, label, text, head, tail, str(file))
+    pool = _pool(columns, chosen, places, reading, model, length, str(file))
+    return split_pool(frequent(pool, least, str(file)), split, within=within, seed=split_seed)
+
+
+def relations_pool(
+    columns: Any,
+    *,
+    label: str = "label",
+    text: str | None = None,
+    head: str = "head",
+    tail: str = "tail",
+    reading: Reading = "vectors",
+    model: str = "minilm",
+    length: int = 40,
+    what: str = "table",
+) -> ClassPool:
+    """A pool of a table's sentences with two entities, without splits.
+
+    Args:
+        columns: a pandas DataFrame, a pyarrow Table, or a mapping from column names to sequences.
+        label: the column of relations; where none is called 'label', 'class', 'category', 'intent' or 'relation' is.
+        text: the column of sentences: texts, or lists of words; by default 'text', 'sentence', 'utterance', 'content'
+            or 'tokens'. Names are found in small letters and capitals.
+        head, tail: the columns of entities: texts that stand in the sentence as whole words, in any letters if not in
+            these. Of one that is there several times the first is taken that lies apart from the other, unless the
+            column `head_start` or `tail_start` says the character that it begins with (of lists the word), from 0 on.
+            With lists of words also as FewRel has them, [name, id, [places of words]].
+        reading, model, length: what becomes of sentences, see `fewrel`.
+        what: what errors call the table.
+
+    Raises:
+        UnknownNameError: no such column, or reading.
+        DataError: no rows; one without label or sentence, or an entity that is not there, each named; no such columns.
+    """
+    named = named_columns(columns)
+    chosen = relation_columns(named, label, text, head, tail, what)
+    places = [f"row {number}" for number in range(1, 1 + len(named[chosen.label]))]
+    return _pool(named, chosen, places, reading, model, length, what)
+
+
+def _pool(
+    columns: Columns,
+    chosen: RelationColumns,
+    places: Sequence[str],
+    reading: Reading,
+    model: str,
+    length: int,
+    what: str,
+) -> ClassPool:
+    found, problems = relation_rows(columns, chosen, places, what)
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise DataError(f"{what}: {'; '.join(problems[:5])}{more}; mend or remove them")
+    labels = [name for _, name, _ in found]
+    doubt_minus_one(labels, what)
+    return read_relations([one for *_, one in found], labels, what=what, reading=reading, model=model, length=length)
+
+
+def relation_table(path: Path, encoding: str) -> tuple[dict[str, list[Any]], list[str]]:
+    """The columns of a file, and what its rows are called in errors; as `relations`."""
+    if path.suffix.lower() != ".json":
+        columns = read_columns(path, encoding=encoding)
+        return columns, [f"row {number}" for number in range(1, 1 + len(next(iter(columns.values()), [])))]
+    with storage_errors(path, "read"):
+        content = path.read_bytes()
+    layout = "expected FewRel's layout, an object of relations, each a list of sentences"
+    try:
+        found = json.loads(decoded(path, content, encoding))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON ({error}); {layout} (a file of an object a line ends in .jsonl)") from error
+    if not isinstance(found, dict) or not all(isinstance(rows, list) for rows in found.values()):
+        raise DataError(f"{path}: {layout}; write others as a table, an object a line (.jsonl)")
+    rows = [(name, row if isinstance(row, dict) else {}) for name, rows in found.items() for row in rows]
+    columns = {key: [row.get(key) for _, row in rows] for key in ("tokens", "h", "t")}
+    places = [f"{name}, sentence {number}" for name, rows in found.items() for number in range(1, 1 + len(rows))]
+    return {**columns, "label": [name for name, _ in rows]}, places
+
+
+class RelationColumns(NamedTuple):
+    """What the columns of a table of relations are; the last two say where entities begin."""
+
+    label: str
+    text: str
+    head: str
+    tail: str
+    head_start: str | None
+    tail_start: str | None
+
+
+def holds_relations(columns: Columns, text: str | None = None) -> bool:
+    """Whether a table has the usual columns of sentences (or this one) and two entities."""
+    return all(called(columns, names) for names in (SENTENCES if text is None else (text,), HEADS, TAILS))
+
+
+def relation_columns(
+    columns: Columns, label: str, text: str | None, head: str, tail: str, what: str
+) -> RelationColumns:
+    """What the columns of a table are; as `relations_pool`."""
+    of_label = known_column(columns, (*LABELS, "relation") if label == "label" else (label,), what)
+    of_text = known_column(columns, SENTENCES if text is None else (text,), what)
+    of_head = known_column(columns, HEADS if head == "head" else (head,), what)
+    of_tail = known_column(columns, TAILS if tail == "tail" else (tail,), what)
+    starts = (called(columns, (f"{name}_start",)) for name in (of_head, of_tail))
+    return RelationColumns(of_label, of_text, of_head, of_tail, *starts)
+
+
+def relation_rows(
+    columns: Columns, chosen: RelationColumns, places: Sequence[str], what: str
+) -> tuple[list[tuple[str, str, Relation]], list[str]]:
+    """The place, the class and what is read of each row; and what is wrong with the others.
+
+    Raises:
+        DataError: no rows, or columns of different lengths.
+    """
+    check_lengths(columns, [name for name in chosen if name], what)
+    found, problems = list[tuple[str, str, Relation]](), list[str]()
+    cells = [columns[name] if name else [None] * len(places) for name in chosen]
+    for place, label, *row in zip(places, *cells, strict=True):
+        try:
+            found.append((place, class_of(label, chosen.label), _relation(row, chosen)))
+        except DataError as error:
+            problems.append(f"{place}: {error}")
+    return found, problems
+
+
+class _Sentence(NamedTuple):
+    """A text, the characters of each of its words, and whether it was given as a list of these."""
+
+    text: str
+    words: list[Span]
+    listed: bool
+
+
+def _relation(cells: Sequence[Any], chosen: RelationColumns) -> Relation:
+    """What is read of a row: sentence, head, tail, and where these begin."""
+    content, head_cell, tail_cell, head_start, tail_start = cells
+    sentence = _sentence(content, chosen.text)
+    text, spans, _ = sentence
+    head_name, heads = _mentions(sentence, head_cell, head_start, chosen.head)
+    tail_name, tails = _mentions(sentence, tail_cell, tail_start, chosen.tail)
+    apart = ((one, other) for one, other in product(heads, tails) if one[1] <= other[0] or other[1] <= one[0])
+    head, tail = next(apart, (heads[0], tails[0]))
+    if head == tail:
+        raise DataError(f"{chosen.head} and {chosen.tail} are the same words, {text[slice(*head)]!r}; expected two")
+    first, second = (sum(end <= start for _, end in spans) for start, _ in (head, tail))
+    words = [text[start:end] for start, end in spans]
+    several = len(heads) > 1 or len(tails) > 1
+    return Relation(text, words, (head_name, tail_name), (first, second), four_spans(text, head, tail), several)
+
+
+def _sentence(cell: Any, column: str) -> _Sentence:
+    if not isinstance(cell, list | tuple | np.ndarray):
+        text = check_text(cell, column)
+        return _Sentence(text, [word.span() for word in WORD.finditer(text)], False)
+    words = [word for word in cell if isinstance(word, str)]
+    if len(words) < len(cell):
+        raise DataError(f"{column} is not a list of words, got {str(cell)[:40]!r}")
+    return _Sentence(check_text(" ".join(words), column), word_spans(words), True)
+
+
+def _mentions(sentence: _Sentence, cell: Any, start: Any, column: str) -> tuple[str, list[Span]]:
+    """The name of an entity, and the characters of each place where it may be."""
+    text, words, listed = sentence
+    if holds_several(cell):
+        return _placed_entity(cell, words if listed else (), column)
+    name = check_text(label_of(cell), column)
+    pattern = r"\s+".join(map(re.escape, name.split()))
+    if label_of(start) is None:
+        for flags in (0, re.IGNORECASE):
+            if found := [one.span() for one in re.finditer(rf"(?<!\w){pattern}(?!\w)", text, flags)]:
+                return name, found
+        raise DataError(f"{column} {name[:60]!r} is not in the sentence as whole words; write it as it stands there")
+    most, unit = (len(words), "word") if listed else (len(text), "character")
+    number = (cells_of(start) or [-1])[0]
+    if number not in range(most):
+        raise DataError(f"{column}_start: expected a {unit} from 0 to {most - 1}, got {str(start)[:40]!r}")
+    at = words[int(number)][0] if listed else int(number)
+    match = re.compile(pattern, re.IGNORECASE).match(text, at)
+    if match is None:
+        got = text[at : at + min(len(name), 60)]
+        raise DataError(f"{column}_start: expected {name[:60]!r} at {unit} {number:g} (the first is 0), got {got!r}")
+    return name, [match.span()]
+
+
+def _placed_entity(cell: Any, words: Sequence[Span], column: str) -> tuple[str, list[Span]]:
+    """As FewRel has it: a name, an id, and the words of each mention, of which the first is taken."""
+    try:
+        name, _, (places, *_) = cell
+        if min(places) < 0:
+            raise IndexError(min(places))
+        found = [words[place] for place in places]
+    except (TypeError, ValueError, IndexError) as error:
+        wanted = (
+            f"[name, id, [places]] with places from 0 to {len(words) - 1}" if words else "a list of words beside it"
+        )
+        raise DataError(f"{column}: expected a text, or {wanted}, got {str(cell)[:60]!r}") from error
+    return check_text(name, column), [(min(start for start, _ in found), max(end for _, end in found))]
