@@ -62,6 +62,7 @@ def test_words_and_distances() -> None:
         ("University of Paris", "University of Paris", "Paris", {}, [0, 2]),  # one in the other
         ("human, man and dog", "man", "dog", {}, [2, 4]),  # whole words
         ("the New \n York of C++", "New York", "C++", {}, [1, 4]),
+        (["the", "Long", "-", "Kai", "Bridge", "'s", "sea"], "long-kai bridge's", "sea", {}, [1, 6]),
         ("a b a c a", "a", "c", {"head_start": 4}, [2, 3]),
         ("a b a c a", "a", "a", {"head_start": "8", "tail_start": 4.0}, [4, 2]),
         ("a b a c a", "a", "a", {"head_start": None, "tail_start": " "}, [0, 2]),

@@ -102,10 +102,10 @@ def relations_pool(
         label: the column of relations; where none is called 'label', 'class', 'category', 'intent' or 'relation' is.
         text: the column of sentences: texts, or lists of words; by default 'text', 'sentence', 'utterance', 'content'
             or 'tokens'. Names are found in small letters and capitals.
-        head, tail: the columns of entities: texts that stand in the sentence as whole words, in any letters if not in
-            these. Of one that is there several times the first is taken that lies apart from the other, unless the
-            column `head_start` or `tail_start` says the character that it begins with (of lists the word), from 0 on.
-            With lists of words also as FewRel has them, [name, id, [places of words]].
+        head, tail: the columns of entities: texts that stand in the sentence as whole words, in other letters if not in
+            these, and with any spaces. Of one that is there several times the first is taken that lies apart from the
+            other, unless the column `head_start` or `tail_start` says the character that it begins with (of lists the
+            word), from 0 on. With lists of words also as FewRel has them, [name, id, [places of words]].
         reading, model, length: what becomes of sentences, see `fewrel`.
         what: what errors call the table.
 
@@ -245,7 +245,7 @@ def _mentions(sentence: _Sentence, cell: Any, start: Any, column: str) -> tuple[
     if holds_several(cell):
         return _placed_entity(cell, words if listed else (), column)
     name = check_text(label_of(cell), column)
-    pattern = r"\s+".join(map(re.escape, name.split()))
+    pattern = r"\s*".join(map(re.escape, WORD.findall(name)))  # words may have been set apart from signs
     if label_of(start) is None:
         for flags in (0, re.IGNORECASE):
             if found := [one.span() for one in re.finditer(rf"(?<!\w){pattern}(?!\w)", text, flags)]:
