@@ -66,11 +66,7 @@ def data_folder() -> Path:
 
 
 def expanded(path: str | Path) -> Path:
-    """A path with the home folder in place of `~`.
-
-    Raises:
-        StorageError: no such user, or one without a home, as in many containers.
-    """
+    """A path with the home folder in place of `~`. Raises StorageError where there is none, as in many containers."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -140,7 +136,7 @@ def write_file(path: str | Path, content: str | bytes) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name for what becomes `path` when it is whole, which no other thread, process or machine writes to as well."""
+    """A name for what becomes `path` when it is whole, which nobody else writes to, on another machine neither."""
     return path.with_name(f".{path.name}.{secrets.randbelow(10**12)}.tmp")
 
 

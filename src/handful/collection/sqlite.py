@@ -29,8 +29,7 @@ __all__ = ["SQLiteCollection", "collection_path", "create_collection", "open_col
 
 def collection_path(name: str | Path) -> Path:
     """The file of a collection: as named, or with `.handful` after it. Raises StorageError for no name (`..`)."""
-    path = Path(name)
-    if path.name in ("", ".."):
+    if (path := Path(name)).name in ("", ".."):
         raise StorageError(f"{str(name)!r}: expected the name of a collection (shop, or folder/shop), got a folder")
     return path if path.suffix == ".handful" else path.with_name(path.name + ".handful")
 
