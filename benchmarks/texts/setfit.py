@@ -48,7 +48,7 @@ JOBS = (
     *(Job(name, 10, 0, pairs) for name in INTENTS for pairs in PAIRS),
     *(Job(name, 1, seed, pairs) for seed in (1, 2, 3, 4) for name in ("hwu64", "banking77") for pairs in PAIRS),
     *(Job(name, 1, 0, pairs, names=True) for name in ("banking77", "hwu64", "clinc150") for pairs in PAIRS),
-    *(Job("banking77", 1, seed, pairs, names=True) for seed in (1, 2) for pairs in PAIRS),
+    *(Job(name, 1, seed, pairs, names=True) for name in ("banking77", "hwu64") for seed in (1, 2) for pairs in PAIRS),
 )
 """In the order in which they are worth having."""
 
