@@ -12,6 +12,7 @@ from handful.runtime.__main__ import main as runtime
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+pytest.importorskip("torch", minversion="2.10")
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

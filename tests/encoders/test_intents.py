@@ -77,6 +77,7 @@ def test_requests_of_one_intent_lie_together() -> None:
 @needs_model
 @pytest.mark.filterwarnings("ignore")
 def test_taught_and_exported(tmp_path: Path) -> None:
+    pytest.importorskip("torch", minversion="2.10")
     from handful import runtime
     from handful.recognizer import open_recognizer, teach
 

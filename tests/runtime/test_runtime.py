@@ -33,6 +33,7 @@ from tiny_models import saved
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+pytest.importorskip("torch", minversion="2.10")
 
 TEXTS = {
     "light": ["turn on the light", "switch the lights off", "lamp off please", "more light", "light in the kitchen"],
@@ -398,6 +399,13 @@ def test_missing_packages_are_named(exported: Path, tmp_path: Path, monkeypatch:
         with pytest.raises(MissingExtraError, match=r"pip install 'handful\[runtime\]'"):
             encoder_of(tmp_path, {"kind": kind, "built_in": None}, identity, ["x"])
     assert open_export(exported).recognize([1.0] * 6).version == 1  # vectors need no graph
+
+
+def test_a_torch_that_is_too_old_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+    head = Linear(np.zeros((6, 2)), np.zeros(2), np.zeros(6), unit=False)
+    with pytest.raises(MissingExtraError, match=r"export needs torch 2\.10, this is 2\.9\.1\+cpu"):
+        write_graph("vectors", Portable(nn.Identity(), (torch.zeros(2, 6),), {}), head, tmp_path / "a.onnx")
 
 
 def test_a_graph_that_cannot_be_made_or_read_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,8 @@ __all__ = ["INPUTS", "Portable", "write_graph"]
 LARGEST = 1_500_000_000
 """Bytes of weights that one ONNX file holds; beyond that they stand beside it."""
 CLOSE = 1e-4
+LEAST_TORCH = (2, 10)
+"""Exporters before made graphs of fixed sizes, or none, of some encoders."""
 
 Axes = Mapping[int, str]
 INPUTS: dict[str, dict[str, Axes]] = {
@@ -68,7 +70,7 @@ class _Answering(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors [n, F] and probabilities [n, K]."""
-        vectors = self.encoder(*inputs)
+        vectors = self.encoder(*inputs).clone()  # an input that is an output as well would take its name
         return vectors, self.answered(vectors)
 
     def answered(self, vectors: Tensor) -> Tensor:
@@ -81,12 +83,14 @@ def write_graph(kind: str, portable: Portable, head: Linear, path: Path) -> None
     """An ONNX file: inputs of the kind -> features [n, F], probabilities [n, K].
 
     Raises:
-        MissingExtraError: the extra `onnx` is not installed.
+        MissingExtraError: the extra `onnx` is not installed, or torch is older than 2.10.
         DataError: torch cannot export the encoder, or the graph does not do what it does.
     """
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise MissingExtraError(f"export needs {', '.join(missing)}: pip install 'handful[onnx]'")
+    if tuple(map(int, torch.__version__.split(".")[:2])) < LEAST_TORCH:
+        raise MissingExtraError(f"export needs torch 2.10, this is {torch.__version__}: pip install --upgrade torch")
     module = _Answering(portable.module, head).eval()
     inputs = INPUTS[kind]
     names = {name for axes in inputs.values() for name in axes.values()}
