@@ -33,7 +33,7 @@ def picture_block(
     center, covariance = (value.squeeze(0) for value in _Moments.apply(x[None], support))  # type: ignore[no-untyped-call]
     filters = w.flatten(1).double()  # [O, K]
     mean, along = filters @ center, filters @ covariance
-    variance = (along * filters).sum(-1)
+    variance = (along * filters).sum(-1).clamp_min(0)  # rounding
     scale = gamma * torch.rsqrt(variance + eps)
     a, b = (scale[:, None] * filters).view(w.shape), beta - scale * mean
     z, _ = _Select.apply(x[None], a[None], b[None])  # type: ignore[no-untyped-call]
