@@ -7,6 +7,7 @@ import json
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from handful.distributed import ALONE, Ranks, joined
 from handful.episode import Episode
 from handful.errors import DataError
 from handful.evaluation import Evaluation, evaluate
+from handful.kinds import loaded
 from handful.learner import Learner
 from handful.learners import MAML, PrototypicalNetwork
 from handful.ops.engine import Engine
@@ -188,6 +190,16 @@ def everything(folder: Path, ranks: Ranks) -> None:
     found["poisoned"] = poisoned(ranks)
     found["sent"] = [part.decode() for part in ranks.send([b"one", b"", b"three"] if ranks.first else [])]
     found["speaks"] = ranks.speaks()
+    found["rank"], machines = ranks.rank, replace(ranks, local=0)  # each process on a machine of its own
+    found["alike"] = {
+        "one machine": ranks.alike(lambda: str(ranks.rank)),
+        "the same": machines.alike(lambda: "data"),
+        "another": machines.alike(lambda: str(ranks.rank)),
+    }
+    try:
+        found["other data"] = loaded("digits", lambda: pool().subset(range(ranks.rank, 9)), ranks=machines).digest
+    except DataError as error:
+        found["other data"] = str(error)
     (folder / f"rank{ranks.rank}.json").write_text(json.dumps(found))
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from handful import distributed
 from handful.checkpoint import load_checkpoint
 from handful.distributed import ALONE, Ranks, joined
 from handful.errors import RankError
@@ -53,6 +55,7 @@ def test_alone_nothing_is_sent_and_nobody_waited_for() -> None:
     with ALONE.one_a_machine_first():
         assert x.tolist() == [1, 2]
     assert ALONE.send([b"a"]) == [b"a"]
+    assert ALONE.alike(lambda: pytest.fail("nobody to compare with"))
     assert (ALONE.any(True), ALONE.any(False), ALONE.first, ALONE.speaks()) == (True, False, True, True)
     with joined() as ranks:
         assert ranks is ALONE
@@ -65,6 +68,54 @@ def test_processes_that_do_not_find_each_other(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(RankError, match=r"the 2 processes of this run do not find each other: .*MASTER_ADDR"), joined():
         pass
+
+
+@pytest.mark.parametrize(("rank", "size"), [("0", "two"), ("", "2"), ("5", "2"), ("-1", "2"), ("0", "0")])
+def test_a_place_among_processes_that_cannot_be(monkeypatch: pytest.MonkeyPatch, rank: str, size: str) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", size)
+    with pytest.raises(RankError, match=f"got RANK={rank}, WORLD_SIZE={size}; start with torchrun, or unset"), joined():
+        pass
+
+
+def test_a_long_wait_is_explained_and_can_be_interrupted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(distributed, "PATIENCE", 0.01)
+    before = signal.getsignal(signal.SIGINT)
+    for told in (True, False):
+        with distributed._waiting("this is 0 of 2", told=told):
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL  # torch's waiting never comes back to Python
+            time.sleep(0.1)
+        assert signal.getsignal(signal.SIGINT) is before
+        assert ("this is 0 of 2, as RANK and WORLD_SIZE say" in capsys.readouterr().err) == told
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_processes_started_again_do_not_meet_those_that_ended(size: int) -> None:
+    """torchrun keeps its store when it starts them again, with all that was written there."""
+    store = torch.distributed.HashStore()
+    names = []
+    for late in range(size):  # which of them comes last
+
+        def name(rank: int, late: int = late) -> str:
+            time.sleep(0.1 * (rank == late))
+            return distributed._attempt(store, rank, size)
+
+        with ThreadPoolExecutor(size) as threads:
+            found = set(threads.map(name, range(size), timeout=10))
+        assert len(found) == 1, found
+        names += found
+    assert len(set(names)) == size
+
+
+def test_somebody_speaks_when_the_first_process_took_the_store_along() -> None:
+    class Gone(distributed._Store):
+        def add(self, key: str, amount: int, /) -> int:
+            raise RuntimeError("Broken pipe")
+
+    left = [Ranks(rank, 6, rank % 3, Gone()).speaks() for rank in range(1, 6)]
+    assert left == [True, False, True, False, False]  # on its own machine, and on the other
 
 
 def same_run(one: Path, two: Path) -> None:
@@ -149,6 +200,9 @@ def test_many_processes_do_as_one_does(tmp_path: Path, size: int) -> None:
     }
     assert [one["sent"] for one in found] == [["one", "", "three"]] * size
     assert sum(one["speaks"] for one in found) == 1
+    for one in found:
+        assert one["alike"] == {"one machine": True, "the same": True, "another": one["rank"] == 0}
+        assert ("not the same on all machines" in one["other data"]) == (one["rank"] > 0)
 
 
 def written(table: Table, path: Path) -> Path:

@@ -20,7 +20,16 @@ from torch import Tensor
 
 from handful import run
 from handful.checkpoint import load_checkpoint, save_checkpoint
-from handful.errors import CheckpointError, DataError, HandfulError, MissingExtraError, SpecError, StorageError
+from handful.distributed import Ranks
+from handful.errors import (
+    CheckpointError,
+    DataError,
+    HandfulError,
+    MissingExtraError,
+    RankError,
+    SpecError,
+    StorageError,
+)
 from handful.evaluation import evaluate
 from handful.run import Event, fit
 from handful.spec import Spec, build, load_data, make_optimizer
@@ -434,6 +443,12 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_process_that_does_not_see_the_folder_denies_no_checkpoint(tmp_path: Path) -> None:
+    for rank, said in ((0, "no checkpoint was saved"), (1, "what was saved is where the first process runs")):
+        with pytest.raises(RankError, match=f"^ended; {said}$"), run._telling(tmp_path, Ranks(rank, 2)):
+            raise RankError("ended")
+
+
 def test_tensorboard_shows_the_log(spec: Spec, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     threads = threading.active_count()

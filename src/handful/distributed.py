@@ -9,7 +9,12 @@ the usual case, `ALONE` does nothing at no cost. CPU tensors travel by Gloo, CUD
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,10 +31,14 @@ __all__ = ["ALONE", "TIMEOUT", "Ranks", "joined"]
 
 TIMEOUT = timedelta(minutes=10)
 """How long to wait for another process that does not answer. One that ended is noticed at once."""
+PATIENCE = 15.0
+"""Seconds after which the user is told that the other processes have not come yet."""
 
 
 class _Store(Protocol):
     def add(self, key: str, amount: int, /) -> int: ...
+    def set(self, key: str, value: str, /) -> None: ...
+    def get(self, key: str, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -119,12 +128,19 @@ class Ranks:
         if self.local == 0:
             self.meet()
 
+    def alike(self, digest: Callable[[], str]) -> bool:
+        """Whether this machine has what the first one has; one rank a machine looks, and none if there is only one."""
+        if not self.any(self.local == 0 and not self.first):
+            return True
+        own = digest() if self.local == 0 or self.first else ""
+        return self.send([own.encode()]) == [own.encode()] or not own
+
     def speaks(self) -> bool:
         """Whether this rank is the one to tell the user what went wrong: the first to ask is."""
         try:
             return self.store is None or self.store.add("told", 1) == 1
-        except RuntimeError:  # the store is gone too
-            return self.first
+        except RuntimeError:  # the store is gone, and with it the first process, where that kept it
+            return self.rank == 1 or self.local == 0
 
 
 ALONE = Ranks()
@@ -138,10 +154,11 @@ def joined(*, cuda: bool = False) -> Iterator[Ranks]:
     Raises:
         RankError: they do not find each other.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1 or "RANK" not in os.environ:
+    if os.environ.get("WORLD_SIZE", "1") == "1" or "RANK" not in os.environ:
         yield ALONE
         return
+    rank, size = _place()
+    local = int(os.environ.get("LOCAL_RANK", "0"))
     from torch.distributed.rendezvous import rendezvous  # not in every build of torch
 
     # Imported later, its functions would keep the group as their default arguments: it would never be closed, and now
@@ -149,18 +166,84 @@ def joined(*, cuda: bool = False) -> Iterator[Ranks]:
     import_module("torch.distributed.nn.functional")
 
     try:
-        store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
-        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+        with _waiting(f"this is {rank} of {size}", told=local == 0):
+            store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
+            store = dist.PrefixStore(_attempt(store, rank, size), store)  # type: ignore[attr-defined]
+            backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise RankError(
             f"the {size} processes of this run do not find each other: {reason}; see docs/scaling.md"
         ) from error
     try:
-        yield Ranks(rank, size, int(os.environ.get("LOCAL_RANK", "0")), store)
+        yield Ranks(rank, size, local, store)
     finally:
         dist.destroy_process_group()
+
+
+def _place() -> tuple[int, int]:
+    """Which process this is, and of how many."""
+    said = {name: os.environ[name] for name in ("RANK", "WORLD_SIZE")}
+    try:
+        rank, size = (int(value) for value in said.values())
+    except ValueError:
+        rank, size = 0, 0
+    if not 0 <= rank < size:
+        about = ", ".join(f"{name}={value}" for name, value in said.items())
+        raise RankError(
+            f"expected the number of a process in RANK, from 0, and of all in WORLD_SIZE, got {about}; "
+            "start with torchrun, or unset both"
+        )
+    return rank, size
+
+
+@contextmanager
+def _waiting(this: str, *, told: bool) -> Iterator[None]:
+    """Within, Ctrl-C ends the process at once, as torch's waiting would not let it; a long wait is `told`."""
+
+    def tell() -> None:
+        print(
+            f"Waiting for the other processes: {this}, as RANK and WORLD_SIZE say. If no others were started, "
+            "unset both.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    timer = threading.Timer(PATIENCE, tell)
+    timer.daemon = True
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL) if main else None
+    try:
+        if told:
+            timer.start()
+        yield
+    finally:
+        timer.cancel()
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+
+
+def _attempt(store: _Store, rank: int, size: int) -> str:
+    """A name that these processes share, and none that ended before them.
+
+    torchrun keeps its store when it starts processes again, with all that the ended ones wrote: whoever read there
+    where another is could find a dead one. So each shows a name of its own until the first one answers to it.
+    """
+    own = secrets.token_hex(8)
+    if rank:
+        store.set(f"rank {rank}", own)
+        shared: str = store.get(f"answer to {own}").decode()
+        store.set(f"rank {rank}", shared)
+        return shared
+    deadline = time.monotonic() + TIMEOUT.total_seconds()
+    while others := {store.get(f"rank {other}").decode() for other in range(1, size)} - {own}:
+        for name in others:
+            store.set(f"answer to {name}", own)
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{len(others)} of them did not answer")
+        time.sleep(0.02)
+    return own
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""Whether the data of a spec are of the shape and kind that its encoder and its learner are for."""
+"""Whether the data of a spec are what its encoder and its learner are for, and the same on all machines."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,16 +12,38 @@ from .data.assays import AssayPool
 from .data.descriptions import DescribedPool
 from .data.pool import ClassPool
 from .data.texts import VOCABULARY
+from .distributed import ALONE, Ranks
 from .encoders.message_passing import check_graphs
 from .encoders.text_cnn import check_words
 from .errors import DataError, SpecError
 from .learners import LEARNERS
 from .parts import Part
 
-__all__ = ["check_kind"]
+__all__ = ["check_kind", "data_digest", "loaded"]
 
 OF_WORDS = ("text_cnn", "hf_text", "identity")
 """Encoders that take numbers of words; `identity` takes anything."""
+
+
+def loaded(name: str, load: Callable[[], Any], *, ranks: Ranks = ALONE) -> Any:
+    """A data set: on each machine one process prepares it, and the others find it prepared.
+
+    Raises:
+        DataError: the machines do not have the same.
+    """
+    with ranks.one_a_machine_first():
+        data = load()
+    if not ranks.alike(lambda: data_digest(data)):
+        raise DataError(
+            f"data set {name!r} is not the same on all machines of this run; copy the data of the first machine "
+            "(HANDFUL_DATA, and your own files) to the others"
+        )
+    return data
+
+
+def data_digest(data: Any) -> str:
+    """What tells data from others: a pool's hash, or what a family of functions says of itself."""
+    return data.digest if isinstance(data, ClassPool | DescribedPool | AssayPool) else repr(data)
 
 
 def check_kind(data: Any, expected: tuple[int, ...] | None, learner: Part, encoder: Part, name: str) -> None:

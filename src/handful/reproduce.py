@@ -25,6 +25,7 @@ from .distributed import ALONE, Ranks
 from .errors import SpecError, unknown_name
 from .evaluation import Evaluation, evaluate
 from .files import storage_errors, write_file
+from .kinds import data_digest
 from .learner import Learner
 from .machine import commit, describe_machine, versions
 from .ops.intervals import mean_interval
@@ -37,7 +38,6 @@ __all__ = [
     "Outcome",
     "Published",
     "Recipe",
-    "data_digest",
     "load_recipe",
     "reproduce",
     "retuned",
@@ -264,11 +264,6 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = _merged(merged[key], value) if both else value
     return merged
-
-
-def data_digest(data: Any) -> str:
-    """What tells data from others: a pool's hash, or what a family of functions says of itself."""
-    return data.digest if isinstance(data, ClassPool | DescribedPool | AssayPool) else repr(data)
 
 
 def weights_digest(learner: torch.nn.Module) -> str:

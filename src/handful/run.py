@@ -121,7 +121,7 @@ def fit(
         if run.ended:
             yield run.event(math.nan, stopped=run.ended)
             return
-        with closing(Log(folder if ranks.first else None, run.step, board)) as log, _telling(folder):
+        with closing(Log(folder if ranks.first else None, run.step, board)) as log, _telling(folder, ranks):
             begin, saved = clock(), time.perf_counter()
             steps = train(
                 run.learner,
@@ -244,13 +244,15 @@ def commits(checkpoint: Checkpoint) -> list[str | None]:
 
 
 @contextmanager
-def _telling(folder: Path) -> Iterator[None]:
+def _telling(folder: Path, ranks: Ranks) -> Iterator[None]:
     """Where training fails, the error says what there is to go on from."""
     try:
         yield
     except (DataError, RankError) as error:
         last = folder / "last"
         kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was saved"
+        if not ranks.first and not last.exists():  # it may be on another machine
+            kept = "what was saved is where the first process runs"
         raise type(error)(f"{error}; {kept}") from error
 
 

@@ -10,6 +10,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -29,7 +30,7 @@ from .encoders import ENCODERS, PRETRAINED
 from .encoders.hub_texts import check_tokens
 from .episode import EpisodeSource
 from .errors import SpecError
-from .kinds import check_kind
+from .kinds import check_kind, loaded
 from .learner import Learner
 from .learners import LEARNERS
 from .ops.seeds import seed_of
@@ -208,15 +209,14 @@ def build(spec: Spec) -> Learner:
 
 
 def load_data(spec: Spec, *, ranks: Ranks = ALONE) -> Any:
-    """The data set of a spec: a pool, or a family of functions. On each machine one process prepares it for all.
+    """The data set of a spec: a pool, or a family of functions.
 
     Raises:
-        DataError: its examples do not have the shape that the encoder expects, or are of another kind.
+        DataError: its examples do not have the shape that the encoder expects, or are of another kind; or as `loaded`.
         SpecError, ShapeError: as `check_kind`.
     """
     entry = entry_of("data set", spec.data, DATASETS)
-    with ranks.one_a_machine_first():
-        data = entry.load(**options_of(entry.load, spec.data, "data"))
+    data = loaded(spec.data.name, partial(entry.load, **options_of(entry.load, spec.data, "data")), ranks=ranks)
     check_kind(data, expected_shape(spec), spec.learner, spec.encoder, spec.data.name)
     return data
 

@@ -9,6 +9,7 @@ from .data.fitting import fitted
 from .data.pool import ClassPool
 from .distributed import ALONE, Ranks
 from .errors import DataError, unknown_name
+from .kinds import loaded
 from .spec import Spec, expected_shape
 
 __all__ = ["foreign_data"]
@@ -25,7 +26,7 @@ def foreign_data(name: str, spec: Spec, *, split: str = "all", ranks: Ranks = AL
 
     Raises:
         UnknownNameError: no such data set or split.
-        DataError: one that needs options (your own), or one without classes.
+        DataError: one that needs options (your own), or one without classes; or as `handful.kinds.loaded`.
         ShapeError: not pictures, or the encoder is not for pictures.
     """
     if name not in DATASETS:
@@ -34,8 +35,7 @@ def foreign_data(name: str, spec: Spec, *, split: str = "all", ranks: Ranks = AL
     needed = [option for option, value in inspect.signature(load).parameters.items() if value.default is value.empty]
     pool = None
     if not needed:
-        with ranks.one_a_machine_first():
-            pool = load()
+        pool = loaded(name, load, ranks=ranks)
     if not isinstance(pool, ClassPool):
         why = f"needs {', '.join(needed)}, so a spec must name it" if needed else "has no examples grouped by class"
         raise DataError(f"data set {name!r} {why}; expected published pictures, such as 'omniglot' or 'cifar-fs'")

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from handful.cli import main
 from handful.cli.doctor import _extras
 from handful.cli.evaluation import _show
 from handful.data import DATASETS
+from handful.distributed import Ranks
 from handful.encoders import ENCODERS, PRETRAINED
 from handful.evaluation import compare, evaluate
 from handful.kernels import available, plain
@@ -512,6 +514,13 @@ def test_compare(call: Call, tmp_path: Path) -> None:
     assert call("compare", "small.toml", "--minutes", 0.005).code == 0  # at once
     assert "Words." in (tmp_path / "docs/comparison.md").read_text()
     assert "did you mean 'prototypical'" in call("compare", "small.toml", "--only", "prototypica").error
+
+
+def test_a_comparison_is_not_shared_among_processes(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handful.cli.training.joined", lambda **_: nullcontext(Ranks(0, 2)))
+    said = call("compare", "small.toml")
+    assert (said.code, said.out) == (1, "")
+    assert said.error == "error: a comparison starts processes of its own: use --jobs, and no torchrun\n"
 
 
 def test_data_that_needs_no_files(call: Call) -> None:

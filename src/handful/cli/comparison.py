@@ -12,11 +12,11 @@ from ..comparison.jobs import Report, Work, run
 from ..comparison.measuring import Place, with_differences
 from ..comparison.plan import Plan, load_plan
 from ..comparison.tables import BEGIN, END, comparison_tables, with_tables
-from ..errors import unknown_name
+from ..errors import SpecError, unknown_name
 from ..files import storage_errors, write_file
 from ..stopping import interruptible
 from .progress import console
-from .training import prepare
+from .training import prepared
 
 __all__ = ["run_compare"]
 
@@ -25,7 +25,9 @@ def run_compare(
     names: list[str], minutes: float, jobs: int, only: list[str], to: Path, runs: Path, document: Path, device: str
 ) -> None:
     """Measure the entries of plans, and write their tables. Exits with 1 if one failed, 130 if interrupted."""
-    prepare(device, 1)
+    with prepared(device, 1) as (ranks, _):
+        if ranks.size > 1:
+            raise SpecError("a comparison starts processes of its own: use --jobs, and no torchrun")
     plans = [load_plan(name) for name in names or plan_names()]
     place, out = Place(to, runs), console()
     with storage_errors(to):

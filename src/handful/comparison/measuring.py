@@ -17,11 +17,12 @@ from ..checkpoint import load_checkpoint
 from ..errors import SpecError
 from ..evaluation import evaluate
 from ..files import storage_errors, write_file
+from ..kinds import data_digest
 from ..learner import EmbeddingLearner, Learner
 from ..learners import FineTuning, TransductiveFineTuning
 from ..machine import commit, describe_machine, versions
 from ..ops.intervals import median_interval, paired_difference
-from ..reproduce import data_digest, weights_digest
+from ..reproduce import weights_digest
 from ..run import commits, fit
 from ..scoring import evaluation_mode
 from ..spec import Spec, build, load_data
