@@ -880,7 +880,8 @@ void N(block_backward)(const T *x, const T *w, long w_task, const T *y, const T 
       for (long e = g; e < g + maps; e++)
         for (long r = 0; r < rows; r++) {
           const int counts = e % n < support;
-          N(gy_row)(y + (e * H + h + r) * W * O, gz, index, extra, k, counts ? k0 : none, counts ? k1 : none, e, h + r, H, W, O,
+          const T *from = y + (e * H + h + r) * W * O;
+          N(gy_row)(from, gz, index, extra, k, counts ? k0 : none, counts ? k1 : none, e, h + r, H, W, O,
                     to + (e - g) * gy_map + r * gy_row);
         }
       if (tiled) N(strip_weights)((N(strip)){maps, h, (rows + 3) / 4, (W + 3) / 4, H, W}, xg, gy, C, O, v, m, sum);

@@ -8,7 +8,7 @@
 // which is linear in a and b where the same patches are chosen: its gradient is the sum of the chosen patches times
 // gz, and the gradient of that takes the same choice of directions. So y and its gradients are never made.
 
-typedef double N(VD) __attribute__((vector_size(VL * sizeof(double)), may_alias)); // as many as a vector
+typedef double N(VD) __attribute__((vector_size(VL * sizeof(double)), aligned(sizeof(double)), may_alias));
 #define VD N(VD)
 
 // Adds to total [B][1 + K][K] the sum of p - shift over the patches of the support, and the sums of products of two of
@@ -16,7 +16,8 @@ typedef double N(VD) __attribute__((vector_size(VL * sizeof(double)), may_alias)
 // double after every few lines, since w may be orthogonal to what most patches share. K is ordered as w: [C][3][3].
 void N(patch_moments)(const T *x, const T *shift, double *total, long support, long n, long g0, long g1, long H, long W,
                       long C) {
-  const long K = 9 * C, wide = (W + VL - 1) / VL * VL, row = (W + 2) * C, few = 8, all = K + 9 * (K / 3) * (K / 3 + 1) / 2;
+  const long K = 9 * C, wide = (W + VL - 1) / VL * VL, row = (W + 2) * C, few = 8;
+  const long all = K + 9 * (K / 3) * (K / 3 + 1) / 2;
   T *ring = N(claim)(9 * C * wide + all * VL + W + 2), *sums = ring + 9 * C * wide, *plane = sums + all * VL;
   double *doubles = (double *)N(claim)(all * VL * (long)(sizeof(double) / sizeof(T)));
   if (ring) memset(ring, 0, (size_t)(9 * C * wide + all * VL) * sizeof(T)); // what lies beyond W stays zero
@@ -139,7 +140,8 @@ typedef void (*N(select_t))(const T *, long, const T *, const T *, T *, unsigned
 void N(picture_select)(const T *x, const T *a, const T *b, long fixed, T *restrict z, unsigned char *restrict index,
                        long n, long g0, long g1, long H, long W, long C, long O) {
   const long row = (W + 2) * C, h2 = H / 2, w2 = W / 2, zrow = (w2 + 2) * O;
-  const N(select_t) select[2][3] = {{N(select_1), N(select_2), N(select_3)}, {N(selected_1), N(selected_2), N(selected_3)}};
+  const N(select_t) select[2][3] = {{N(select_1), N(select_2), N(select_3)},
+                                    {N(selected_1), N(selected_2), N(selected_3)}};
   T *u = N(packed)(0, C, O);
   for (long g = g0; g < g1 && !starved; g++) {
     if (g == g0 || g % n == 0) N(pack)(a + g / n * 9 * C * O, 0, C, O, u);
