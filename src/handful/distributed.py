@@ -179,6 +179,7 @@ def joined(*, cuda: bool = False) -> Iterator[Ranks]:
     try:
         yield Ranks(rank, size, local, store)
     finally:
+        time.sleep(0.1)  # torch 2.6 ends with Python locked, and waits for threads that need it to let go of tensors
         dist.destroy_process_group()
 
 
