@@ -13,6 +13,8 @@ from torch.func import functional_call, vmap
 from handful.kernels import available, operators, reason
 from handful.kernels.normalization import layer_norm
 from handful.kernels.operators import CompiledOperators
+from plain_norms import inputs
+from plain_norms import layer_norm as by_hand
 
 pytestmark = [
     pytest.mark.skipif(not available(), reason=f"no compiled kernels here: {reason()}"),
@@ -20,60 +22,6 @@ pytestmark = [
 ]
 
 EPS = 1e-3
-SHAPES = [(1, 3, 16), (2, 5, 7), (3, 4, 33), (2, 19, 64), (1, 1, 31), (2, 2, 200)]
-
-
-def by_hand(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """As the paper has it, of tasks. (The third derivative of torch's own, by 2.13, is wrong in x.)"""
-    centered = x - x.mean(-1, keepdim=True)
-    hat = centered / (centered.square().mean(-1, keepdim=True) + eps).sqrt()
-    return hat * weight[:, None] + bias[:, None]
-
-
-def inputs(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
-    torch.manual_seed(0)
-    x = (2 * torch.randn(shape, dtype=torch.float64) + 3).to(dtype).requires_grad_()
-    weight, bias = (torch.randn(shape[0], shape[2], dtype=dtype).requires_grad_() for _ in range(2))
-    return x, weight, bias
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_value_and_three_derivatives(shape: tuple[int, ...], threads: int) -> None:
-    """In all directions, of random sums."""
-    leaves, both = inputs(shape), []
-    for function in (layer_norm, by_hand):
-        torch.manual_seed(1)
-        found, inner = [function(*leaves, EPS)], list(leaves)
-        for _ in range(3):
-            upstream = [torch.randn_like(leaf).requires_grad_() for leaf in found]
-            slopes = torch.autograd.grad(found, inner, upstream, create_graph=True)
-            inner += upstream
-            found += slopes
-        both.append(found)
-    for got, expected in zip(*both, strict=True):
-        torch.testing.assert_close(got, expected, atol=1e-9, rtol=1e-9)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_second_derivatives_without_a_graph(shape: tuple[int, ...], threads: int) -> None:
-    """The kernel's closed form, which a third derivative does without."""
-    leaves = inputs(shape)
-    found = []
-    for function in (layer_norm, by_hand):
-        torch.manual_seed(1)
-        y = function(*leaves, EPS)
-        upstream = torch.randn_like(y).requires_grad_()
-        slopes = torch.autograd.grad(y, leaves, upstream, create_graph=True)
-        along = [torch.randn_like(slope) for slope in slopes]
-        found.append(torch.autograd.grad(slopes, (upstream, *leaves[:2]), along))
-    for got, expected in zip(*found, strict=True):
-        torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-10)
-
-
-def test_finite_differences() -> None:
-    leaves = inputs((2, 3, 17))
-    assert torch.autograd.gradcheck(lambda *leaves: layer_norm(*leaves, EPS), leaves)
-    assert torch.autograd.gradgradcheck(lambda *leaves: layer_norm(*leaves, EPS), leaves)
 
 
 def test_float32_far_from_zero_and_over_many_rows() -> None:

@@ -10,7 +10,8 @@ through y, so that what reaches y by both ways is added up before the convolutio
     Unpool     (gz, y, γ)     -> gy, gγ, gβ
     Unconvolve (gy, x, w)     -> gx, gw
 
-The mean and rstd of y are those of all examples of a task, or of its first ones, the support.
+The mean and rstd of y are those of all examples of a task, or of its first ones, the support. Pictures in which nobody
+differentiates go another way, which makes no y: pictures.py.
 
 Pixels are channels-last, with a border of one zero pixel around what a convolution reads. B tasks have parameters of
 their own; `torch.func.vmap` over tasks becomes this axis.
