@@ -20,16 +20,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = Path("src/handful/kernels")
-SOURCES = (
-    "block.c",
-    "block.h",
-    "pictures.h",
-    "product.h",
-    "normalization.h",
-    "gelu.h",
-    "layer_norm.h",
-    "convolution.h",
-)
+SOURCES = "*.[ch]"
 VARIANTS = {
     "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
     "avx2": ["-march=x86-64-v3"],
@@ -47,7 +38,7 @@ class BuildHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build, or say why not."""
         folder = Path(self.root) / FOLDER
-        digest = hashlib.sha256(b"".join((folder / name).read_bytes() for name in SOURCES)).hexdigest()[:12]
+        digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob(SOURCES)))).hexdigest()[:12]
         for old in folder.glob("block-*.so"):
             if digest not in old.name:
                 with suppress(OSError):  # a tree that nobody may write into

@@ -1,4 +1,4 @@
-"""Norms of tasks as papers have them, by plain operators. (The third derivatives of torch's own, by 2.13, are wrong.)"""
+"""Norms of tasks as papers have them, by plain operators. (Third derivatives of torch's own, by 2.13, are wrong.)"""
 
 from __future__ import annotations
 

@@ -34,8 +34,8 @@ def tree(tmp_path: Path) -> Path:
     """The sources of the kernels, a build of earlier ones, and a compiler that writes what it is asked for."""
     folder = tmp_path / HOOK["FOLDER"]
     folder.mkdir(parents=True)
-    for name in HOOK["SOURCES"]:
-        shutil.copy(ROOT / HOOK["FOLDER"] / name, folder)
+    for source in (ROOT / HOOK["FOLDER"]).glob(HOOK["SOURCES"]):
+        shutil.copy(source, folder)
     (folder / "block-avx2-0123456789ab.so").write_text("old")
     return folder
 

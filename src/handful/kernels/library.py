@@ -35,17 +35,8 @@ __all__ = [
 DTYPES = {torch.float32: "f", torch.float64: "d"}
 ORDINARY = (Tensor, nn.Parameter)
 """Kinds of tensors that lie in memory as they say; subclasses may not."""
-SOURCES = (
-    "block.c",
-    "block.h",
-    "pictures.h",
-    "product.h",
-    "normalization.h",
-    "gelu.h",
-    "layer_norm.h",
-    "convolution.h",
-)
-"""In this order, as in hatch_build.py."""
+SOURCES = "*.[ch]"
+"""Files that decide a build, in the order of their names, as in hatch_build.py."""
 MOST = 32
 """Arguments of a kernel that runs on several threads, as in block.c."""
 
@@ -130,7 +121,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     if not name:
         return None, "they need an x86 processor with AVX2"
     folder = Path(__file__).parent
-    digest = hashlib.sha256(b"".join((folder / source).read_bytes() for source in SOURCES))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob(SOURCES))))
     path = folder / f"block-{name}-{digest.hexdigest()[:12]}.so"
     if not path.exists():
         return None, "they were not built when handful was installed; install it again where there is a C compiler"
