@@ -238,8 +238,9 @@ def test_while_it_warms_up_second_derivatives_are_left_out() -> None:
     [
         ({"name": "maml_plus_plus", "outputs": 5, "inner_steps": 2, "annealing": 6, "warm_up": 3}, "per_step"),
         ({"name": "reptile", "outputs": 5, "inner_steps": 3, "inner_batch": 4}, "running"),
+        ({"name": "maml", "outputs": 5, "inner_steps": 2, "warm_up": 6}, "batch"),
     ],
-    ids=["maml_plus_plus", "reptile"],
+    ids=["maml_plus_plus", "reptile", "maml"],
 )
 def test_what_training_counts_survives_an_interruption(
     learner: dict[str, Any], normalization: str, digits_table: Callable[..., dict[str, Any]], tmp_path: Path

@@ -55,6 +55,23 @@ def test_exact_for_the_papers_encoder(downsample: str) -> None:
     exact(learner_of(encoder, inner_rate=0.1), Episode(Support(x[:, :6], y, WAYS), Query(x[:, 6:], y)))
 
 
+def test_while_it_warms_up_second_derivatives_are_left_out() -> None:
+    """In training only, where it counts; an evaluation in between neither counts nor leaves out anything."""
+    episode, learner = tasks(), learner_of(Smooth("batch"), warm_up=2)
+    plain = [learner_of(Smooth("batch"), first_order=first_order) for first_order in (True, False)]
+    for other in plain:
+        other.load_state_dict({name: leaf for name, leaf in learner.state_dict().items() if name != "trained"})
+    first, second = (slopes(other.loss(episode), other) for other in plain)
+    for expected, training in [(first, True), (second, False), (first, True), (second, True), (second, True)]:
+        learner.train(training)
+        for mine, want in zip(slopes(learner.loss(episode), learner), expected, strict=True):
+            assert torch.allclose(mine, want, rtol=1e-9, atol=1e-12)
+    assert int(learner.get_buffer("trained")) == 4
+    assert not all(torch.allclose(a, b, rtol=1e-3) for a, b in zip(first, second, strict=True))
+    with pytest.raises(SpecError, match="warm_up"):
+        learner_of(Smooth("batch"), warm_up=-1)
+
+
 def test_one_step_by_hand() -> None:
     """Output w·x, loss (w·x − y)², w = 1, α = 0.1: support (1, 3) moves w to 1.4; query (2, 0) costs 7.84.
 
