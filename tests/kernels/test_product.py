@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -104,6 +106,26 @@ def test_derivatives() -> None:
     assert torch.autograd.gradgradcheck(product.product, (a, b))
     (slope,) = torch.autograd.grad(product.product(a, b).sum(), b)
     assert slope.stride() == b.stride()  # what is added to it, or taken from it, lies alike
+
+
+@pytest.mark.parametrize("turned", list(itertools.product((False, True), repeat=2)))
+def test_what_is_given_as_its_transpose(turned: tuple[bool, bool]) -> None:
+    torch.manual_seed(0)
+    a, b = (leaf.requires_grad_() for leaf in (matrices(2, 3, 4, turned[0]), matrices(2, 4, 5, turned[1])))
+    given = [leaf.mT.detach().requires_grad_() if turn else leaf for leaf, turn in zip((a, b), turned, strict=True)]
+    c = product.product(*given, turned)  # type: ignore[misc]
+    assert c.grad_fn.next_functions[0][0].name() == "torch::autograd::AccumulateGrad"  # type: ignore[union-attr]
+    same(c, a @ b)
+    slopes = torch.autograd.grad(c.square().sum(), given)
+    for slope, leaf, turn, expected in zip(
+        slopes, given, turned, torch.autograd.grad((a @ b).square().sum(), (a, b)), strict=True
+    ):
+        assert slope.stride() == leaf.stride()
+        same(slope, expected.mT if turn else expected)
+    assert torch.autograd.gradgradcheck(lambda a, b: product.product(a, b, turned), given)
+    views = [leaf.detach().mT.contiguous().mT.requires_grad_() for leaf in given]  # that lie otherwise
+    for slope, leaf in zip(torch.autograd.grad(product.product(*views, turned).sum(), views), views, strict=True):  # type: ignore[misc]
+        assert slope.stride() == leaf.stride()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch compiles for forward mode

@@ -19,7 +19,7 @@ def mapped(function: Callable[..., Any], info: Any, in_dims: Any, inputs: tuple[
     def flat(value: Any, dim: int | None) -> Any:
         if not isinstance(value, Tensor):
             return value
-        moved = value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0)
+        moved = value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0) if dim else value
         return moved.squeeze(1) if moved.shape[1] == 1 else moved.flatten(0, 1)
 
     flattened = [flat(value, dim) for value, dim in zip(inputs, in_dims, strict=True)]

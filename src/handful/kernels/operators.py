@@ -106,8 +106,14 @@ def _by_task(function: Callable[..., Tensor | None], *inputs: Tensor | None, bar
 
 def _unmapped(leaf: Tensor, level: int) -> Tensor:
     if functorch.is_batchedtensor(leaf) and functorch.maybe_get_level(leaf) == level:
-        return functorch.get_unwrapped(leaf).movedim(functorch.maybe_get_bdim(leaf), 0)
+        dim, leaf = functorch.maybe_get_bdim(leaf), functorch.get_unwrapped(leaf)
+        return leaf.movedim(dim, 0) if dim else leaf
     return leaf[None]
+
+
+def _of_all(leaf: Tensor, tasks: int) -> Tensor:
+    """[B, ...] of what all tasks share, [1, ...]; what is there already needs no node of the graph."""
+    return leaf if len(leaf) == tasks else leaf.expand(tasks, *leaf.shape[1:])
 
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
@@ -117,7 +123,7 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 def _linear_of_tasks(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor | None:
-    y = _product_of_tasks(x, w.mT)
+    y = _product_of_tasks(x, w, turned=True)
     return y if y is None or bias is None else y + bias.view(-1, *[1] * (y.dim() - 2), bias.shape[-1])
 
 
@@ -137,19 +143,25 @@ def _matmul(*inputs: Any, dims: int | None = None, **others: Any) -> Tensor | No
     return _by_task(_product_of_tasks, a, b)
 
 
-def _product_of_tasks(a: Tensor, b: Tensor) -> Tensor | None:
-    """a [B, ..., M, K] by b [B, ..., K, O], of which either may be that of all tasks, or by b [B, K, O]."""
-    tasks = max(len(a), len(b))
-    if math.prod(a.shape[1:]) * tasks * b.shape[-1] < LEAST or not lies(a, b):
+def _product_of_tasks(a: Tensor, b: Tensor, *, turned: bool = False) -> Tensor | None:
+    """a [B, ..., M, K] by b [B, ..., K, O], of which either may be that of all tasks, or by b [B, K, O].
+
+    turned: whether b is given as its transpose.
+    """
+    tasks, columns = max(len(a), len(b)), b.shape[-2 if turned else -1]
+    if math.prod(a.shape[1:]) * tasks * columns < LEAST or not lies(a, b):
         return None
-    shape = (tasks, *a.shape[1:-1], b.shape[-1])
+    shape = (tasks, *a.shape[1:-1], columns)
     if b.dim() == 3 and len(b) == 1:
-        a, b = a.reshape(1, -1, a.shape[-1]), b
+        a = a.reshape(1, -1, a.shape[-1])
     else:
-        a, b = a.expand(tasks, *a.shape[1:]), b.expand(tasks, *b.shape[1:])
+        a, b = _of_all(a, tasks), _of_all(b, tasks)
         a = a.flatten(0, max(0, a.dim() - 4)) if b.dim() > 3 else a.flatten(1, -2)
         b = b.flatten(0, max(0, b.dim() - 4))
-    return product(a, b).view(shape) if worth(a, b) else None
+    if not worth(a, b, (False, turned)):
+        return None
+    c = product(a, b, (False, turned))
+    return c if c.shape == shape else c.view(shape)
 
 
 def _conv2d(
@@ -187,7 +199,7 @@ def _conv2d(
         elif len(w) == 1:
             y = convolution(x.flatten(0, 1), w[0], window).view(tasks, -1, w.shape[1], *sides)
         else:
-            y = convolution(x.expand(tasks, *x.shape[1:]), w, window)
+            y = convolution(_of_all(x, tasks), w, window)
         return y if bias is None else y + bias.view(*bias.shape[:-1], 1, bias.shape[-1], 1, 1)
 
     return _by_task(of_tasks, input, weight, bias, bare=True)
@@ -211,7 +223,7 @@ def _batch_norm(
     def of_tasks(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor | None:
         if weight.dim() > 1:
             tasks = max(len(x), len(weight), len(bias))
-            x, weight, bias = (leaf.expand(tasks, *leaf.shape[1:]) for leaf in (x, weight, bias))
+            x, weight, bias = (_of_all(leaf, tasks) for leaf in (x, weight, bias))
         if x.numel() < LEAST_NORMALIZED or not (lies(x, weight, bias) and x.is_contiguous()):
             return None
         return batch_norm(x, weight, bias, float(eps))
@@ -237,8 +249,8 @@ def _layer_norm(
             return None
         own = max(len(weight), len(bias))
         tasks = max(own, len(x) if own > 1 else 1)
-        rows = x.expand(own if len(x) == 1 else len(x), *x.shape[1:])
-        scale, shift = (leaf.expand(tasks, *shape).reshape(tasks, -1) for leaf in (weight, bias))
+        rows = _of_all(x, own if len(x) == 1 else len(x))
+        scale, shift = (_of_all(leaf, tasks).flatten(1) for leaf in (weight, bias))
         return layer_norm(rows.reshape(tasks, -1, math.prod(shape)), scale, shift, float(eps)).view(rows.shape)
 
     return _by_task(of_tasks, input, weight, bias)

@@ -64,7 +64,7 @@ class SGD(InnerOptimizer):
             velocity = self.momentum * memory["velocity"] + counted
             memory = {"step": memory["step"] + 1, "velocity": velocity}
             g = g + self.momentum * velocity if self.nesterov else velocity
-        return theta - lr * g, memory
+        return _down(theta, g, lr), memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,7 @@ class RMSprop(InnerOptimizer):
         g = g / (safe_sqrt(spread) + self.eps)
         if "velocity" in memory:
             g = after["velocity"] = self.momentum * memory["velocity"] + g
-        return theta - lr * g, after
+        return _down(theta, g, lr), after
 
 
 @final
@@ -251,6 +251,11 @@ INNER_OPTIMIZERS: dict[str, type[InnerOptimizer]] = {
     "radam": RAdam,
     "asgd": ASGD,
 }
+
+
+def _down(theta: Tensor, g: Tensor, lr: Number) -> Tensor:
+    """θ − lr·g, as one node of the graph where it can be."""
+    return theta - lr * g if isinstance(lr, Tensor) else torch.sub(theta, g, alpha=lr)
 
 
 def _counter(theta: Tensor) -> Tensor:
