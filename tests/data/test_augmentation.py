@@ -30,6 +30,35 @@ def test_crops_lie_anywhere_in_the_padded_picture() -> None:
     assert len(places) == 9
 
 
+@pytest.mark.parametrize("side", [0, 10])
+def test_parts_are_made_large(side: int) -> None:
+    """Of a picture whose two channels say the row and the column, so that a part says where it was."""
+    height, width = 20, 24
+    rows, columns = torch.meshgrid(
+        (torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing="ij"
+    )
+    made = Augmentation(zoom=0.3, side=side)(torch.stack([rows, columns]).expand(400, 2, -1, -1), generator(0))
+    tall, wide = (side, side) if side else (height, width)
+    assert made.shape == (400, 2, tall, wide)
+    down, across = made[:, 0, 1:-1].diff(dim=1), made[:, 1, :, 1:-1].diff(dim=2)  # the outermost may be of a border
+    assert down.std((1, 2)).max() < 1e-5
+    parts = down.mean((1, 2)) * tall, across.mean((1, 2)) * wide
+    area, ratio = parts[0] * parts[1], parts[1] / parts[0]
+    assert 0.29 < area.min() < 0.35
+    assert 0.95 < area.max() < 1.001
+    assert 0.745 < ratio.min() < 0.78
+    assert 1.28 < ratio.max() < 1.34
+    middle = made[:, :, 1:-1, 1:-1].mean((2, 3))
+    assert middle.std(0).min() > 0.05, "they lie anywhere"
+    assert made.min() >= 0.5 / width - 1e-6
+
+
+def test_the_whole_is_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = pictures()
+    monkeypatch.setattr("handful.data.augmentation.WIDER", 0.0)
+    assert torch.allclose(Augmentation(zoom=1.0)(x, generator(0)), x, atol=1e-5)
+
+
 def test_half_are_mirrored() -> None:
     x = pictures(200)
     made = Augmentation(flip=True)(x, generator(0))
@@ -145,6 +174,9 @@ def test_what_is_for_others() -> None:
         varied(torch.ones(1, 2, 8).long(), y, word_dropout=0.1, flip=True)
     with pytest.raises(SpecError, match="word_dropout in"):
         Augmentation(word_dropout=1.0)
+    for options in ({"zoom": 1.5}, {"side": 56}, {"zoom": 0.5, "side": 8, "cutout": 9}, {"side": 0.5}):
+        with pytest.raises(SpecError, match="side"):
+            Augmentation(**options)  # type: ignore[arg-type]
     points = Episode(Support(torch.rand(1, 2, 1), torch.rand(1, 2, 1)), Query(torch.rand(1, 2, 1), torch.rand(1, 2, 1)))
     with pytest.raises(ShapeError, match="tasks of classes"):
         Augmented([points], Augmentation(flip=True))[0]
@@ -153,7 +185,9 @@ def test_what_is_for_others() -> None:
         Augmented([described], Augmentation(flip=True))[0]
 
 
-@pytest.mark.parametrize("options", [{"rotation": True}, {"crop": 1}, {"flip": True}, {"color": 0.1}, {"cutout": 1}])
+@pytest.mark.parametrize(
+    "options", [{"rotation": True}, {"zoom": 0.5}, {"crop": 1}, {"flip": True}, {"color": 0.1}, {"cutout": 1}]
+)
 def test_vectors_are_no_pictures(options: dict[str, object]) -> None:
     x, y = torch.rand(1, 6, 6), torch.tensor([[0, 0, 0, 1, 1, 1]])
     with pytest.raises(ShapeError, match=r"expected pictures \[tasks, .* got \(1, 6, 6\): leave out all but mixup"):

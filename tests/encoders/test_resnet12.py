@@ -218,7 +218,8 @@ def test_many_large_pictures_go_channels_last_and_answers_stay(layouts: list[boo
 
 
 def test_few_large_pictures_go_channels_last_only_without_gradients(layouts: list[bool]) -> None:
-    encoder = ResNet12(shape=(2, 64, 70), widths=(3, 4, 5, 6)).eval()
+    """Few for so many weights."""
+    encoder = ResNet12(shape=(2, 64, 70), widths=(3, 4, 5, 600)).eval()
     x = torch.randn(3, 2, 64, 70)
     z = encoder(x)
     assert layouts == [False] * 16
@@ -229,10 +230,13 @@ def test_few_large_pictures_go_channels_last_only_without_gradients(layouts: lis
     assert layouts[32:] == [False] * 16
 
 
-def test_small_pictures_stay_as_they_are(layouts: list[bool]) -> None:
+def test_small_pictures_go_channels_last_where_they_are_many(layouts: list[bool]) -> None:
+    encoder = ResNet12(shape=(2, 16, 18), widths=(3, 4, 5, 200))
     with torch.no_grad():
-        ResNet12(**SMALL)(torch.randn(300, 2, 16, 18))
-    assert layouts == [False] * 16
+        for count, last in ((1, False), (30, True)):
+            encoder(torch.randn(count, 2, 16, 18))
+            assert layouts == [last] * 16
+            del layouts[:]
 
 
 def test_mapped_over_tasks_the_layout_stays() -> None:

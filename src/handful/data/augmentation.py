@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -19,6 +20,9 @@ from ..ops.seeds import generator
 
 __all__ = ["Augmentation", "Augmented"]
 
+WIDER = math.log(4 / 3)
+"""How much wider or higher than a picture its part may be, as a logarithm."""
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -27,6 +31,10 @@ class Augmentation:
     Attributes:
         rotation: turn each class of a task by 0, 90, 180 or 270 degrees, all its pictures alike: a turned class is a
             class of its own (Santoro et al. 2016, arXiv:1605.06065).
+        zoom: make a part of a picture, anywhere, as large as the picture: of `zoom` to 1 of its area, and up to a third
+            higher or wider than it is (Szegedy et al. 2015, arXiv:1409.4842).
+        side: with `zoom`, make the part of side × side pixels instead. A network that takes any size learns faster on
+            small parts, in which things are about as large as in whole pictures.
         crop: add so many black pixels on each side and cut the size out anywhere.
         flip: mirror half of the pictures left to right.
         color: brightness, contrast and saturation times a factor from 1 − color to 1 + color each.
@@ -41,6 +49,8 @@ class Augmentation:
     """
 
     rotation: bool = False
+    zoom: float = 0.0
+    side: int = 0
     crop: int = 0
     flip: bool = False
     color: float = 0.0
@@ -49,9 +59,16 @@ class Augmentation:
     word_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        pixels, shares = (self.crop, self.cutout), (self.color, self.mixup, self.word_dropout)
+        pixels = (self.side, self.crop, self.cutout)
+        shares = (self.zoom, self.color, self.mixup, self.word_dropout)
         if not all(type(number) is int for number in pixels) or not all(isinstance(share, Real) for share in shares):
-            raise SpecError(f"augmentation: expected crop and cutout in whole pixels, others as numbers, got {self}")
+            raise SpecError(
+                f"augmentation: expected side, crop and cutout in whole pixels, others as numbers, got {self}"
+            )
+        if not 0 <= self.zoom <= 1 or self.side < 0 or (self.side and not (self.zoom and self.side >= self.cutout)):
+            raise SpecError(
+                f"augmentation: expected zoom in [0, 1], and side only with it and not below cutout, got {self}"
+            )
         if self.crop < 0 or self.cutout < 0 or not 0 <= self.color <= 1:
             raise SpecError(f"augmentation: expected crop and cutout from 0 on and color in [0, 1], got {self}")
         if not 0 <= self.mixup < math.inf or not 0 <= self.word_dropout < 1:
@@ -65,7 +82,7 @@ class Augmentation:
             random: the noise.
 
         Returns:
-            As many pictures, floats in [0, 1].
+            As many pictures, floats in [0, 1]; with `side` of that size.
 
         Raises:
             ShapeError: not pictures, or smaller than the square that is cut out.
@@ -77,12 +94,13 @@ class Augmentation:
                 f"as floats or bytes; got {x.dtype} {tuple(x.shape)}"
             )
         z = x.reshape(-1, *x.shape[-3:])
+        z = _zoomed(z, self.zoom, (self.side,) * 2 if self.side else z.shape[-2:], random) if self.zoom else z
         z = _cropped(z, self.crop, random) if self.crop else z
         if self.flip:
             z = torch.where(_column(random.random(len(z)) < 0.5, z), z.flip(-1), z)
         z = _colored(z, self.color, random) if self.color else z
         z = _cut(z, self.cutout, random) if self.cutout else z
-        return z.view(x.shape)
+        return z.view(*x.shape[:-2], *z.shape[-2:])
 
     def vary(self, x: Tensor, y: Tensor, turns: Tensor, random: np.random.Generator) -> Tensor:
         """All of it: pictures or texts [B, M, *shape] of classes y [B, M], pictures turned by turns [B, N] · 90°.
@@ -91,10 +109,10 @@ class Augmentation:
             ShapeError: not what the augmentation is for, too small, or not square where it turns.
         """
         if self.word_dropout:
-            if any((self.rotation, self.crop, self.flip, self.color, self.cutout, self.mixup)):
+            if any((self.rotation, self.zoom, self.crop, self.flip, self.color, self.cutout, self.mixup)):
                 raise ShapeError(f"augmentation: expected word_dropout alone, as texts are no pictures; got {self}")
             return _with_fewer_words(x, self.word_dropout, random)
-        if x.ndim != 5 and any((self.rotation, self.crop, self.flip, self.color, self.cutout)):
+        if x.ndim != 5 and any((self.rotation, self.zoom, self.crop, self.flip, self.color, self.cutout)):
             raise ShapeError(
                 f"augmentation: expected pictures [tasks, examples, channels, height, width], got {tuple(x.shape)}: "
                 "leave out all but mixup, which blends vectors too, and word_dropout, which is for words"
@@ -187,6 +205,16 @@ def _with_fewer_words(x: Tensor, share: float, random: np.random.Generator) -> T
         return x * stay
     stay |= (x[:, :, 1:] == 0).any(2)
     return torch.cat([(words * stay).unsqueeze(2), x[:, :, 1:]], 2)
+
+
+def _zoomed(x: Tensor, least: float, size: Sequence[int], random: np.random.Generator) -> Tensor:
+    area, ratio = random.uniform(least, 1, len(x)), np.exp(random.uniform(-WIDER, WIDER, len(x)))
+    part = np.minimum(np.sqrt([area * ratio, area / ratio]), 1)  # [2, n] of the width, of the height
+    middle = (1 - part) * random.uniform(-1, 1, part.shape)  # where the sides are at -1 and 1
+    to = np.zeros((len(x), 2, 3))
+    to[:, (0, 1), (0, 1)], to[:, :, 2] = part.T, middle.T
+    where = F.affine_grid(torch.from_numpy(to).to(x), [len(x), 1, *size], align_corners=False)
+    return F.grid_sample(x, where, padding_mode="border", align_corners=False)
 
 
 def _cropped(x: Tensor, margin: int, random: np.random.Generator) -> Tensor:

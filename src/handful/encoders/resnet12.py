@@ -94,7 +94,7 @@ class ResNet12(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="leaky_relu")
-        self.average = average
+        self.average, self.numbers = average, sum(leaf.numel() for leaf in self.parameters())
         self.shape = tuple(shape)
         self.out_maps = (widths[3], 1, 1) if average else (widths[3], height, width)
         self.out_features = math.prod(self.out_maps)
@@ -102,14 +102,13 @@ class ResNet12(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[examples, channels, height, width] -> [examples, out_features]."""
         with compiled_operators(x, self.parameters()):
-            z: Tensor = self.blocks(channels_last(x) if _channels_last_pays(x) else x)
+            z: Tensor = self.blocks(channels_last(x) if self._channels_last_pays(x) else x)
         return z.mean((-2, -1)) if self.average else z.flatten(1)
 
-
-def _channels_last_pays(x: Tensor) -> bool:
-    """Whether pictures are large enough. With few of them the gradients of the weights cost more than it saves."""
-    area = x.shape[-2] * x.shape[-1]
-    return area >= 64**2 and (not torch.is_grad_enabled() or len(x) * area >= 2**16)
+    def _channels_last_pays(self, x: Tensor) -> bool:
+        """Whether there are pixels enough for the weights, whose gradients cost more than it saves with few of them."""
+        area = x.shape[-2] * x.shape[-1]
+        return self.numbers <= 256 * len(x) * area or (area >= 64**2 and not torch.is_grad_enabled())
 
 
 class Residual(nn.Module):
