@@ -72,6 +72,7 @@ PUBLISHED = {
     "sinusoid-bayesian-maml-5shot": None,
     "omniglot-metagan-5w1s": None,
     "faces-prototypical-20w5s": None,
+    **{f"mini-imagenet-resnet-{name}-{shots}shot": None for name in ("simpleshot", "ridge") for shots in (1, 5)},
     "mini-imagenet-prototypical-1shot": 0.4942,
     "mini-imagenet-prototypical-5shot": 0.6820,
     "mini-imagenet-ridge-1shot": None,
