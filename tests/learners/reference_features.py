@@ -240,7 +240,9 @@ def tim(learner: Any) -> Head:
     return head
 
 
-def rectified(z: Tensor, y: Tensor, ways: int, zq: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+def rectified(
+    z: Tensor, y: Tensor, ways: int, zq: Tensor, scale: float, *, shares: bool = False
+) -> tuple[Tensor, Tensor]:
     """Prototypes and moved queries."""
     zq = zq + z.mean(0) - zq.mean(0)
     c = means(z, y, ways)
@@ -249,7 +251,9 @@ def rectified(z: Tensor, y: Tensor, ways: int, zq: Tensor, scale: float) -> tupl
     rows = []
     for k in range(ways):
         mine = every[labels == k]
-        rows.append((scale * torch.stack([cosine(one, c[k]) for one in mine])).softmax(0) @ mine)
+        weight = torch.stack([torch.stack([scale * cosine(one, row) for row in c]).exp() for one in mine])  # [S, N]
+        weight = weight[:, k] / weight.sum(1) if shares else weight[:, k]
+        rows.append(weight @ mine / weight.sum())
     return torch.stack(rows), zq
 
 
@@ -258,7 +262,7 @@ def laplacianshot(learner: Any) -> Head:
         z, zq = unit(z), unit(zq)
         c = means(z, y, ways)
         if learner.rectify:
-            c, zq = rectified(z, y, ways, zq, 10.0)
+            c, zq = rectified(z, y, ways, zq, 10.0, shares=True)
         a = distances(zq, c)
         share = (-a).softmax(1)
         between = distances(zq, zq).detach()

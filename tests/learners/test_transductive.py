@@ -79,6 +79,25 @@ def test_no_neighbors_count_where_the_strength_is_zero() -> None:
     assert torch.allclose(learner.predict(learner.adapt(support), q), expected)
 
 
+def test_of_three_nearest_queries_the_first_is_the_query_itself() -> None:
+    support, q, _ = clusters([6, 6, 6], tasks=3)
+    unit = torch.nn.functional.normalize
+    z, a = unit(q, dim=-1), torch.cdist(unit(q, dim=-1), unit(support.x, dim=-1)).square()  # type: ignore[arg-type]
+    y = (-a).softmax(-1)
+    for _ in range(20):
+        near = torch.cdist(z, z).topk(3, largest=False).indices[..., 1:]  # the authors' k
+        pulls = torch.stack([y[task][rows].sum(1) for task, rows in enumerate(near)])
+        y = (pulls - a).softmax(-1)
+    learner = LaplacianShot(Identity(shape=(F,)), rectify=False)
+    assert torch.allclose(learner.predict(learner.adapt(support), q).softmax(-1), y)
+
+
+def test_an_example_does_not_outweigh_the_queries_of_its_class() -> None:
+    """Though it is its own mean, and queries are far less similar."""
+    smooth, plain = (LaplacianShot(Identity(shape=(F,)), strength=0.0, rectify=rectify) for rectify in (True, False))
+    assert accuracy(smooth, [15] * 5) > accuracy(plain, [15] * 5) + 0.05
+
+
 def test_the_transport_gives_every_class_as_many_queries() -> None:
     support, q, _ = clusters([9, 1, 2])
     learner = PTMAP(Identity(shape=(F,)), tolerance=1e-10, regularity=3.0)

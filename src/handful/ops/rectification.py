@@ -37,15 +37,18 @@ def shifted(support: Labeled, z: Tensor) -> Tensor:
     return z + support.mean - z.mean(1, keepdim=True)
 
 
-def rectified(support: Labeled, z: Tensor, scale: float) -> Tensor:
+def rectified(support: Labeled, z: Tensor, scale: float, *, shares: bool = False) -> Tensor:
     """Prototypes [B, N, F] of the support and of the queries that are nearest to each class (ibid., eq. 4 and 5).
 
     Each query takes the class of the most similar mean. An example counts in its class by
-    exp(scale · its cosine to the mean).
+    exp(scale · its cosine to the mean), or, with `shares`, by this over its sum for all classes.
     """
     means = normalize(support.means, dim=-1).mT
     similar, similar_query = (scale * normalize(part, dim=-1) @ means for part in (support.z, z))
     guess = one_hot(similar_query.argmax(-1), means.shape[-1]).to(z.dtype)  # [B, Q, N]
-    own, asked = support.member * (similar - scale).exp(), guess * (similar_query - scale).exp()
+    if shares:
+        own, asked = support.member * similar.softmax(-1), guess * similar_query.softmax(-1)
+    else:
+        own, asked = support.member * (similar - scale).exp(), guess * (similar_query - scale).exp()
     total = own.sum(1) + asked.sum(1)  # [B, N]
     return (own.mT @ support.z + asked.mT @ z) / total.unsqueeze(-1)

@@ -4,7 +4,8 @@ Paper: Dhillon, Chaudhari, Ravichandran & Soatto 2020, arXiv:1909.02729.
     z(x; θ) -> features        w, b (eq. 6) -> "/weight" [B, N, F] and "/bias" [B, N] in Adapted.parameters
     logits (eq. 7) -> forward_each        Θ* (eq. 8), with or without its second term -> tuned
 Departures:
-    1. z are the encoder's features; the authors take the logits of the training classes, rectified.
+    1. z are the encoder's features; the authors take the logits of the training classes, rectified. Of many features
+       with a common mean the entropy's steps can give all queries to few classes: see docs/methods/fine_tuning.md.
     2. Each example is normalized by its policy, in evaluation by running estimates; the authors' code tunes by the
        statistics of the batch, and moves the estimates.
     3. Examples are taken as they are, in both trainings; the authors augment them, and pre-train with label smoothing

@@ -28,7 +28,8 @@ class BDCSPN(PretrainedLearner):
     Args:
         encoder: any module from [examples, *shape] to [examples, F].
         classes: how many classes the training pool has; None: train episode by episode.
-        scale: ε, of cosines, in the weights of examples and in the logits.
+        scale: ε, of cosines, in the weights of examples and in the logits. An only example of a class has cosine 1
+            to its mean: where features have small cosines, a large ε leaves the queries no weight.
 
     Raises:
         ShapeError: `classes` for an encoder that does not say its `out_features`.
