@@ -42,9 +42,8 @@ def unmarked(cell: Any, column: str) -> tuple[str, str, str, int, int]:
     first, second = (text[places.get(f"<{e}>", 0) : places.get(f"</{e}>", 0)] for e in ("e1", "e2"))
     if not first.strip() or not second.strip():
         raise DataError(f"{column}: expected <e1>head</e1> and <e2>tail</e2> in it, got {content[:60]!r}")
-    spaces = (len(name) - len(name.lstrip()) for name in (first, second))
-    starts = (places[mark] + more for mark, more in zip(("<e1>", "<e2>"), spaces, strict=True))
-    return text, first, second, *starts
+    head, tail = (places[f"</{e}>"] - len(name.lstrip()) for e, name in (("e1", first), ("e2", second)))
+    return text, first, second, head, tail
 
 
 def sentence_of(cell: Any, column: str) -> Sentence:
