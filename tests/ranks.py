@@ -32,6 +32,8 @@ from handful.training import train
 DIGITS = {"ways": 5, "shots": 1, "queries": 3, "steps": 6, "optimizer": {"name": "sgd", "momentum": 0.9}}
 MLP = {"name": "mlp", "shape": [1, 8, 8], "hidden": [16], "normalization": "running"}
 
+VARIED = {"rotation": True, "crop": 1, "flip": True, "color": 0.3, "cutout": 3, "mixup": 0.5}
+
 
 def specs() -> dict[str, Spec]:
     """A run of each kind: uneven shares, batches smaller than the number of ranks, clipping, validation, patience."""
@@ -53,6 +55,10 @@ def specs() -> dict[str, Spec]:
         },
         "single": {**prototypical, "train": {**DIGITS, "accumulate": 3}},
         "idle": {**prototypical, "train": DIGITS},
+        "augmented": {
+            **prototypical,
+            "train": {**DIGITS, "batch": 3, "accumulate": 2, "augmentation": VARIED},
+        },
         "maml": {
             "learner": maml,
             "encoder": {**MLP, "normalization": "per_step", "steps": 2},

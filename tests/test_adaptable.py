@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -259,6 +261,24 @@ def test_checkpointing_is_refused() -> None:
 
     with pytest.raises(SpecError, match=r"torch.utils.checkpoint .* wrong gradients"):
         Adaptable(Saving(2, 3))(torch.rand(4, 2))
+
+
+def test_a_copy_begins_anew_and_none_is_made_after_a_step() -> None:
+    model = nn.Linear(2, 1)
+    own = Adaptable(model)
+    again = copy.deepcopy(own)
+    x = torch.ones(1, 2)
+    again(x).sum().backward()
+    assert model.weight.grad is None
+    assert again.module.weight.grad is not None
+    with pytest.raises(SpecError, match="expected no deepcopy after a step"):
+        copy.deepcopy(own.adapt(own(x).sum()))
+
+
+def test_inputs_of_another_type_are_told() -> None:
+    own = Adaptable(nn.Linear(2, 1))
+    with pytest.raises(ShapeError, match=r"Linear: expected examples of the type of its parameters, torch\.float64"):
+        own(torch.ones(1, 2, dtype=torch.float32))
 
 
 def test_mistakes_are_told() -> None:

@@ -259,6 +259,13 @@ def test_commands_speak_once(digits_table: Callable[..., Table], tmp_path: Path)
     assert refused.stderr.count("error: ") == 1, refused.stderr
     assert "holds a run already" in refused.stderr
 
+    for arguments in (("train", spec, "--steps", "3"), ("reproduce", "nothing-of-that-name")):
+        wrong = subprocess.run(
+            launched(2, "-m", "handful", *arguments), capture_output=True, text=True, timeout=100, check=False
+        )
+        assert wrong.returncode != 0
+        assert wrong.stderr.count("No such option") + wrong.stderr.count("unknown recipe") == 1, wrong.stderr
+
     options = ("--json", "--tasks", "30", "--ways", "4", "--record", tmp_path / "record.csv")
     shown = subprocess.run(
         launched(2, "-m", "handful", "evaluate", folder / "best", *options),

@@ -9,6 +9,7 @@ loss_of(own(queries), targets).backward()  # into the module's parameters
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, final
 
 import torch
@@ -93,7 +94,8 @@ class Adaptable:
         """What the module gives with these tensors.
 
         Raises:
-            SpecError: it uses `torch.utils.checkpoint`.
+            SpecError: it uses `torch.utils.checkpoint`, or is of a kind that takes no other tensors.
+            ShapeError: an input is of another type than the parameters.
         """
         state = {**self.parameters, **self.buffers}
         with adapting(self.steps), plain_attention(), without_checkpoints():
@@ -142,6 +144,22 @@ class Adaptable:
         after.parameters, after.memory = self.optimizer.step(self.parameters, gradients, self.memory, lr=lr)
         after.buffers = {name: leaf.clone() for name, leaf in self.buffers.items()}
         after.steps = self.steps + 1
+        return after
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Adaptable:
+        """A copy with a module of its own, before the first step.
+
+        Raises:
+            SpecError: it was adapted: its tensors are functions of the module's, which no copy is.
+        """
+        if self.steps:
+            raise SpecError(
+                "Adaptable: expected no deepcopy after a step, as a copy would lose what its gradients go to; keep it "
+                "itself, which no step changes, or deepcopy the module and adapt that"
+            )
+        after = object.__new__(Adaptable)
+        memo[id(self)] = after
+        after.__dict__.update(deepcopy(self.__dict__, memo))
         return after
 
     def _transformed(self, gradients: Mapping[str, Tensor | None]) -> dict[str, Tensor]:

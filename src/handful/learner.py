@@ -21,7 +21,7 @@ from .encoders.placing import taken
 from .episode import Data, Episode, Support, join_data, leading, map_data
 from .errors import ShapeError, SpecError
 from .ops.buffers import settle_
-from .ops.tasks import call_with, pure_call, rows_there
+from .ops.tasks import call_with, explained, pure_call
 
 __all__ = [
     "EmbeddingLearner",
@@ -150,10 +150,9 @@ def embedded(encoder: nn.Module, x: Data, *, keep: bool) -> Tensor:
     With `keep`, running statistics become the mean over tasks, each from the same start; without, buffers stay.
 
     Raises:
-        ShapeError: the encoder gives something else than a row of features for each example, or an embedding in it has
-            no such row.
+        ShapeError: the encoder gives something else than a row of features for each example, or as `explained`.
     """
-    with rows_there(encoder):
+    with explained(encoder):
         return _embedded(encoder, taken(x, encoder), keep=keep)
 
 

@@ -180,7 +180,7 @@ def train(
                 episode = episode.to(device, non_blocking=True)
                 with mixed:
                     loss = learner.loss(episode) * weight / accumulate
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 total, idle = total + loss.detach(), False
                 if buffers is not None:
                     buffers.add(weight / accumulate)

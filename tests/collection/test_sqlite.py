@@ -6,7 +6,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,25 @@ from handful.collection import database as database_module
 from handful.collection.sqlite import SQLiteCollection
 from handful.errors import CollectionError, DataError, StorageError
 
+Within = Callable[[], AbstractContextManager[None]]
 ENCODER = EncoderIdentity("tiny", "ab" * 32, 3)
+
+
+@pytest.fixture
+def full_disk() -> Within:
+    """Within, no file of this process can grow."""
+    resource = pytest.importorskip("resource")
+
+    @contextmanager
+    def full() -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return full
 
 
 def example(label: str, number: float) -> NewExample:
@@ -293,6 +313,29 @@ def test_where_nothing_may_be_written_one_reads_all_the_same(path: Path, monkeyp
         monkeypatch.setattr(database_module.os, "access", lambda *_: False)
         with open_collection(path) as other:  # while somebody has it open for writing
             assert len(other.read().examples) == 3
+
+
+def test_on_a_full_disk_one_reads_all_the_same(path: Path, full_disk: Within) -> None:
+    with full_disk():
+        for _ in range(2):  # an empty log may be left by the first
+            with open_collection(path) as store:
+                assert [one.label for one in store.read().examples] == ["a", "b"]
+                with pytest.raises(StorageError, match="the disk must have space"):
+                    store.add([example("a", 3)])
+    with open_collection(path) as store:
+        assert store.add([example("a", 3)]) == 2
+
+
+def test_what_only_the_log_holds_is_not_left_out_on_a_full_disk(path: Path, full_disk: Within) -> None:
+    with open_collection(path) as store:
+        store.add([example("a", 3)])
+        logged = path.with_name("other.handful")
+        for end in ("", "-wal"):
+            shutil.copy(f"{path}{end}", f"{logged}{end}")
+    with full_disk(), pytest.raises(StorageError, match=r"cannot be opened .*space"):
+        open_collection(logged)
+    with open_collection(logged) as store:
+        assert len(store.read().examples) == 3
 
 
 FORKED = """

@@ -242,6 +242,33 @@ def test_points_of_regression_tasks(tmp_path: Path) -> None:
         check_data(path)
 
 
+def test_points_in_columns_of_other_names(tmp_path: Path) -> None:
+    path = tmp_path / "wells.csv"
+    path.write_text("well,depth,heat\n" + "\n".join(f"w{t},{x},{t * x}" for t in range(4) for x in range(10)))
+    with pytest.raises(UnknownNameError, match=r"of 'well' \(texts\), 'depth' \(numbers\), 'heat' \(numbers\)"):
+        check_data(path)
+    report = check_data(path, task="well", targets=["heat"])
+    assert (report.kind, report.examples, len(report.classes)) == ("points", 40, 4)
+    with pytest.raises(
+        UnknownNameError, match=r"expected a column 'task' .* name another \(task\) of well, depth, heat"
+    ):
+        check_data(path, targets="heat")
+    path.write_text(path.read_text().replace("heat", "y"))
+    assert check_data(path, task="well").kind == "points"
+    (tmp_path / "wells").mkdir()
+    (tmp_path / "wells" / "a.csv").write_text("depth,heat\n1,2\n2,3\n")
+    assert check_data(tmp_path / "wells", targets="heat").classes == {"a": 2}
+    with pytest.raises(UnknownNameError, match=r"a\.csv: expected a column 'y', .* \(targets\) of depth, heat"):
+        check_data(tmp_path / "wells")
+
+
+def test_labels_that_look_like_values_are_doubted(tmp_path: Path) -> None:
+    path = tmp_path / "wells.csv"
+    for labels, doubted in (((0.5, 1, 2), True), ((0, 1.0, 2), False)):
+        path.write_text("depth,label\n" + "\n".join(f"{x},{label}" for x, label in enumerate(labels)))
+        assert ("--targets label" in check_data(path).advice[0]) == doubted
+
+
 def test_a_folder_of_points(tmp_path: Path) -> None:
     for name, content in (("a.csv", "task,x,y\n1,1,2\n2,3,4\n"), ("b.tsv", "TASK\tx\ty\n1\t2\tno\n")):
         (tmp_path / name).write_text(content)

@@ -71,12 +71,42 @@ def test_words_and_distances() -> None:
         (["x", "b c", "d"], "b c", "d", {}, [1, 2]),
         (["x", "b", "c", "d"], ["name", "Q1", [[1, 2], [0]]], ["other", None, [[3]]], {}, [1, 3]),
         (("x", "b"), ("name", "Q1", ((1,),)), "x", {}, [1, 0]),
+        (["x", "b", "c", "d"], {"name": "n", "pos": [1, 3]}, {"name": "m", "id": 1, "pos": [3, 4]}, {}, [1, 3]),
+        ("x, b c: d", {"name": "b c", "pos": [3, 6]}, {"name": "d", "pos": (8, 9)}, {}, [2, 5]),
+        (["x", "b"], {"text": "n", "type": "Q", "indices": [[1], [0]]}, {"text": "x", "indices": [[0]]}, {}, [1, 0]),
     ],
 )  # fmt: skip
 def test_where_entities_are(
     text: Any, head: object, tail: object, starts: dict[str, object], places: list[int]
 ) -> None:
     assert one(text, head, tail, **starts) == places
+
+
+@pytest.mark.parametrize(
+    ("sentence", "words", "places"),
+    [
+        ("An array <e1>configuration</e1> of <e2>antenna elements</e2>.", 7, [2, 4]),
+        ("<e2> US</e2> law says: <e1>us </e1>", 5, [4, 0]),
+        ("<e1>New <e2>York</e2></e1>", 2, [0, 1]),
+    ],
+)
+def test_entities_are_marked_in_sentences(sentence: str, words: int, places: list[int]) -> None:
+    columns = {"Sentence": [sentence], "relation": ["r"]}
+    pool = relations_pool(columns, reading="words", length=words)
+    assert 0 not in pool.examples[0, 0]
+    assert pool.examples[0, 1:, 0].neg().tolist() == places
+
+
+@pytest.mark.parametrize("bad", ["x", "a <e1>x</e1>", "<e1></e1> <e2>x</e2>", "</e1>a<e1> <e2>b</e2>", 5])
+def test_sentences_whose_marks_are_not_complete_are_refused(tmp_path: Path, bad: object) -> None:
+    rows = [{"sentence": text, "relation": "r"} for text in ("<e1>a</e1> <e2>b</e2>", bad)]
+    path = written(tmp_path / "r.jsonl", "\n".join(map(json.dumps, rows)))
+    with pytest.raises(
+        DataError, match=r"row 2: sentence(: expected <e1>head</e1> and <e2>tail</e2> in it| is not text)"
+    ):
+        relations(path=path, reading="words")
+    report = check_data(Path(path))
+    assert (report.kind, report.examples, len(report.unreadable)) == ("relations", 1, 1)
 
 
 def test_what_encoders_are_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -129,7 +159,17 @@ BAD_ROWS = [
     ({"text": ["Paris", "in", "France"], "head_start": 1}, "head_start: expected 'Paris' at word 1 .*, got 'in Fr'"),
     *(
         ({"text": ["Paris", "France"], "head": cell}, r"head: .* \[name, id, \[places\]\] with places from 0 to 1, got")
-        for cell in (["x", "Q", [[2]]], ["x", "Q", [[-1]]], ["x", "Q", [["0"]]], ["x", "Q", [[]]], ["x"], {"name": "x"})
+        for cell in (
+            ["x", "Q", [[2]]],
+            {"name": "x", "pos": [1, 3]},
+            {"name": "x", "pos": [1]},
+            {"name": "x", "pos": [1, 1]},
+            ["x", "Q", [[-1]]],
+            ["x", "Q", [["0"]]],
+            ["x", "Q", [[]]],
+            ["x"],
+            {"name": "x"},
+        )
     ),
     ({"text": ["Paris", "France"], "head": [None, "Q", [[0]]]}, "no head"),
     ({"text": ["Paris", "France"], "head": ["x", "Q", [[1]]]}, "head and tail are the same words, 'France'"),
@@ -232,6 +272,9 @@ def test_the_page_keeps_its_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     shown = dict(re.findall(r"```(csv|json)\n(.*?)```", section, re.DOTALL))
     assert relations(path=written(tmp_path / "a.csv", shown["csv"]), reading="words").names == ("capital of", "crosses")
     assert relations(path=written(tmp_path / "a.json", shown["json"]), reading="words").names == ("P177", "P36")
+    lines = re.findall(r"```jsonl\n(.*?)```", section, re.DOTALL)[0].splitlines()
+    for number, line in enumerate(lines):
+        assert relations(path=written(tmp_path / f"{number}.jsonl", line), reading="words").classes == 1
     assert DATASETS["relations"].source == "docs/data/own.md"
 
 

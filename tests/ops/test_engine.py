@@ -452,6 +452,13 @@ def test_the_plan(sizes: tuple[int, int, int], device: str, threads: int, said: 
     assert plan(*sizes, device, threads, **said) == expected
 
 
+def test_the_plan_of_a_graph_for_any_number_of_examples_asks_no_number() -> None:
+    """As in `torch.export`: what depended on it would hold for some numbers only, or break the exported graph."""
+    unknown: Any = torch.SymInt(None)  # type: ignore[no-untyped-call]
+    assert plan(25, unknown, 112_000, "cpu", 2) == Plan(25, 1)
+    assert plan(25, unknown, 112_000, "cpu", 2, tasks_at_once=4) == Plan(4, 1)
+
+
 @pytest.mark.parametrize(
     ("module", "workers"),
     [

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -184,6 +186,34 @@ def test_call_each_wants_a_tensor(tasks: int) -> None:
     module = Pair(4, 2)
     with pytest.raises(ShapeError, match="Pair gives a tuple; expected a tensor"):
         call_each(module, states(module, tasks), torch.randn(tasks, 3, 4))
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+@pytest.mark.parametrize("layer", [nn.Linear(3, 2), nn.Conv1d(3, 2, 1)])
+def test_examples_of_another_type_are_told(layer: nn.Module, tasks: int) -> None:
+    model = copy.deepcopy(layer).bfloat16()
+    state = {name: leaf.expand(tasks, *leaf.shape) for name, leaf in model.named_parameters()}
+    x = torch.rand(tasks, 4, 3, 3).float()
+    with pytest.raises(ShapeError, match=r"expected examples of the type of its parameters, torch\.bfloat16 on cpu \("):
+        call_each(model, state, x)
+    assert call_each(model, state, x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_what_is_wrong_within_a_module_stays_torchs_word() -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        pure_call(nn.Linear(3, 2), torch.rand(4, 5))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_modules_that_take_no_other_tensors_are_told() -> None:
+    layer = nn.Linear(3, 2)
+    x = torch.rand(4, 3)
+    traced = torch.jit.trace(layer, x)  # type: ignore[no-untyped-call]
+    for module in (nn.DataParallel(layer), traced):
+        with pytest.raises(SpecError, match=f"{type(module).__name__}: expected a module that can be called with"):
+            pure_call(module.train(), x)
+    state = {"0.weight": layer.weight + 1, "0.bias": layer.bias + 1}
+    torch.testing.assert_close(call_with(nn.Sequential(traced), state, (x,)), layer(x) + x.sum(1, keepdim=True) + 1)
 
 
 def test_call_each_drops_out_differently_in_each_task() -> None:

@@ -195,6 +195,11 @@ def check(
     assay: Annotated[
         str | None, typer.Option(help="Of molecules: column that says the assay; 'assay' or 'task' if there is one.")
     ] = None,
+    task: Annotated[str, typer.Option(help="Of regression tasks in one table: column that says the task.")] = "task",
+    targets: Annotated[
+        list[str] | None,
+        typer.Option(help="Of regression tasks: a column of numbers to be told; y, target or value. Repeatable."),
+    ] = None,
     encoding: Annotated[str, typer.Option(help="Of a CSV, TSV or JSONL file; cp1252 of many spreadsheets.")] = "utf-8",
     nested: Annotated[bool, typer.Option("--nested", help="Classes are the innermost folders.")] = False,
     json: Json = False,
@@ -202,4 +207,5 @@ def check(
     """Look through your own data: counts, duplicates, broken files, and what it is good for. Changes nothing."""
     from .checking import run_check
 
-    run_check(path, label, text, features or None, assay, encoding, nested, json)
+    columns = {"label": label, "text": text, "features": features or None, "assay": assay}
+    run_check(path, columns | {"task": task, "targets": targets or None}, encoding, nested, json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -16,18 +17,9 @@ NAMED = 20
 """The most classes that are all printed."""
 
 
-def run_check(
-    path: Path,
-    label: str,
-    text: str | None,
-    features: Sequence[str] | None,
-    assay: str | None,
-    encoding: str,
-    nested: bool,
-    json: bool,
-) -> None:
-    """Print what was found in the data, for people or as JSON."""
-    report = check_data(path, label=label, text=text, features=features, assay=assay, encoding=encoding, nested=nested)
+def run_check(path: Path, columns: Mapping[str, Any], encoding: str, nested: bool, json: bool) -> None:
+    """Print what was found in the data, for people or as JSON; `columns` says what those of a table are."""
+    report = check_data(path, **columns, encoding=encoding, nested=nested)
     if json:
         print(json_module.dumps(report.table(), indent=2, ensure_ascii=False))
         return

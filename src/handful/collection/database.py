@@ -26,7 +26,7 @@ __all__ = ["Database", "connect", "in_memory", "put_in_place", "refuse_existing"
 FORMAT = 1
 APPLICATION = 0x48414E44  # "HAND": tells the file from other SQLite files
 WAIT = 10.0
-_WRITABLE = "it and its folder must be writable"
+_WRITABLE = "it and its folder must be writable, and the disk must have space"
 REMEDIES = {
     sqlite3.SQLITE_READONLY: _WRITABLE,
     sqlite3.SQLITE_CANTOPEN: _WRITABLE,
@@ -55,7 +55,7 @@ CREATE TABLE changes (
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection to a file that is there; where its folder may not be written, to a copy in memory.
+    """A connection to a file that is there; where its folder may not be written, or is full, to a copy in memory.
 
     SQLite needs a file beside it for its readers to know of writers. So a copy stays what it was when it was opened.
 
@@ -66,9 +66,27 @@ def connect(path: Path) -> sqlite3.Connection:
     try:
         if not os.access(path.parent, os.W_OK) and not any(beside):
             return _copied(path)
-        return _connected(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=WAIT)
-    except sqlite3.Error as error:
-        raise StorageError(f"{path}: cannot be opened ({error}); it and its folder must be readable") from None
+        connection = _connected(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=WAIT)
+        return _copied(path) if _lacks_room(connection, path) else connection
+    except (sqlite3.Error, OSError) as error:
+        raise StorageError(
+            f"{path}: cannot be opened ({error}); it and its folder must be readable, and the disk have space"
+        ) from None
+
+
+def _lacks_room(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file is whole but cannot be read for want of another beside it; then closes the connection."""
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master")
+    except sqlite3.DatabaseError as error:  # what others mean, a `Database` says
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+            return False
+        connection.close()
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() and log.stat().st_size:  # what it holds is not in the file yet
+            raise
+        return True
+    return False
 
 
 def _copied(path: Path) -> sqlite3.Connection:

@@ -10,7 +10,7 @@ from ..pictures import SUFFIXES
 from .folder import SPLITS, PictureFile
 from .tables import Columns, cells_of
 
-__all__ = ["Assays", "Groups", "advice_on", "advice_on_columns", "advice_on_folders"]
+__all__ = ["Assays", "Groups", "advice_on", "advice_on_columns", "advice_on_folders", "columns_seen"]
 
 MANY = 15
 """Classes from which on they are divided into splits, rather than the examples of each."""
@@ -108,9 +108,20 @@ def advice_on_folders(root: Path, files: Sequence[PictureFile]) -> list[str]:
     return said
 
 
-def advice_on_columns(columns: Columns, chosen: Sequence[str]) -> list[str]:
-    """What to do about columns that were to hold numbers, and hold none."""
+def columns_seen(columns: Columns) -> str:
+    """The columns of a table, and what they hold."""
+    kinds = ("numbers" if all(map(cells_of, column)) else "texts" for column in columns.values())
+    return ", ".join(f"{name!r} ({kind})" for name, kind in zip(columns, kinds, strict=True))
+
+
+def advice_on_columns(columns: Columns, label: str, chosen: Sequence[str]) -> list[str]:
+    """What to do about classes that look like values, and columns that were to hold numbers, and hold none."""
     said = []
+    if any(not cell.is_integer() for value in columns[label] for cell in cells_of(value) or ()):
+        said.append(
+            f"column {label!r} holds decimals: if they are values to be told, and not classes, name it as the target "
+            f"of regression tasks (--targets {label}), and the column that says the task (--task)"
+        )
     for name in chosen:
         if not all(isinstance(value, str) and cells_of(value) is None for value in columns[name]):
             continue

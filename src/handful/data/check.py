@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, HandfulError, StorageError
+from ..errors import DataError, HandfulError, StorageError, UnknownNameError
 from ..files import files_in, storage_errors
 from ..pictures import SUFFIXES, in_parallel, unread
-from ..rows import KINDS, SMILES, TEXTS, doubt_minus_one, read_columns
-from .advice import Assays, Groups, advice_on, advice_on_columns, advice_on_folders
+from ..rows import KINDS, LABELS, SMILES, TEXTS, doubt_minus_one, read_columns
+from .advice import Assays, Groups, advice_on, advice_on_columns, advice_on_folders, columns_seen
 from .folder import passed_over, picture_files
 from .looks import Look, alike, measured_looks, picture_look, point_looks, relation_look, row_looks, same_groups
 from .own_molecules import Measured, Target, measured_columns, measurements
@@ -36,8 +36,8 @@ class Report:
 
     Attributes:
         path, kind: the data, "pictures", "texts", "relations" (columns `head` and `tail`, or a file .json), "molecules"
-            (a column `smiles`), "measurements" of these in assays, "points" of regression tasks (a column `task`, or a
-            folder of tables), or "numbers".
+            (a column `smiles`), "measurements" of these in assays, "points" of regression tasks (columns `task` and
+            `y`, or a folder of tables), or "numbers".
         classes: examples a class, of the readable ones; of measurements, those of each outcome of each assay; of
             points, those of each task.
         unreadable: what a loader would refuse, and why.
@@ -80,6 +80,8 @@ def check_data(
     text: str | None = None,
     features: str | Sequence[str] | None = None,
     assay: str | None = None,
+    task: str = "task",
+    targets: str | Sequence[str] | None = None,
     encoding: str = "utf-8",
     nested: bool = False,
 ) -> Report:
@@ -90,6 +92,7 @@ def check_data(
             .parquet; or .json, of relations.
         label, text, features, encoding: of a table, as in `table`.
         assay: of a table with a column `smiles`, as in `molecules`.
+        task, targets: of regression tasks, as in `regression`; with `targets` the data are such tasks.
         nested: of a folder, as in `folder`.
 
     Raises:
@@ -100,10 +103,12 @@ def check_data(
     """
     if not path.exists():
         raise StorageError(f"{path}: no such file or folder; expected a folder of class folders, or a table")
+    if targets is not None or (path.is_dir() and _of_tables(path)):
+        return _check_points(path, task, targets, features, encoding)
     if path.is_dir():
-        return _check_points(path, features, encoding) if _of_tables(path) else _check_pictures(path, nested)
+        return _check_pictures(path, nested)
     if path.suffix.lower() in KINDS:
-        return _check_table(path, label, text, features, assay, encoding)
+        return _check_table(path, label, text, features, assay, task, encoding)
     if path.suffix.lower() == ".json":
         return _check_relations(path, label, text, encoding)
     raise DataError(
@@ -138,7 +143,13 @@ def _check_pictures(root: Path, nested: bool) -> Report:
 
 
 def _check_table(
-    path: Path, label: str, text: str | None, features: str | Sequence[str] | None, assay: str | None, encoding: str
+    path: Path,
+    label: str,
+    text: str | None,
+    features: str | Sequence[str] | None,
+    assay: str | None,
+    task: str,
+    encoding: str,
 ) -> Report:
     columns = read_columns(path, encoding=encoding)
     smiles = None if text is not None or features is not None or called(columns, TEXTS) else called(columns, SMILES)
@@ -150,8 +161,13 @@ def _check_table(
             return _check_assays(path, columns, measured, target)
     if smiles is None and features is None and holds_relations(columns, text):
         return _check_relations(path, label, text, encoding)
-    if label == "label" and text is None and smiles is None and holds_points(columns):
-        return _check_points(path, features, encoding)
+    if label == "label" and text is None and smiles is None and holds_points(columns, task):
+        return _check_points(path, task, None, features, encoding)
+    if label == "label" and called(columns, LABELS) is None:
+        raise UnknownNameError(
+            f"{path}: expected a column 'label' of classes, or 'task' and 'y' of regression tasks; name that of the "
+            f"classes (label), or those of tasks and targets (task, targets), of {columns_seen(columns)}"
+        )
     label, text, chosen = chosen_columns(columns, label, smiles or text, features, str(path))
     if not columns[label]:
         raise DataError(f"{path}: expected rows, there are none")
@@ -161,7 +177,7 @@ def _check_table(
         doubt_minus_one([name for name in map(label_of, columns[label]) if name is not None], str(path))
     except DataError as error:
         problems.append(str(error))
-    said = advice_on_columns(columns, chosen) if kind == "numbers" else []
+    said = advice_on_columns(columns, label, chosen) if kind == "numbers" else []
     return _report(path, kind, looks, problems, same_groups(looks, by_likeness=True), said=said)
 
 
@@ -216,9 +232,11 @@ def _of_tables(root: Path) -> bool:
     return not kinds.isdisjoint(KINDS) and kinds.isdisjoint(SUFFIXES) and not any(path.is_dir() for path in inside)
 
 
-def _check_points(path: Path, features: str | Sequence[str] | None, encoding: str) -> Report:
+def _check_points(
+    path: Path, task: str, targets: str | Sequence[str] | None, features: str | Sequence[str] | None, encoding: str
+) -> Report:
     looks, problems, widths = list[Look](), list[str](), None
-    for table in point_tables(path, "task", None, features, encoding):
+    for table in point_tables(path, task, targets, features, encoding):
         found, wrong = point_looks(table)
         looks, problems = looks + found, problems + wrong
         if not wrong:

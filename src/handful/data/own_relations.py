@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from ..encoders.spans import Span
 from ..errors import DataError
 from ..files import expanded, storage_errors
 from ..rows import LABELS, TEXTS, decoded, doubt_minus_one, read_columns
+from .entities import MARK, mentions, sentence_of, unmarked
 from .pool import ClassPool
-from .relations import Reading, Relation, four_spans, read_relations, word_spans
+from .relations import Reading, Relation, four_spans, read_relations
 from .splitting import Split, split_pool
 from .tables import (
     Columns,
     called,
-    cells_of,
     check_lengths,
     class_of,
     frequent,
-    holds_several,
     known_column,
-    label_of,
     named_columns,
 )
-from .texts import WORD, check_text
 
 __all__ = [
     "RelationColumns",
@@ -42,7 +35,7 @@ __all__ = [
     "relations_pool",
 ]
 
-SENTENCES, HEADS, TAILS = (*TEXTS, "tokens"), ("head", "h"), ("tail", "t")
+SENTENCES, HEADS, TAILS = (*TEXTS, "tokens", "token"), ("head", "h"), ("tail", "t")
 """Names of columns that are found unless others are said; of classes also 'relation'."""
 
 
@@ -100,12 +93,14 @@ def relations_pool(
     Args:
         columns: a pandas DataFrame, a pyarrow Table, or a mapping from column names to sequences.
         label: the column of relations; where none is called 'label', 'class', 'category', 'intent' or 'relation' is.
-        text: the column of sentences: texts, or lists of words; by default 'text', 'sentence', 'utterance', 'content'
-            or 'tokens'. Names are found in small letters and capitals.
+        text: the column of sentences: texts, or lists of words; by default 'text', 'sentence', 'utterance', 'content',
+            'tokens' or 'token'. Names are found in small letters and capitals.
         head, tail: the columns of entities: texts that stand in the sentence as whole words, in other letters if not in
             these, and with any spaces. Of one that is there several times the first is taken that lies apart from the
             other, unless the column `head_start` or `tail_start` says the character that it begins with (of lists the
-            word), from 0 on. With lists of words also as FewRel has them, [name, id, [places of words]].
+            word), from 0 on. Also as OpenNRE has them, {"name", "pos": [start, end]}; with lists of words as FewRel has
+            them, [name, id, [places of words]], there and at Hugging Face. Where there are no such columns, as SemEval
+            has them, marked in the sentence: <e1>head</e1>, <e2>tail</e2>.
         reading, model, length: what becomes of sentences, see `fewrel`.
         what: what errors call the table.
 
@@ -158,19 +153,28 @@ def relation_table(path: Path, encoding: str) -> tuple[dict[str, list[Any]], lis
 
 
 class RelationColumns(NamedTuple):
-    """What the columns of a table of relations are; the last two say where entities begin."""
+    """What the columns of a table of relations are; the last two say where entities begin. None where marks do."""
 
     label: str
     text: str
-    head: str
-    tail: str
+    head: str | None
+    tail: str | None
     head_start: str | None
     tail_start: str | None
 
 
 def holds_relations(columns: Columns, text: str | None = None) -> bool:
-    """Whether a table has the usual columns of sentences (or this one) and two entities."""
-    return all(called(columns, names) for names in (SENTENCES if text is None else (text,), HEADS, TAILS))
+    """Whether a table has the usual columns of sentences (or this one) and two entities, or marks of these."""
+    sentences = called(columns, SENTENCES if text is None else (text,))
+    return sentences is not None and (
+        all(called(columns, names) for names in (HEADS, TAILS)) or _marked(columns, sentences)
+    )
+
+
+def _marked(columns: Columns, text: str) -> bool:
+    """Whether entities are marked in the sentences, and have no columns."""
+    apart = called(columns, (*HEADS, *TAILS)) is not None
+    return not apart and any(isinstance(cell, str) and MARK.search(cell) for cell in columns[text])
 
 
 def relation_columns(
@@ -179,6 +183,8 @@ def relation_columns(
     """What the columns of a table are; as `relations_pool`."""
     of_label = known_column(columns, (*LABELS, "relation") if label == "label" else (label,), what)
     of_text = known_column(columns, SENTENCES if text is None else (text,), what)
+    if (head, tail) == ("head", "tail") and _marked(columns, of_text):
+        return RelationColumns(of_label, of_text, None, None, None, None)
     of_head = known_column(columns, HEADS if head == "head" else (head,), what)
     of_tail = known_column(columns, TAILS if tail == "tail" else (tail,), what)
     starts = (called(columns, (f"{name}_start",)) for name in (of_head, of_tail))
@@ -204,75 +210,21 @@ def relation_rows(
     return found, problems
 
 
-class _Sentence(NamedTuple):
-    """A text, the characters of each of its words, and whether it was given as a list of these."""
-
-    text: str
-    words: list[Span]
-    listed: bool
-
-
 def _relation(cells: Sequence[Any], chosen: RelationColumns) -> Relation:
     """What is read of a row: sentence, head, tail, and where these begin."""
+    if chosen.head is None:
+        cells = unmarked(cells[0], chosen.text)
+    of_head, of_tail = chosen.head or "head", chosen.tail or "tail"
     content, head_cell, tail_cell, head_start, tail_start = cells
-    sentence = _sentence(content, chosen.text)
+    sentence = sentence_of(content, chosen.text)
     text, spans, _ = sentence
-    head_name, heads = _mentions(sentence, head_cell, head_start, chosen.head)
-    tail_name, tails = _mentions(sentence, tail_cell, tail_start, chosen.tail)
+    head_name, heads = mentions(sentence, head_cell, head_start, of_head)
+    tail_name, tails = mentions(sentence, tail_cell, tail_start, of_tail)
     apart = ((one, other) for one, other in product(heads, tails) if one[1] <= other[0] or other[1] <= one[0])
     head, tail = next(apart, (heads[0], tails[0]))
     if head == tail:
-        raise DataError(f"{chosen.head} and {chosen.tail} are the same words, {text[slice(*head)]!r}; expected two")
+        raise DataError(f"{of_head} and {of_tail} are the same words, {text[slice(*head)]!r}; expected two")
     first, second = (sum(end <= start for _, end in spans) for start, _ in (head, tail))
     words = [text[start:end] for start, end in spans]
     several = len(heads) > 1 or len(tails) > 1
     return Relation(text, words, (head_name, tail_name), (first, second), four_spans(text, head, tail), several)
-
-
-def _sentence(cell: Any, column: str) -> _Sentence:
-    if not isinstance(cell, list | tuple | np.ndarray):
-        text = check_text(cell, column)
-        return _Sentence(text, [word.span() for word in WORD.finditer(text)], False)
-    words = [word for word in cell if isinstance(word, str)]
-    if len(words) < len(cell):
-        raise DataError(f"{column} is not a list of words, got {str(cell)[:40]!r}")
-    return _Sentence(check_text(" ".join(words), column), word_spans(words), True)
-
-
-def _mentions(sentence: _Sentence, cell: Any, start: Any, column: str) -> tuple[str, list[Span]]:
-    """The name of an entity, and the characters of each place where it may be."""
-    text, words, listed = sentence
-    if holds_several(cell):
-        return _placed_entity(cell, words if listed else (), column)
-    name = check_text(label_of(cell), column)
-    pattern = r"\s*".join(map(re.escape, WORD.findall(name)))  # words may have been set apart from signs
-    if label_of(start) is None:
-        for flags in (0, re.IGNORECASE):
-            if found := [one.span() for one in re.finditer(rf"(?<!\w){pattern}(?!\w)", text, flags)]:
-                return name, found
-        raise DataError(f"{column} {name[:60]!r} is not in the sentence as whole words; write it as it stands there")
-    most, unit = (len(words), "word") if listed else (len(text), "character")
-    number = (cells_of(start) or [-1])[0]
-    if number not in range(most):
-        raise DataError(f"{column}_start: expected a {unit} from 0 to {most - 1}, got {str(start)[:40]!r}")
-    at = words[int(number)][0] if listed else int(number)
-    match = re.compile(pattern, re.IGNORECASE).match(text, at)
-    if match is None:
-        got = text[at : at + min(len(name), 60)]
-        raise DataError(f"{column}_start: expected {name[:60]!r} at {unit} {number:g} (the first is 0), got {got!r}")
-    return name, [match.span()]
-
-
-def _placed_entity(cell: Any, words: Sequence[Span], column: str) -> tuple[str, list[Span]]:
-    """As FewRel has it: a name, an id, and the words of each mention, of which the first is taken."""
-    try:
-        name, _, (places, *_) = cell
-        if min(places) < 0:
-            raise IndexError(min(places))
-        found = [words[place] for place in places]
-    except (TypeError, ValueError, IndexError) as error:
-        wanted = (
-            f"[name, id, [places]] with places from 0 to {len(words) - 1}" if words else "a list of words beside it"
-        )
-        raise DataError(f"{column}: expected a text, or {wanted}, got {str(cell)[:60]!r}") from error
-    return check_text(name, column), [(min(start for start, _ in found), max(end for _, end in found))]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import DataError
+from ..errors import DataError, UnknownNameError
 from ..files import expanded, storage_errors
 from ..rows import KINDS, LABELS, read_columns
 from .assays import AssayPool, AssayProtocol
@@ -106,10 +106,10 @@ def point_tables(
         yield PointTable(file, columns, of_tasks, targets, features)
 
 
-def holds_points(columns: Columns) -> bool:
-    """Whether a table has the usual columns of tasks and targets, and none of labels."""
+def holds_points(columns: Columns, task: str = "task") -> bool:
+    """Whether a table has a column of tasks, the usual ones of targets, and none of labels."""
     targets = called(columns, TARGETS) or any(NUMBERED.fullmatch(name.strip().lower()) for name in columns)
-    return called(columns, LABELS) is None and called(columns, ("task",)) is not None and bool(targets)
+    return called(columns, LABELS) is None and called(columns, (task,)) is not None and bool(targets)
 
 
 def regression_columns(
@@ -124,11 +124,21 @@ def regression_columns(
     def found(name: str) -> str:
         return known_column(columns, (name,), what)
 
+    if task is not None and called(columns, (task,)) is None:
+        raise UnknownNameError(
+            f"{what}: expected a column {task!r} that says the task of a row; name another (task) of "
+            f"{', '.join(columns)}, or give a folder of tables, one a task"
+        )
     of_tasks, targets, features = None if task is None else found(task), listed(targets), listed(features)
     if targets is None:
         usual = called(columns, TARGETS)
         targets = [usual] if usual else [name for name in columns if NUMBERED.fullmatch(name.strip().lower())]
-    of_targets = [found(name) for name in targets or TARGETS[:1]]
+    if not targets:
+        raise UnknownNameError(
+            f"{what}: expected a column 'y', 'target' or 'value' of targets, or several 'y1', 'y2' and so on; name "
+            f"another (targets) of {', '.join(columns)}"
+        )
+    of_targets = [found(name) for name in targets]
     if features is None:
         features = [name for name in columns if name not in (of_tasks, *of_targets) and not INDEX.fullmatch(name)]
     of_features = [found(name) for name in features]

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import passes
-from .functions import mapped, positional
+from .functions import Function, mapped, positional
 from .passes import Kept
 from .pictures import MOST_CHANNELS, differentiated, picture_block
 
@@ -64,7 +64,7 @@ def pooled_block(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, 
     support = len(x) if support is None else support
     if x.shape[-1] <= MOST_CHANNELS and not differentiated(x):
         return Pooled(*picture_block(x, w, gamma, beta, eps, support))
-    z, _, mean, variance, *_ = _Block.apply(x[None], w[None], gamma[None], beta[None], eps, support)  # type: ignore[no-untyped-call]
+    z, _, mean, variance, *_ = _Block.apply(x[None], w[None], gamma[None], beta[None], eps, support)
     return Pooled(z.squeeze(0), mean.squeeze(0), variance.squeeze(0))  # indexing would fill zeros on the way back
 
 
@@ -73,11 +73,11 @@ def embedded_block(x: Tensor, w: Tensor, scale: Tensor, offset: Tensor) -> Tenso
 
     [n, H+2, W+2, C] -> [n, H/2+2, W/2+2, O]. Has no derivative.
     """
-    z: Tensor = _Embed.apply(x[None], w[None], scale[None], offset[None])  # type: ignore[no-untyped-call]
+    z: Tensor = _Embed.apply(x[None], w[None], scale[None], offset[None])
     return z.squeeze(0)
 
 
-class _Embed(torch.autograd.Function):
+class _Embed(Function):
     @staticmethod
     def forward(x: Tensor, w: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
         return passes.embed(x, w, scale, offset)
@@ -88,11 +88,11 @@ class _Embed(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
-        (z,), (dim,) = mapped(lambda *values: (_Embed.apply(*values),), info, in_dims, inputs)  # type: ignore[no-untyped-call]
+        (z,), (dim,) = mapped(lambda *values: (_Embed.apply(*values),), info, in_dims, inputs)
         return z, dim
 
 
-class _Block(torch.autograd.Function):
+class _Block(Function):
     @staticmethod
     def forward(x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, support: int) -> tuple[Tensor, ...]:
         z, kept = passes.block(x, w, gamma, beta, eps, support)
@@ -116,10 +116,10 @@ class _Block(torch.autograd.Function):
         if not torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active():
             of_x = ctx.needs_input_grad[0]
             return *passes.block_gradient(gz, more, x, w, gamma, kept, ctx.support, of_x=of_x), None, None
-        gy, ggamma, gbeta = _Unpool.apply(gz, gamma, ctx.support, *kept)  # type: ignore[no-untyped-call]
+        gy, ggamma, gbeta = _Unpool.apply(gz, gamma, ctx.support, *kept)
         if more is not None:
             gy = gy + F.pad(more, (0, 0, 1, 1, 1, 1))
-        gx, gw = _Unconvolve.apply(gy, x, w, ctx.needs_input_grad[0])  # type: ignore[no-untyped-call]
+        gx, gw = _Unconvolve.apply(gy, x, w, ctx.needs_input_grad[0])
         return gx, gw, ggamma, gbeta, None, None
 
     @staticmethod
@@ -127,7 +127,7 @@ class _Block(torch.autograd.Function):
         return mapped(_Block.apply, info, in_dims, inputs)
 
 
-class _Unpool(torch.autograd.Function):
+class _Unpool(Function):
     @staticmethod
     def forward(gz: Tensor, gamma: Tensor, support: int, *kept: Tensor) -> tuple[Tensor, ...]:
         return passes.unpool(gz, gamma, Kept(*kept), support)
@@ -139,7 +139,7 @@ class _Unpool(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *directions: Tensor) -> tuple[Tensor | None, ...]:
-        zd, gy, gd = _Along.apply(*directions, *ctx.saved_tensors, ctx.support)  # type: ignore[no-untyped-call]
+        zd, gy, gd = _Along.apply(*directions, *ctx.saved_tensors, ctx.support)
         return zd, gd, None, gy, *(None for _ in Kept._fields[1:])
 
     @staticmethod
@@ -147,7 +147,7 @@ class _Unpool(torch.autograd.Function):
         return mapped(_Unpool.apply, info, in_dims, inputs)
 
 
-class _Unconvolve(torch.autograd.Function):
+class _Unconvolve(Function):
     @staticmethod
     def forward(gy: Tensor, x: Tensor, w: Tensor, of_x: bool) -> tuple[Tensor | None, Tensor]:
         return passes.convolve(gy, w, turned=True) if of_x else None, passes.weight_gradient(x, gy, w)
@@ -159,14 +159,14 @@ class _Unconvolve(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, xd: Tensor | None, wd: Tensor | None) -> tuple[Tensor | None, ...]:
-        return *_Reconvolve.apply(*ctx.saved_tensors, xd, wd, ctx.needs_input_grad[1]), None  # type: ignore[no-untyped-call]
+        return *_Reconvolve.apply(*ctx.saved_tensors, xd, wd, ctx.needs_input_grad[1]), None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
         return mapped(_Unconvolve.apply, info, in_dims, inputs)
 
 
-class _Last(torch.autograd.Function):
+class _Last(Function):
     """A second derivative, which has none of its own.
 
     torch's `once_differentiable` is not heard where `autograd.grad` asks for the derivative in some tensors only.

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from .functions import Function
 from .library import lies, shared, spread, summed
 
 __all__ = ["Window", "convolution"]
@@ -45,21 +46,21 @@ def convolution(x: Tensor, w: Tensor, window: Window) -> Tensor:
     """y = x * w, by the kernel."""
     if not lies(x, w):
         return _each(lambda x, w: F.conv2d(x, w, None, *window), x, w)
-    y: Tensor = _Convolution.apply(x, w, window)  # type: ignore[no-untyped-call]
+    y: Tensor = _Convolution.apply(x, w, window)
     return y
 
 
 def _of_pictures(gy: Tensor, w: Tensor, size: tuple[int, int], window: Window) -> Tensor:
     if not lies(gy, w):
-        return _each(lambda gy, w: conv2d_input((len(gy), w.shape[1], *size), w, gy, *window), gy, w)  # type: ignore[no-untyped-call]
-    gx: Tensor = _OfPictures.apply(gy, w, size, window)  # type: ignore[no-untyped-call]
+        return _each(lambda gy, w: conv2d_input((len(gy), w.shape[1], *size), w, gy, *window), gy, w)
+    gx: Tensor = _OfPictures.apply(gy, w, size, window)
     return gx
 
 
 def _of_filters(x: Tensor, gy: Tensor, size: tuple[int, int], window: Window) -> Tensor:
     if not lies(x, gy):
-        return _each(lambda x, gy: conv2d_weight(x, (gy.shape[1], x.shape[1], *size), gy, *window), x, gy)  # type: ignore[no-untyped-call]
-    gw: Tensor = _OfFilters.apply(x, gy, size, window)  # type: ignore[no-untyped-call]
+        return _each(lambda x, gy: conv2d_weight(x, (gy.shape[1], x.shape[1], *size), gy, *window), x, gy)
+    gw: Tensor = _OfFilters.apply(x, gy, size, window)
     return gw
 
 
@@ -71,7 +72,7 @@ def _each(function: Any, *inputs: Tensor) -> Tensor:
     return torch.stack([function(*task) for task in zip(*(leaf.unbind() for leaf in inputs), strict=True)])
 
 
-class _Convolution(torch.autograd.Function):
+class _Convolution(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, window: Window) -> Tensor:
         ctx.save_for_backward(x, w)
@@ -87,7 +88,7 @@ class _Convolution(torch.autograd.Function):
         return gx, _of_filters(x, gy, tuple(w.shape[-2:]), ctx.window) if of_w else None, None
 
 
-class _OfPictures(torch.autograd.Function):
+class _OfPictures(Function):
     @staticmethod
     def forward(ctx: Any, gy: Tensor, w: Tensor, size: tuple[int, int], window: Window) -> Tensor:
         ctx.save_for_backward(gy, w)
@@ -101,7 +102,7 @@ class _OfPictures(torch.autograd.Function):
         return y, _of_filters(x, gy, tuple(w.shape[-2:]), ctx.window) if of_w else None, None, None
 
 
-class _OfFilters(torch.autograd.Function):
+class _OfFilters(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gy: Tensor, filters: tuple[int, int], window: Window) -> Tensor:
         ctx.save_for_backward(x, gy)

@@ -1,15 +1,25 @@
-"""What the autograd functions of a block have in common."""
+"""What autograd functions have in common."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["mapped", "positional"]
+__all__ = ["Function", "mapped", "positional"]
+
+
+class Function(torch.autograd.Function):
+    """torch's own, whose `apply` has no types."""
+
+    if TYPE_CHECKING:
+
+        @classmethod
+        def apply(cls, *args: Any) -> Any:
+            """What `forward` gives."""
 
 
 def mapped(function: Callable[..., Any], info: Any, in_dims: Any, inputs: tuple[Any, ...]) -> Any:

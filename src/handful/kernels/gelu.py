@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .functions import Function
 from .library import lies, spread
 
 __all__ = ["gelu"]
@@ -18,11 +19,11 @@ __all__ = ["gelu"]
 
 def gelu(x: Tensor) -> Tensor:
     """y as x, by the kernel; x lies in memory as `lies` asks."""
-    y: Tensor = _Gelu.apply(x)  # type: ignore[no-untyped-call]
+    y: Tensor = _Gelu.apply(x)
     return y
 
 
-class _Gelu(torch.autograd.Function):
+class _Gelu(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
@@ -33,11 +34,11 @@ class _Gelu(torch.autograd.Function):
         (x,), (gy,) = ctx.saved_tensors, upstream
         if not lies(x, gy):
             return gy * _slope(x)[0]
-        gx: Tensor = _Slopes.apply(x, gy)  # type: ignore[no-untyped-call]
+        gx: Tensor = _Slopes.apply(x, gy)
         return gx
 
 
-class _Slopes(torch.autograd.Function):
+class _Slopes(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gy: Tensor) -> Tensor:
         ctx.save_for_backward(x, gy)

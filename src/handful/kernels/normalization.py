@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .functions import Function
 from .library import lies, spread
 
 __all__ = ["batch_norm", "layer_norm"]
@@ -27,17 +28,17 @@ __all__ = ["batch_norm", "layer_norm"]
 
 def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """y as x, by the kernel; x, weight and bias lie in memory as `lies` asks."""
-    y: Tensor = _Normalization.apply(x, weight, bias, eps, False)  # type: ignore[no-untyped-call]
+    y: Tensor = _Normalization.apply(x, weight, bias, eps, False)
     return y
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """y as x, by the kernel; x, weight and bias lie in memory as `lies` asks."""
-    y: Tensor = _Normalization.apply(x, weight, bias, eps, True)  # type: ignore[no-untyped-call]
+    y: Tensor = _Normalization.apply(x, weight, bias, eps, True)
     return y
 
 
-class _Normalization(torch.autograd.Function):
+class _Normalization(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, rows: bool) -> Tensor:
         planes, scale, shift = x.contiguous(), weight.contiguous(), bias.contiguous()
@@ -52,10 +53,10 @@ class _Normalization(torch.autograd.Function):
         (x, weight, *saved), (gy,) = ctx.saved_tensors, upstream
         if not lies(gy, x, weight):
             return *_slopes_by_torch(gy, x, weight, *ctx.how), None, None
-        return *_Slopes.apply(gy, x, weight, *saved, *ctx.how), None, None  # type: ignore[no-untyped-call]
+        return *_Slopes.apply(gy, x, weight, *saved, *ctx.how), None, None
 
 
-class _Slopes(torch.autograd.Function):
+class _Slopes(Function):
     @staticmethod
     def forward(
         ctx: Any, gy: Tensor, x: Tensor, weight: Tensor, means: Tensor, rstds: Tensor, eps: float, rows: bool

@@ -273,7 +273,7 @@ def products_pay() -> bool:
         intel = "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         intel = True
-    return torch.backends.mkl.is_available() and not intel  # type: ignore[no-untyped-call]
+    return torch.backends.mkl.is_available() and not intel
 
 
 _OPERATORS: dict[Any, Callable[..., Tensor | None]] = {

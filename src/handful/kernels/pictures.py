@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .functions import mapped, positional
+from .functions import Function, mapped, positional
 from .library import spread, summed
 
 __all__ = ["MOST_CHANNELS", "differentiated", "picture_block"]
@@ -30,13 +30,13 @@ def picture_block(
     x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, support: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """z, and the mean and variance of y, as `block.pooled_block`; no gradient in x."""
-    center, covariance = (value.squeeze(0) for value in _Moments.apply(x[None], support))  # type: ignore[no-untyped-call]
+    center, covariance = (value.squeeze(0) for value in _Moments.apply(x[None], support))
     filters = w.flatten(1).double()  # [O, K]
     mean, along = filters @ center, filters @ covariance
     variance = (along * filters).sum(-1).clamp_min(0)  # rounding
     scale = gamma * torch.rsqrt(variance + eps)
     a, b = (scale[:, None] * filters).view(w.shape), beta - scale * mean
-    z, _ = _Select.apply(x[None], a[None], b[None])  # type: ignore[no-untyped-call]
+    z, _ = _Select.apply(x[None], a[None], b[None])
     return z.squeeze(0), mean.detach().to(w.dtype), variance.detach().to(w.dtype)
 
 
@@ -50,7 +50,7 @@ def differentiated(x: Tensor) -> bool:
         x = torch._C._functorch.get_unwrapped(x)
 
 
-class _Moments(torch.autograd.Function):
+class _Moments(Function):
     """[B, K] mean and [B, K, K] covariance of the patches of the first `support` of x; K as in w, [C][3][3]."""
 
     @staticmethod
@@ -83,7 +83,7 @@ class _Moments(torch.autograd.Function):
         return mapped(_Moments.apply, info, in_dims, inputs)
 
 
-class _Select(torch.autograd.Function):
+class _Select(Function):
     """z, and which of four patches each is of: that with the greatest a·p + b, or 4 for none."""
 
     @staticmethod
@@ -97,14 +97,14 @@ class _Select(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *_Gather.apply(upstream[0], *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        return None, *_Gather.apply(upstream[0], *ctx.saved_tensors)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
         return mapped(_Select.apply, info, in_dims, inputs)
 
 
-class _Reselect(torch.autograd.Function):
+class _Reselect(Function):
     """a·p + b of the patches that were chosen, and 0 where none was."""
 
     @staticmethod
@@ -117,14 +117,14 @@ class _Reselect(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *_Gather.apply(upstream[0], *ctx.saved_tensors), None  # type: ignore[no-untyped-call]
+        return None, *_Gather.apply(upstream[0], *ctx.saved_tensors), None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
         return mapped(_Reselect.apply, info, in_dims, inputs)
 
 
-class _Gather(torch.autograd.Function):
+class _Gather(Function):
     """ga and gb, in double."""
 
     @staticmethod
@@ -149,7 +149,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *directions: Tensor) -> tuple[Tensor | None, ...]:
         x, chosen = ctx.saved_tensors
-        return *_Reselect.apply(x, *directions, chosen), None, None  # type: ignore[no-untyped-call]
+        return *_Reselect.apply(x, *directions, chosen), None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:

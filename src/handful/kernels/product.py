@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .functions import Function
 from .library import lies, spread
 
 __all__ = ["product", "worth"]
@@ -26,7 +27,7 @@ def product(a: Tensor, b: Tensor, turned: Turned = (False, False)) -> Tensor:
     turned: whether a, and b, is given as its transpose. What is turned here needs no node of the graph for it.
     """
     if worth(a, b, turned) and lies(a, b):
-        c: Tensor = _Product.apply(a, b, turned)  # type: ignore[no-untyped-call]
+        c: Tensor = _Product.apply(a, b, turned)
         return c
     return torch.matmul(*_turned(a, b, turned))
 
@@ -38,7 +39,7 @@ def worth(a: Tensor, b: Tensor, turned: Turned) -> bool:
     return each >= LEAST_EACH and each * math.prod(lead) >= LEAST
 
 
-class _Product(torch.autograd.Function):
+class _Product(Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, turned: Turned) -> Tensor:
         ctx.save_for_backward(a, b)

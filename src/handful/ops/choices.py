@@ -42,7 +42,7 @@ def plan(
 ) -> Plan:
     """How to map so many tasks, where it is not said.
 
-    On an accelerator: all tasks at once. On a CPU:
+    On an accelerator, or in a graph for any number of examples (`torch.export`): all tasks at once. On a CPU:
 
     - as many at once as have 110,000 numbers in their examples, in equal chunks, as many chunks for each worker.
       Second-order steps on one core, against one task after the other: Conv4 on 28×28 (3,920 numbers a task) takes
@@ -65,7 +65,7 @@ def plan(
         inside: whether threads share operators rather than tasks, see `handful.kernels.threads_inside`.
         tasks_at_once, workers: what is said.
     """
-    if device != "cpu":
+    if device != "cpu" or isinstance(numbers, torch.SymInt):
         return Plan(min(tasks_at_once or tasks, tasks), 1)
     inside = inside and workers is None and tasks_at_once is None
     if workers is None:

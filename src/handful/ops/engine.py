@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ..errors import SpecError, unknown_name
 from ..kernels import threads_inside
+from ..kernels.functions import Function
 from .choices import Plan, affordable_form, count_graph, graph_bytes, plan, within
 from .gradients import Form, Loss, gradients_of
 from .tasks import Named, chunks, mappable, plain_attention
@@ -202,7 +203,7 @@ class Engine:
                     if slope is not None:
                         gradient += slope
             total = sum(losses[1:], losses[0])
-            value: Tensor = _Known.apply(total, gradients, tasks, *wanted)  # type: ignore[no-untyped-call]
+            value: Tensor = _Known.apply(total, gradients, tasks, *wanted)
             return value, extras
 
         with _told(), plain_attention(), _wanting(outside), _without_hooks(wanted):
@@ -224,7 +225,7 @@ def device_of(module: nn.Module) -> torch.device:
     return next((leaf.device for leaf in module.parameters()), torch.device("cpu"))
 
 
-class _Known(torch.autograd.Function):
+class _Known(Function):
     """A value whose gradient is known already."""
 
     @staticmethod

@@ -24,6 +24,7 @@ import torch
 import torch.autograd.forward_ad as forward_mode
 from torch import Tensor, nn
 
+from ..kernels.functions import Function
 from .tasks import Named
 from .workers import NoiseDrawn, in_worker
 
@@ -61,11 +62,11 @@ def gradients_of(
             found: Found = torch.autograd.grad(total, inputs, create_graph=form == "graph", allow_unused=True)
     else:
         problem = _Problem(loss, list(theta), list(wanted), buffers, module, forward=form == "hvp")
-        found = _Gradient.apply(problem, buffers, *theta.values())  # type: ignore[no-untyped-call]
+        found = _Gradient.apply(problem, buffers, *theta.values())
     return {name: leaf for name, leaf in zip(wanted, found, strict=True) if leaf is not None}
 
 
-class _Gradient(torch.autograd.Function):
+class _Gradient(Function):
     """The gradient as one node, whose way back is computed when it is walked."""
 
     @staticmethod
@@ -163,10 +164,10 @@ class _Problem:
             leaves = _leaves([leaf.contiguous() for leaf in theta], needed)  # tangents cannot overlap themselves
             for index, vector in zip(self.wanted, direction, strict=True):
                 if vector is not None:
-                    leaves[index] = forward_mode.make_dual(leaves[index], vector)  # type: ignore[no-untyped-call]
+                    leaves[index] = forward_mode.make_dual(leaves[index], vector)
             inputs = [leaf for leaf, need in zip(leaves, needed, strict=True) if need]
             found = torch.autograd.grad(self._total(leaves), inputs, allow_unused=True)
-            tangents = [None if g is None else forward_mode.unpack_dual(g).tangent for g in found]  # type: ignore[no-untyped-call]
+            tangents = [None if g is None else forward_mode.unpack_dual(g).tangent for g in found]
         return _spread(tangents, needed)
 
     def _total(self, theta: Sequence[Tensor], buffers: Named | None = None) -> Tensor:
@@ -199,7 +200,7 @@ def _load_forward_mode() -> None:
     with warnings.catch_warnings(), forward_mode.dual_level():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)  # what it is from torch 2.15 on
-        forward_mode.make_dual(torch.zeros(()), torch.zeros(()))  # type: ignore[no-untyped-call]
+        forward_mode.make_dual(torch.zeros(()), torch.zeros(()))
 
 
 def _leaf(tensor: Tensor) -> Tensor:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..kernels.functions import Function
 from .conjugate import Operator
 
 __all__ = ["implicit"]
@@ -24,10 +24,10 @@ def implicit(solution: Tensor, slope: Tensor, solve: Operator) -> Tensor:
         slope: [B, ...] at this solution, with its graph in u.
         solve: H⁻¹, symmetric, on tensors without a graph.
     """
-    return solution - _Solved.apply(slope, solve)  # type: ignore[no-any-return, no-untyped-call]
+    return solution - _Solved.apply(slope, solve)  # type: ignore[no-any-return]
 
 
-class _Solved(torch.autograd.Function):
+class _Solved(Function):
     """H⁻¹ of a tensor; the way back is H⁻¹ again."""
 
     @staticmethod

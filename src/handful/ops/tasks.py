@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from operator import itemgetter
@@ -25,12 +26,12 @@ __all__ = [
     "call_with",
     "check_embeddings",
     "chunks",
+    "explained",
     "map_tasks",
     "mappable",
     "plain_attention",
     "plain_recurrence",
     "pure_call",
-    "rows_there",
     "without_checkpoints",
 ]
 
@@ -55,7 +56,7 @@ def call_each(module: nn.Module, state: Named, x: Any) -> Tensor:
 
     Raises:
         SpecError: `vmap` cannot map the module; one task at a time it works. Or it uses `torch.utils.checkpoint`.
-        ShapeError: the module gives something else than a tensor, or an embedding in it has no such row.
+        ShapeError: the module gives something else than a tensor; or as `explained`.
     """
 
     loose = [name for name in _loose_buffers(module) if name in state]
@@ -121,7 +122,7 @@ def call_with(
             if leaf is not None and origin in state:
                 given[name] = state[origin]
     before = dict(given)
-    with rows_there(module), plain_recurrence(module, given):
+    with explained(module), plain_recurrence(module, given):
         result = functional_call(module, given, args, dict(kwargs or {}), tie_weights=False)
     state.update({name: leaf for name, leaf in given.items() if name in state and leaf is not before[name]})
     return result
@@ -170,20 +171,37 @@ def _unmappable(layer: nn.Module) -> bool:
 
 
 @contextmanager
-def rows_there(module: nn.Module) -> Iterator[None]:
-    """Say whose an embedding is that is asked for a row it does not have.
+def explained(module: nn.Module) -> Iterator[None]:
+    """What torch says of the examples or of the module, in words that say what to do.
 
     Raises:
-        ShapeError: it was.
+        ShapeError: an embedding is asked for a row it does not have, or examples are of another type than parameters.
+        SpecError: a kind of module that cannot be called with other tensors than its own.
     """
+    name = type(module).__name__
     try:
         yield
     except IndexError as error:
         if "out of range in self" not in str(error):
             raise
         raise ShapeError(
-            f"{type(module).__name__}: an embedding in it got a number that is none of its rows; expected whole "
+            f"{name}: an embedding in it got a number that is none of its rows; expected whole "
             "numbers from 0 to below its num_embeddings: give it more rows, or look at the examples"
+        ) from error
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        if "stateless API" in reason:
+            raise SpecError(
+                f"{name}: expected a module that can be called with other tensors than its own; give the one it was "
+                "made from (of nn.DataParallel its .module), or a scripted one as nn.Sequential(module)"
+            ) from error
+        leaves = [leaf for leaf in module.parameters() if leaf.is_floating_point()]
+        if not leaves or re.search(r"same dtype|type .*should be the same|scalar type|mixed dtype", reason) is None:
+            raise
+        types = " and ".join(sorted({str(leaf.dtype) for leaf in leaves}))
+        raise ShapeError(
+            f"{name}: expected examples of the type of its parameters, {types} on {leaves[0].device} ({reason}); "
+            "convert them by .to, or the module"
         ) from error
 
 

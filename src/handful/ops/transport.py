@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..errors import ShapeError, SpecError
+from ..kernels.functions import Function
 from .precision import double_where_there, log_mass
 
 __all__ = ["sinkhorn"]
@@ -74,7 +75,7 @@ def sinkhorn(
         return torch.zeros_like(cost)
     if tolerance is None:
         return _iterate(kernel, row, column, steps)
-    plan: Tensor = _Limit.apply(kernel, row, column, steps, tolerance)  # type: ignore[no-untyped-call]
+    plan: Tensor = _Limit.apply(kernel, row, column, steps, tolerance)
     return plan
 
 
@@ -137,7 +138,7 @@ def _newton_step(plan: Tensor, row: Tensor, column: Tensor, damping: Tensor) -> 
     return step.squeeze(-1)
 
 
-class _Limit(torch.autograd.Function):
+class _Limit(Function):
     """The plan P = exp(kernel + u ⊕ v) with the right marginals, and its derivative as the solution of
 
     diag(row) du + P dv = d row − (P ∘ d kernel)1,    Pᵀ du + diag(column) dv = d column − (P ∘ d kernel)ᵀ1.

@@ -87,7 +87,7 @@ class ConditionalNeuralProcess(EmbeddingLearner):
         z, z_query = self.embed_episode(episode)
         state = self.adapt_features(z, episode.support.y, 0, episode.support.weight)
         normal = Normal(*self.distribution(state, z_query))
-        density: Tensor = normal.log_prob(episode.query.y)  # type: ignore[no-untyped-call]
+        density: Tensor = normal.log_prob(episode.query.y)
         return -density.mean()
 
     def distribution(self, state: Context, z: Tensor) -> tuple[Tensor, Tensor]:
