@@ -138,6 +138,7 @@ def augmentations() -> Image.Image:
     six = pixels.expand(1, 6, -1, -1, -1)
     kinds = {
         "as it is": Augmentation(),
+        "zoom = 0.2": Augmentation(zoom=0.2),
         "crop = 12": Augmentation(crop=12),
         "flip": Augmentation(flip=True),
         "color = 0.4": Augmentation(color=0.4),
