@@ -27,7 +27,7 @@ __all__ = ["LAYERS", "NAME", "SHA256", "Layers", "metric", "weights"]
 
 NAME = "intents"
 LAYERS = (3, 6)
-SHA256 = "b453e3dd65d3ff7704db75ff7c8ee0bbaa836ea9ab292021d1c330a3c7a29fa8"
+SHA256 = "c1f4ab1e08eafcff603bc3a4dd2ba89d5ec93d0419c3ee52522b3ddfcefaf898"
 """Of the file with the matrix."""
 WORDLESS = 997
 """The first 999 tokens are no words, but what fills up, begins or ends a text. The first sign counts log 2."""
