@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from handful.data.episodes import Episodes
 from handful.data.functions import FunctionEpisodes
 from handful.errors import DataError, HandfulError, ShapeError, SpecError, StorageError, UnknownNameError
+from handful.reproduce import weights_digest
 from handful.spec import Spec, build, load_data, make_optimizer, make_schedule
 
 Table = dict[str, Any]
@@ -418,6 +419,18 @@ def test_data_of_another_kind(
     train = {"steps": 1, "ways": 2, "queries": 1}
     with pytest.raises(HandfulError, match=said):
         load_data(Spec.of({"learner": {"name": learner}, "encoder": encoder, "data": data, "train": train}))
+
+
+def test_parts_of_pictures_need_an_encoder_of_any_size() -> None:
+    table = {"learner": {"name": "maml", "outputs": 5}, "data": {"name": "mini-imagenet"}}
+    table["train"] = {"ways": 5, "steps": 1, "augmentation": {"zoom": 0.5, "side": 42}}
+    flat = {"name": "conv4", "shape": [3, 84, 84], "filters": 4, "normalization": "batch"}
+    with pytest.raises(SpecError, match="of parts of 42×42 the encoder makes 16 features, and 100 of"):
+        build(Spec.of(table | {"encoder": flat}))
+    average = {"name": "resnet12", "shape": [3, 84, 84], "widths": [2, 2, 2, 2]}
+    learner = build(Spec.of(table | {"encoder": average}))
+    whole = build(Spec.of(table | {"encoder": average, "train": {"ways": 5, "steps": 1}}))
+    assert weights_digest(learner) == weights_digest(whole)
 
 
 def test_an_encoder_that_cannot_be_built(digits_table: Make) -> None:

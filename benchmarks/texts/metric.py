@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from handful import ClassPool, Episodes
 from handful.data.cache import cached_pool
 from handful.encoders.intents import NAME
-from handful.encoders.sentences import with_layers
+from handful.encoders.sentences import TOGETHER, with_layers
 from handful.encoders.shipped import FOLDER
 from handful.files import write_file
 from handful.ops.intervals import mean_interval
@@ -131,7 +131,7 @@ def features(name: Name, share: float, learned_on: tuple[Name, ...]) -> Tensor:
 
 def vectors(texts: Sequence[str], share: float, learned_on: tuple[Name, ...]) -> Tensor:
     """[n, F] of texts, made anew."""
-    found = _encoder(share, learned_on).encode(list(texts), batch_size=64, normalize_embeddings=True)
+    found = _encoder(share, learned_on).encode(list(texts), batch_size=TOGETHER, normalize_embeddings=True)
     return torch.from_numpy(found)
 
 
@@ -185,7 +185,7 @@ def layers(name: Name, share: float) -> Tensor:
 
     def make() -> ClassPool:
         order = np.argsort([len(text) for text in data.texts], kind="stable")
-        z = with_layers(None).encode([data.texts[row] for row in order], batch_size=64)
+        z = with_layers(None).encode([data.texts[row] for row in order], batch_size=TOGETHER)
         return ClassPool.grouped(torch.from_numpy(z)[torch.from_numpy(np.argsort(order))], [len(z)], [name])
 
     both = cached_pool(f"layers-{digest[:16]}", {"sha256": digest}, make).examples.unflatten(-1, (2, -1))

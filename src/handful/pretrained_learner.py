@@ -12,7 +12,7 @@ from torch.nn.functional import linear, normalize
 
 from .encoders.placing import placed
 from .episode import Episode
-from .errors import LabelError
+from .errors import LabelError, ShapeError
 from .learner import EmbeddingLearner, features_of, task_losses, weights
 
 __all__ = ["PretrainedLearner", "classification_loss", "classifier_of"]
@@ -41,13 +41,23 @@ class PretrainedLearner(EmbeddingLearner):
         return self.feature_loss(episode, *self.embed_episode(episode))
 
     def feature_loss(self, episode: Episode, z: Tensor, z_query: Tensor) -> Tensor:
-        """`loss` of features [B, S, F] and [B, Q, F]."""
+        """`loss` of features [B, S, F] and [B, Q, F].
+
+        Raises:
+            ShapeError: the classifier is for another number of features.
+        """
         support = episode.support
         ways = self._ways(support)
         if self.classifier is None:
             state = self.adapt_features(z, support.y, ways, support.weight)
             return task_losses(self.predict_features(state, z_query), episode.query.y).mean()
         every = torch.cat([z, z_query], 1)
+        if every.shape[-1] != self.classifier.in_features:
+            raise ShapeError(
+                f"{type(self).__name__}: expected {self.classifier.in_features} features of each example, as its "
+                f"encoder says, got {every.shape[-1]}: pictures of another size than its shape (as the augmentation's "
+                "`side` makes them) need an encoder that averages its last map"
+            )
         if self.classifier_scale is None:
             return classification_loss(self.classifier(every), episode)
         cosines = linear(normalize(every, dim=-1), normalize(self.classifier.weight, dim=-1))

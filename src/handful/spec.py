@@ -201,6 +201,7 @@ def build(spec: Spec) -> Learner:
         torch.manual_seed(seed_of("initialization", spec.train.seed))
         try:
             made: nn.Module = encoder(**options_of(encoder, spec.encoder, "encoder"))
+            (spec.train.augmentation or Augmentation()).check(made)
             result: Learner = learner(made, **options_of(learner, spec.learner, "learner", skip=1))
         except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # torch's own check of a size
             reason = next(iter(str(error).splitlines()), type(error).__name__)  # a trace of C++ may follow

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from handful.data.episodes import Episodes
 from handful.data.pool import ClassPool
-from handful.encoders import MLP, Identity
+from handful.encoders import MLP, Conv4, Identity
 from handful.episode import Episode, Query, Support
 from handful.errors import LabelError, ShapeError
 from handful.evaluation import evaluate
@@ -114,6 +114,15 @@ def test_pre_training_learns_the_classes_of_the_pool(vectors: ClassPool) -> None
     assert losses[0] > 1.8
     assert sum(losses[-20:]) / 20 < 0.7
     assert evaluate(learner, exams, tasks=50).mean.value > 0.6
+
+
+def test_pictures_of_another_size_than_the_classifier_is_for() -> None:
+    """As the augmentation's `side` makes them, for an encoder that does not average its map."""
+    learner = SimpleShot(Conv4(shape=(1, 32, 32), filters=4), classes=2)
+    small = torch.rand(1, 2, 1, 16, 16)
+    episode = Episode(Support(small, torch.tensor([[0, 1]]), 2), Query(small, torch.tensor([[0, 1]])))
+    with pytest.raises(ShapeError, match="expected 16 features of each example, as its encoder says, got 4: pictures"):
+        learner.loss(episode)
 
 
 def test_pre_training_says_what_it_misses(vectors: ClassPool) -> None:

@@ -12,52 +12,73 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
+from torch import Tensor, nn
 
 from ..checkpoint import load_checkpoint
-from ..data import DATASETS
-from ..encoders import Conv4
-from ..encoders.shipped import FOLDER
+from ..data import DATASETS, ClassPool
+from ..encoders import ResNet12
+from ..encoders.power import PowerTransform
+from ..encoders.shipped import ARCHITECTURES, FOLDER
 from ..errors import CheckpointError, unknown_name
+from ..examples import as_floats
 from ..files import write_file
 from ..learner import EmbeddingLearner
+from ..reproduce import weights_digest
 from ..run import commits
+from ..spec import load_data
 
 __all__ = ["LARGEST", "ship"]
 
-LARGEST = 2_000_000  # bytes
+LARGEST = 5_000_000  # bytes
+HALVES = 2_000_000  # bytes: larger weights go as numbers of 16 bits
+EACH = 100  # pictures of each training class, of which the mean is taken
 BRIGHT_INK = ("omniglot", "digits")
 
 
 def ship(checkpoint: Path, name: str, words: dict[str, Any], folder: Path = FOLDER) -> Path:
     """Write NAME.safetensors and NAME.json; returns the latter's path.
 
+    A ResNet-12 gets a `PowerTransform`, with the mean of its training pictures.
+
     Args:
-        checkpoint: of a learner that leaves its encoder, a Conv4, alone while adapting.
+        checkpoint: of a learner that leaves its encoder, a Conv4 or a ResNet-12, alone while adapting.
         name: of the encoder.
         words: its `summary`, `trained_on`, `note` and `ledger`, for people.
         folder: where the files go.
 
     Raises:
-        CheckpointError: another learner or encoder, or weights of more than 2 MB.
+        CheckpointError: another learner or encoder, or weights of more than 5 MB.
         UnknownNameError: trained on data that are not in the catalog, so that nobody could train it again.
     """
     found = load_checkpoint(checkpoint)
-    if not isinstance(found.learner, EmbeddingLearner) or not isinstance(found.learner.encoder, Conv4):
-        raise CheckpointError(f"{checkpoint}: expected a learner that leaves a conv4 alone, got {found.spec.learner}")
+    learner = found.learner.eval()
+    if not isinstance(learner, EmbeddingLearner) or not isinstance(learner.encoder, tuple(ARCHITECTURES.values())):
+        raise CheckpointError(
+            f"{checkpoint}: expected a learner that leaves a {' or '.join(ARCHITECTURES)} alone, got "
+            f"{found.spec.learner}"
+        )
     if found.spec.data.name not in DATASETS:
         raise unknown_name("data set", found.spec.data.name, DATASETS)
-    state = found.learner.encoder.state_dict()
-    content = save({key: tensor.float().contiguous() for key, tensor in state.items()})
+    encoder: nn.Module = learner.encoder
+    power = isinstance(encoder, ResNet12)
+    if isinstance(encoder, ResNet12):
+        encoder = PowerTransform(encoder)
+        encoder.mean.copy_(_mean(encoder, load_data(found.spec).split(found.spec.train.split)))
+    content = _packed(encoder, torch.float32)
+    content = content if len(content) <= HALVES else _packed(encoder, torch.float16)
     if len(content) > LARGEST:
         raise CheckpointError(f"{checkpoint}: expected at most {LARGEST:,} bytes of weights, got {len(content):,}")
     about = {
         **words,
         "encoder": found.spec.encoder.options,
+        "power": power,
         "bright_ink": found.spec.data.name in BRIGHT_INK,
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
         "step": found.step,
+        "weights": weights_digest(learner),
         "commits": commits(found),
         "spec": found.spec.table(),
     }
@@ -65,6 +86,23 @@ def ship(checkpoint: Path, name: str, words: dict[str, Any], folder: Path = FOLD
     path = folder / f"{name}.json"
     write_file(path, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
     return path
+
+
+def _packed(encoder: nn.Module, precision: torch.dtype) -> bytes:
+    state = encoder.state_dict()
+    floats = {key: tensor.to(precision) if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+    return save({key: tensor.contiguous() for key, tensor in floats.items()})
+
+
+@torch.no_grad()
+def _mean(encoder: PowerTransform, pool: ClassPool) -> Tensor:
+    """Of the first pictures of each class, each class alike."""
+    means = []
+    for start, count in zip(pool.starts.tolist(), pool.counts.tolist(), strict=True):
+        x = as_floats(pool.examples[start : start + min(count, EACH)])
+        assert isinstance(x, Tensor)
+        means.append(encoder.powers(x).mean(0))
+    return torch.stack(means).mean(0)
 
 
 if __name__ == "__main__":

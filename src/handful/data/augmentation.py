@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..episode import Episode, EpisodeSource, Query, Support
 from ..errors import ShapeError, SpecError
@@ -101,6 +102,26 @@ class Augmentation:
         z = _colored(z, self.color, random) if self.color else z
         z = _cut(z, self.cutout, random) if self.cutout else z
         return z.view(*x.shape[:-2], *z.shape[-2:])
+
+    def check(self, encoder: nn.Module) -> None:
+        """Whether an encoder of pictures can be trained on the parts that `side` makes.
+
+        Raises:
+            SpecError: it makes another number of features of them than of whole pictures.
+        """
+        shape: tuple[int, ...] = getattr(encoder, "shape", ())
+        features = getattr(encoder, "out_features", None)
+        if not self.side or len(shape) != 3 or features is None:
+            return
+        parts = torch.zeros(2, shape[0], self.side, self.side)
+        with torch.no_grad():
+            found = copy.deepcopy(encoder).eval()(parts).flatten(1).shape[1]
+        if found != features:
+            raise SpecError(
+                f"augmentation: of parts of {self.side}×{self.side} the encoder makes {found} features, and {features} "
+                f"of pictures of {shape[1]}×{shape[2]}; leave `side` out, or take an encoder that averages its last "
+                "map, as resnet12"
+            )
 
     def vary(self, x: Tensor, y: Tensor, turns: Tensor, random: np.random.Generator) -> Tensor:
         """All of it: pictures or texts [B, M, *shape] of classes y [B, M], pictures turned by turns [B, N] · 90°.

@@ -20,10 +20,12 @@ from ..files import expanded
 from . import intents
 from .hub import PACKAGES, VOCABULARIES, first_line, learned_places, model_folder, quiet
 
-__all__ = ["SentenceGraph", "portable_sentences", "sentence_encoder", "sentence_vectors"]
+__all__ = ["TOGETHER", "SentenceGraph", "portable_sentences", "sentence_encoder", "sentence_vectors"]
 
 LONGEST = 1 << 20
 """Tokens of a text, where a model takes any number: more than a text that is allowed has."""
+TOGETHER = 16
+"""Texts that go through a model at once: enough to keep a core busy, few enough to be of like length."""
 OWN = "sentence_transformers."
 """What the names of its parts begin with, if no code comes with a model."""
 
@@ -110,7 +112,7 @@ def _together(model: str) -> int:
     texts = ["A text.", "A text of more words, beside which the other one is filled up."]
     encoder = sentence_encoder(model)
     alone, beside = (encoder.encode(part, show_progress_bar=False)[0] for part in (texts[:1], texts))
-    return 64 if np.allclose(alone, beside, rtol=1e-2, atol=1e-3) else 1
+    return TOGETHER if np.allclose(alone, beside, rtol=1e-2, atol=1e-3) else 1
 
 
 def _modules(folder: Path) -> list[dict[str, str]]:

@@ -20,10 +20,14 @@ from ...errors import ShapeError, StorageError, unknown_name
 from ...files import storage_errors
 from ..conv4 import Conv4
 from ..normalization import BATCH_POLICIES, Policy
+from ..power import PowerTransform
+from ..resnet12 import ResNet12
 
-__all__ = ["FOLDER", "characters", "photos", "shipped", "shipped_about", "shipped_names"]
+__all__ = ["ARCHITECTURES", "FOLDER", "characters", "photos", "shipped", "shipped_about", "shipped_names"]
 
 FOLDER = Path(__file__).parent
+ARCHITECTURES: Mapping[str, type[Conv4 | ResNet12]] = {"conv4": Conv4, "resnet12": ResNet12}
+"""What can be shipped, by the name that a spec gives it."""
 
 
 @cache
@@ -34,7 +38,10 @@ def shipped_names() -> tuple[str, ...]:
 
 @cache
 def shipped_about(name: str) -> Mapping[str, Any]:
-    """What an encoder is: `summary`, `trained_on`, `note`, `ledger`, `encoder` (its options), `bright_ink`, `sha256`.
+    """What an encoder is.
+
+    `summary`, `trained_on`, `note`, `ledger`; `spec`; `encoder`, its options; `power`, whether a `PowerTransform` comes
+    after it; `bright_ink`; `weights`, their digest in the ledger; `sha256` of its file.
 
     Raises:
         UnknownNameError: no such encoder here.
@@ -47,13 +54,13 @@ def shipped_about(name: str) -> Mapping[str, Any]:
 
 def shipped(
     name: str, *, shape: Sequence[int] | None = None, normalization: Policy = "running", frozen: bool = False
-) -> Conv4:
+) -> Conv4 | ResNet12 | PowerTransform:
     """A shipped encoder with its weights.
 
     Args:
         name: one of `shipped_names`.
         shape: of a picture; the weights fit any size of as many channels. By default that of training.
-        normalization: a batch policy, as `Conv4`; estimates are the trained ones where it keeps any.
+        normalization: a batch policy; estimates are the trained ones where it keeps any.
         frozen: neither weights nor estimates change in training.
 
     Raises:
@@ -74,7 +81,9 @@ def shipped(
         content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != about["sha256"]:
         raise StorageError(f"{path}: changed or cut short; install Handful again")
-    encoder = Conv4(**options | {"shape": size, "normalization": "frozen" if frozen else normalization})
+    options |= {"shape": size, "normalization": "frozen" if frozen else normalization}
+    network = ARCHITECTURES[about["spec"]["encoder"]["name"]](**options)
+    encoder = PowerTransform(network) if about["power"] else network
     wanted = encoder.state_dict().keys()
     encoder.load_state_dict({key: tensor for key, tensor in load_tensors(content).items() if key in wanted})
     return encoder.to(torch.get_default_dtype()).requires_grad_(not frozen)
@@ -88,5 +97,5 @@ def characters(
 
 
 def photos(*, shape: Sequence[int] = (3, 84, 84), normalization: Policy = "running", frozen: bool = False) -> nn.Module:
-    """Conv4 trained on mini-ImageNet: photographs in color. As `shipped`."""
+    """ResNet-12 of half the width trained on mini-ImageNet: photographs in color. As `shipped`."""
     return shipped("photos", shape=shape, normalization=normalization, frozen=frozen)
