@@ -204,7 +204,7 @@ def test_what_is_wrong_within_a_module_stays_torchs_word() -> None:
         pure_call(nn.Linear(3, 2), torch.rand(4, 5))
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # Deprecation, and from torch 2.15 FutureWarning
 def test_modules_that_take_no_other_tensors_are_told() -> None:
     layer = nn.Linear(3, 2)
     x = torch.rand(4, 3)
