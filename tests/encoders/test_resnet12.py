@@ -262,3 +262,10 @@ def test_a_spec_builds_it() -> None:
     assert encoder.out_features == 5
     with pytest.raises(SpecError, match="widths"):
         Spec.of({**table, "encoder": {"name": "resnet12", "widths": 64}})
+
+
+def test_a_graph_for_any_number_of_pictures() -> None:
+    encoder = ResNet12(shape=(3, 16, 16), widths=(2, 2, 2, 2)).eval()
+    graph = torch.export.export(encoder, (torch.rand(2, 3, 16, 16),), dynamic_shapes=({0: torch.export.Dim("n")},))
+    x = torch.rand(5, 3, 16, 16)
+    assert torch.allclose(graph.module()(x), encoder(x), atol=1e-6)

@@ -30,7 +30,7 @@ def test_small_weights_are_the_ledgers_to_the_bit() -> None:
     assert weights_digest(PrototypicalNetwork(shipped("characters"))) == shipped_about("characters")["weights"]
 
 
-LEDGER = {"characters": "omniglot-prototypical-5w1s", "photos": "mini-imagenet-prototypical-5shot"}
+LEDGER = {"characters": "omniglot-prototypical-5w1s", "photos": "mini-imagenet-resnet-simpleshot-5shot"}
 
 
 @pytest.mark.parametrize("name", LEDGER)

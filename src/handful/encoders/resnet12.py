@@ -106,9 +106,14 @@ class ResNet12(nn.Module):
         return z.mean((-2, -1)) if self.average else z.flatten(1)
 
     def _channels_last_pays(self, x: Tensor) -> bool:
-        """Whether there are pixels enough for the weights, whose gradients cost more than it saves with few of them."""
-        area = x.shape[-2] * x.shape[-1]
-        return self.numbers <= 256 * len(x) * area or (area >= 64**2 and not torch.is_grad_enabled())
+        """Whether there are pixels enough for the weights, whose gradients cost more than it saves with few of them.
+
+        Not in a graph for any number of examples, which must not depend on it.
+        """
+        examples, area = x.shape[0], x.shape[-2] * x.shape[-1]
+        if isinstance(examples, torch.SymInt):
+            return False
+        return self.numbers <= 256 * examples * area or (area >= 64**2 and not torch.is_grad_enabled())
 
 
 class Residual(nn.Module):
