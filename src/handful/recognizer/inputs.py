@@ -256,7 +256,7 @@ def _item(kind: str, value: Any, label: str, source: str) -> Item:
 def _smiles(value: Any, source: str) -> str:
     if not isinstance(value, str):
         raise DataError(f"{source}: expected a SMILES, got {value!r:.50}")
-    return value.strip()
+    return value.strip().encode("utf-8", "replace").decode()
 
 
 def _text(value: Any, source: str) -> str:
