@@ -284,8 +284,22 @@ def test_a_folder_of_points(tmp_path: Path) -> None:
         check_data(tmp_path)
 
 
+def test_what_is_advised_is_what_helps(tmp_path: Path) -> None:
+    pytest.importorskip("rdkit")
+    path = tmp_path / "molecules.csv"
+    for bad, helps in (("CCN,", False), ("C1CC,a", True), (",a", True)):
+        path.write_text(f"smiles,label\nCC,a\nCCO,b\n{bad}\n")
+        report = check_data(path)
+        assert report.kind == "molecules"
+        assert ("skip_unreadable" in report.advice[0]) == helps, bad
+    path.write_text("text,label\nhello,a\n!!!,b\n\U0001f600,b\n")
+    assert "2 without letters or figures: teach refuses them" in check_data(path).advice
+
+
 def test_half_characters_are_read_as_question_marks(tmp_path: Path) -> None:
-    rows = [{"text": f"hello {n}\ud800", "label": "a\udc00"[: 1 + n % 2], "x\ud800": ["\ud83d\ude00"]} for n in range(4)]
+    rows = [
+        {"text": f"hello {n}\ud800", "label": "a\udc00"[: 1 + n % 2], "x\ud800": ["\ud83d\ude00"]} for n in range(4)
+    ]
     path = tmp_path / "half.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     assert check_data(path).classes == {"a": 2, "a?": 2}

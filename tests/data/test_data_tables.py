@@ -363,3 +363,12 @@ def test_columns_of_other_libraries_are_gone_through() -> None:
         columns = property(dict.keys)
 
     assert columns_pool(Frame(n=(1.0, 2.0), label=(0, 1))).names == ("0", "1")
+
+
+def test_names_of_columns_that_are_numbers() -> None:
+    frame = pytest.importorskip("pandas").DataFrame(np.arange(12).reshape(3, 4))
+    assert columns_pool(frame, label=3).names == ("11", "3", "7")  # type: ignore[arg-type]
+    assert columns_pool(frame, label=3, features=[0, 2]).shape == (2,)  # type: ignore[arg-type,list-item]
+    assert columns_pool(frame, label=3, features=1).shape == (1,)  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match="unknown column of table '5'"):
+        columns_pool(frame, label=5)  # type: ignore[arg-type]

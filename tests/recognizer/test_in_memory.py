@@ -220,8 +220,9 @@ def test_vectors_that_differ_by_length_alone() -> None:
 
 def test_what_is_sparse_is_added_and_asked_too() -> None:
     made, sparse = teach({"a": X[:2], "b": X[2:]}), scipy.sparse.csr_array(X)
-    with pytest.warns(UserWarning, match="[12] of 2 vectors are equal to others"):
+    with pytest.warns(UserWarning, match=r"[12] of 2 vectors are equal to others"):
         made.add("a", sparse[:2])
+    with pytest.warns(UserWarning, match="are equal to others"):
         made.add("b", torch.tensor(X[2:]).bfloat16())
     assert made.report().classes == {"a": 4, "b": 4}
     assert made.recognize(sparse[[0]].toarray()[0]).label == made.recognize(torch.tensor(X[0]).bfloat16()).label == "a"

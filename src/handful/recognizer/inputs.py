@@ -110,15 +110,29 @@ def asked(kind: str, things: Sequence[object], *, encoding: str = "utf-8") -> li
                 raise DataError(f"picture {number}: expected a file, got {str(thing)[:50]!r}")
             _refuse_other(path, (*KINDS, ".npz"), "pictures, or folders of them")
             found += [_picture(one, "") for one in (_inside(path) if os.path.isdir(path) else [path])]
-        elif kind != "vectors" and path is not None and path.suffix.lower() in KINDS and os.path.isfile(path):
+        elif kind != "vectors" and path is not None and _names_table(path):
             found += _table(path, kind, labeled=False, encoding=encoding)
         elif kind == "vectors" and path is not None:
             if path.suffix.lower() != ".npz":
                 raise DataError(f"{path}: expected a vector or a file of vectors (.npz), as this collection holds them")
             found += _arrays(path, labeled=False)
         else:
+            if kind == "texts" and path is not None:
+                _refuse_file(path, str(thing))
             found.append(_item(kind, thing, "", f"asked:{number}"))
     return found
+
+
+def _names_table(path: Path) -> bool:
+    """Whether a text is the name of a table; one that is not there has no spaces in it."""
+    return path.suffix.lower() in KINDS and (os.path.isfile(path) or len(str(path).split()) == 1)
+
+
+def _refuse_file(path: Path, text: str) -> None:
+    """Raises DataError for what is a file or folder, and no word that one happens to be called."""
+    if (path.suffix or "/" in text or os.sep in text) and os.path.exists(path):
+        what = "a folder" if os.path.isdir(path) else "another file"
+        raise DataError(f"{path}: expected a text or a table of texts ({', '.join(KINDS)}), got {what}")
 
 
 def without_copies(items: Sequence[Item], known: Set[str] = frozenset()) -> list[Item]:
