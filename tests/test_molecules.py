@@ -78,7 +78,7 @@ def test_hydrogens_written_out_are_those_that_are_not(smiles: str) -> None:
             assert np.array_equal(found, expected), features
 
 
-@pytest.mark.parametrize("smiles", ["hello", "C1CC", "", "  ", "C" * 30_000])
+@pytest.mark.parametrize("smiles", ["hello", "C1CC", "", "  ", "C" * 30_000, "\ud800"])
 def test_what_is_no_smiles_is_named(smiles: str) -> None:
     with pytest.raises(DataError, match=r"mine\.csv:7: expected a molecule as SMILES"):
         molecule_features(["C", smiles], places=["mine.csv:6", "mine.csv:7"])

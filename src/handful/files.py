@@ -97,7 +97,8 @@ def walk(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[tuple[Pa
         return
     with storage_errors(folder, "read"), os.scandir(folder) as found:
         shown = (entry for entry in found if not entry.name.startswith((".", "__MACOSX")))
-        entries = sorted((entry.name, entry.is_dir()) for entry in shown)
+        # a link to itself is no folder to Path, and an error to an entry
+        entries = sorted((entry.name, (Path(entry) if entry.is_symlink() else entry).is_dir()) for entry in shown)
     yield folder, [name for name, is_folder in entries if not is_folder]
     for name, is_folder in entries:
         if is_folder:

@@ -100,6 +100,8 @@ def _molecules(smiles: Sequence[str], places: Sequence[str] | None, any_valence:
 def _molecule(smiles: str, place: str, any_valence: bool) -> Any:
     from rdkit import Chem, rdBase
 
+    if isinstance(smiles, str):
+        smiles = smiles.encode("utf-8", "replace").decode()  # RDKit takes no half characters
     with rdBase.BlockLogs():
         molecule = None
         if isinstance(smiles, str) and smiles.strip() and len(smiles) <= LONGEST:

@@ -17,7 +17,17 @@ from typing import Any
 from .errors import DataError, MissingExtraError
 from .files import storage_errors
 
-__all__ = ["KINDS", "LABELS", "SMILES", "TEXTS", "decoded", "doubt_minus_one", "numbered_columns", "read_columns"]
+__all__ = [
+    "KINDS",
+    "LABELS",
+    "SMILES",
+    "TEXTS",
+    "decoded",
+    "doubt_minus_one",
+    "numbered_columns",
+    "parsed_json",
+    "read_columns",
+]
 
 KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 TEXTS, LABELS = ("text", "sentence", "utterance", "content"), ("label", "class", "category", "intent")
@@ -34,7 +44,7 @@ def numbered_columns(path: Path, *, encoding: str = "utf-8") -> tuple[dict[str, 
     """The columns of a .csv, .tsv, .jsonl or .parquet file, by name; and what number each row has in the file.
 
     A .csv may be separated by semicolons or tabs, as spreadsheets write it where commas are in numbers; what begins
-    with the mark of UTF-16 is read as that.
+    with the mark of UTF-16 or UTF-32 is read as that.
 
     Raises:
         DataError: not such a file, in another encoding, rows of other lengths than the first.
@@ -54,7 +64,7 @@ def numbered_columns(path: Path, *, encoding: str = "utf-8") -> tuple[dict[str, 
 
 
 def decoded(path: Path, content: bytes, encoding: str) -> str:
-    """The text of a file; what begins with the mark of UTF-16 is read as that.
+    """The text of a file; what begins with the mark of UTF-16 or UTF-32 is read as that.
 
     Raises:
         DataError: in another encoding, or no such encoding.
@@ -62,7 +72,9 @@ def decoded(path: Path, content: bytes, encoding: str) -> str:
     try:
         codec = codecs.lookup(encoding).name
         if codec == "utf-8":
-            codec = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+            wide = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)  # the first begins with that of UTF-16
+            marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            codec = "utf-32" if content.startswith(wide) else "utf-16" if marked else "utf-8-sig"
             _refuse_unmarked(path, content, codec)
         return content.decode(codec)
     except UnicodeDecodeError as error:
@@ -71,7 +83,7 @@ def decoded(path: Path, content: bytes, encoding: str) -> str:
             f'{path}: line {place} is not {encoding}; say its encoding (encoding = "cp1252" is usual for older '
             "spreadsheets), or save it as UTF-8"
         ) from error
-    except LookupError as error:
+    except (LookupError, UnicodeError) as error:  # the latter of a name that is no text, and of "undefined"
         raise DataError(f"{path}: {error}; expected an encoding that Python knows, such as utf-8 or cp1252") from error
 
 
@@ -160,7 +172,7 @@ def _json_lines(path: Path, content: str) -> tuple[dict[str, list[Any]], list[in
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parsed_json(line)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: line {number} is not JSON ({error}); expected an object a line") from error
         if not isinstance(row, dict):
@@ -170,6 +182,14 @@ def _json_lines(path: Path, content: str) -> tuple[dict[str, list[Any]], list[in
         numbers.append(number)
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}, numbers
+
+
+def parsed_json(content: str) -> Any:
+    """What JSON says, with "?" in place of half characters (\\ud800), which nothing can write or read again."""
+    found = json.loads(content)
+    if re.search(r"\\u[dD][89a-fA-F]", content):
+        found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
+    return found
 
 
 def _parquet(path: Path) -> dict[str, list[Any]]:

@@ -243,3 +243,10 @@ def test_torch_is_not_needed_for_these(arguments: list[str], tmp_path: Path) -> 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.stdout.rpartition("@")[2].strip() == "False", done.stderr
+
+
+def test_a_folder_gives_its_whole_name(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "photos").rename(tmp_path / "photos.2022")
+    assert "photos.2022.handful" in call("teach", "photos.2022", "--with", "gradients").out
+    assert call("history", "photos.2022").code == 0
+    assert "texts.handful" in call("teach", "texts.csv", "--with", "ngrams").out

@@ -124,6 +124,17 @@ def test_a_newer_format_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) 
         open_collection(path)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are texts elsewhere")
+def test_names_of_any_bytes(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"d\xe9")
+    folder.mkdir()
+    for path in (folder / "shop", tmp_path / os.fsdecode(b"q\xe9")):
+        create_collection(path, ENCODER, {}, [example("a", 1)]).close()
+        with open_collection(path) as store:
+            store.add([example("b", 7)])
+            assert store.version == 2
+
+
 def test_damage_is_seen_wherever_it_is(path: Path, tmp_path: Path) -> None:
     with open_collection(path) as store:
         store.add([example("a", number) for number in range(40)])

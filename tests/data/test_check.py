@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from handful.data.folder import folder
 from handful.data.regression import regression
 from handful.data.tables import table
 from handful.errors import DataError, HandfulError, StorageError, UnknownNameError
+from handful.rows import read_columns
 
 KEYS = ("ways", "shots", "queries", "least")
 """What advice says for a spec."""
@@ -280,3 +282,28 @@ def test_a_folder_of_points(tmp_path: Path) -> None:
     painted(tmp_path / "1.png", np.zeros((40, 40), np.uint8))
     with pytest.raises(DataError, match="class folder"):
         check_data(tmp_path)
+
+
+def test_what_is_advised_is_what_helps(tmp_path: Path) -> None:
+    pytest.importorskip("rdkit")
+    path = tmp_path / "molecules.csv"
+    for bad, helps in (("CCN,", False), ("C1CC,a", True), (",a", True)):
+        path.write_text(f"smiles,label\nCC,a\nCCO,b\n{bad}\n")
+        report = check_data(path)
+        assert report.kind == "molecules"
+        assert ("skip_unreadable" in report.advice[0]) == helps, bad
+    path.write_text("text,label\nhello,a\n!!!,b\n\U0001f600,b\n")
+    assert "2 without letters or figures: teach refuses them" in check_data(path).advice
+
+
+def test_half_characters_are_read_as_question_marks(tmp_path: Path) -> None:
+    rows = [
+        {"text": f"hello {n}\ud800", "label": "a\udc00"[: 1 + n % 2], "x\ud800": ["\ud83d\ude00"]} for n in range(4)
+    ]
+    path = tmp_path / "half.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert check_data(path).classes == {"a": 2, "a?": 2}
+    assert table(path=str(path), reading="words").names == ("a", "a?")
+    columns = read_columns(path)
+    assert columns["text"][0] == "hello 0?"
+    assert columns["x?"][0] == ["\U0001f600"]

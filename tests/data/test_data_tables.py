@@ -70,6 +70,13 @@ def test_an_encoding_is_said(tmp_path: Path) -> None:
         table(path=path, encoding="morse")
 
 
+@pytest.mark.parametrize("encoding", ["undefined", "\udce9", "rot13", "none"])
+def test_what_is_no_encoding(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.csv").write_text("text,label\nhello,a\n")
+    with pytest.raises(DataError, match="expected an encoding that Python knows, such as utf-8"):
+        table(path=str(tmp_path / "a.csv"), encoding=encoding, reading="words")
+
+
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_utf_16_without_its_mark_is_told(tmp_path: Path, encoding: str) -> None:
     path = written(tmp_path / "a.csv", "text,label\none,a\ntwo,b\n", encoding)
@@ -78,7 +85,10 @@ def test_utf_16_without_its_mark_is_told(tmp_path: Path, encoding: str) -> None:
     assert table(path=path, reading="words", encoding=encoding).names == ("a", "b")
 
 
-@pytest.mark.parametrize(("sign", "encoding"), [(";", "utf-8"), (";", "utf-8-sig"), ("\t", "utf-16"), (",", "utf-16")])
+@pytest.mark.parametrize(
+    ("sign", "encoding"),
+    [(";", "utf-8"), (";", "utf-8-sig"), ("\t", "utf-16"), (",", "utf-16"), (",", "utf-32")],
+)
 def test_tables_as_spreadsheets_write_them(tmp_path: Path, sign: str, encoding: str) -> None:
     rows = [("Text", " label"), ('"Zürich, today"', "a"), ("Bern", "b"), ("", "")]
     content = "\r\n".join(sign.join(row) for row in rows)
@@ -353,3 +363,12 @@ def test_columns_of_other_libraries_are_gone_through() -> None:
         columns = property(dict.keys)
 
     assert columns_pool(Frame(n=(1.0, 2.0), label=(0, 1))).names == ("0", "1")
+
+
+def test_names_of_columns_that_are_numbers() -> None:
+    frame = pytest.importorskip("pandas").DataFrame(np.arange(12).reshape(3, 4))
+    assert columns_pool(frame, label=3).names == ("11", "3", "7")  # type: ignore[arg-type]
+    assert columns_pool(frame, label=3, features=[0, 2]).shape == (2,)  # type: ignore[arg-type,list-item]
+    assert columns_pool(frame, label=3, features=1).shape == (1,)  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match="unknown column of table '5'"):
+        columns_pool(frame, label=5)  # type: ignore[arg-type]

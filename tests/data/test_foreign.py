@@ -84,6 +84,29 @@ def test_names_of_classes_are_those_of_the_usual_labels() -> None:
     assert dataset_pool(items, y=2).names == ("1", "5")
 
 
+@pytest.mark.parametrize("labels", [(1, 2, 2), (0, 1, 5), (1.0, 2.0, 0.0), (0, -2, 1)])
+def test_labels_that_have_no_name(labels: tuple[float, ...]) -> None:
+    items = Items((torch.zeros(2), label) for label in labels)
+    items.classes = ["cat", "dog"]
+    with pytest.raises(DataError, match=r"expected the number of one of 2 classes, from 0 on, got (2|5|-2) \([12] of"):
+        dataset_pool(items)
+
+
+def test_whole_numbers_with_a_point_have_names_and_names_may_be_numbers() -> None:
+    items = Items((torch.zeros(2), float(number)) for number in (0, 1, 1))
+    items.classes = ["cat", "dog"]
+    assert dataset_pool(items).names == ("cat", "dog")
+    items = Items((torch.zeros(2), number) for number in (1, 2, 2))
+    items.classes = ["1", "2"]
+    assert dataset_pool(items).counts.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("items", [[(1.0, 0), (2.0,)], [{"x": 1.0, "y": 0}, {"x": 2.0}], [(1.0, 0), None]])
+def test_items_that_are_not_as_the_first_are_named(items: list[Any]) -> None:
+    with pytest.raises(DataError, match=r"data set: example 1: expected an item with .* as the first has"):
+        dataset_pool(items)
+
+
 def test_a_part_of_a_data_set_has_its_names() -> None:
     items = Items([(torch.zeros(2), 1), (torch.ones(2), 0), (torch.ones(2), -1)])
     items.classes = ["cat", "dog"]

@@ -239,3 +239,11 @@ def test_minus_one_is_no_class_among_numbers() -> None:
             ClassPool.from_labels(x, y)
     assert ClassPool.from_labels(x, ["0", "1", "2", "-1"]).classes == 4, "said to be a class"
     assert ClassPool.from_labels(x, [1, -1, 1, -1]).names == ("-1", "1")
+
+
+def test_what_is_masked_is_refused() -> None:
+    x = np.ma.masked_array(np.ones((2, 3)), [[0, 0, 1], [0, 0, 0]])
+    for examples, labels in ((x, [0, 1]), (np.ones((2, 3)), np.ma.masked_array([0, 1], [0, 1]))):
+        with pytest.raises(DataError, match="without masked values"):
+            ClassPool.from_labels(examples, labels)
+    assert ClassPool.from_labels(np.ma.masked_array(np.ones((2, 3))), [0, 1]).classes == 2

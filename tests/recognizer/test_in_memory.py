@@ -169,6 +169,17 @@ def test_a_long_name_is_said(tmp_path: Path) -> None:
         teach("x" * 300)
 
 
+def test_a_number_is_no_examples(tmp_path: Path) -> None:
+    path = tmp_path / "s.npz"
+    np.savez(path, x=1.0, y=np.arange(3))
+    with pytest.raises(ShapeError, match=r"s\.npz: expected examples of shape \[n, features\], got \[\]"):
+        teach(path)
+    with pytest.raises(ShapeError, match=r"s\.npz: expected examples of shape"):
+        teach((X, [0, 0, 1, 1])).recognize_many([path])
+    with pytest.raises(ShapeError, match="teach: expected examples of shape"):
+        teach((np.array(1.0), [0]))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are texts elsewhere")
 def test_paths_of_any_bytes(tmp_path: Path) -> None:
     table, arrays = (tmp_path / os.fsdecode(b"caf\xe9" + end) for end in (b".csv", b".npz"))
@@ -188,6 +199,16 @@ def test_equal_vectors_are_warned_of_if_many() -> None:
     assert made.report().classes == {"0": 60, "1": 60}
 
 
+def test_vectors_that_are_examples_already_are_warned_of_if_many() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    made = teach((x, np.arange(60) % 2))
+    with pytest.warns(UserWarning, match="2 of 4 vectors are equal to others"):
+        made.add("2", [*x[:2], -x[0], -x[1]])
+    made.add("2", 1 + x[:20])
+    made.add("2", [*(2 + x[:19]), x[5]])
+    assert made.report().classes["2"] == 44
+
+
 def test_vectors_that_differ_by_length_alone() -> None:
     """Of one positive feature all cosines are 1: nothing to choose that rule for."""
     made = teach((np.arange(30.0)[:, None] + 1, np.arange(30) // 10))
@@ -199,8 +220,10 @@ def test_vectors_that_differ_by_length_alone() -> None:
 
 def test_what_is_sparse_is_added_and_asked_too() -> None:
     made, sparse = teach({"a": X[:2], "b": X[2:]}), scipy.sparse.csr_array(X)
-    made.add("a", sparse[:2])
-    made.add("b", torch.tensor(X[2:]).bfloat16())
+    with pytest.warns(UserWarning, match=r"[12] of 2 vectors are equal to others"):
+        made.add("a", sparse[:2])
+    with pytest.warns(UserWarning, match="are equal to others"):
+        made.add("b", torch.tensor(X[2:]).bfloat16())
     assert made.report().classes == {"a": 4, "b": 4}
     assert made.recognize(sparse[[0]].toarray()[0]).label == made.recognize(torch.tensor(X[0]).bfloat16()).label == "a"
 

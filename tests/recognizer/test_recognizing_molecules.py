@@ -66,6 +66,14 @@ def test_a_broken_smiles_is_named_by_its_line(tmp_path: Path, smiles: str) -> No
         teach(path)
 
 
+def test_half_characters_of_an_argument(table: Path) -> None:
+    made = teach(table)
+    with pytest.raises(DataError, match=r"asked:0: expected a molecule as SMILES, .* got 'C\?'"):
+        made.recognize("C\udce9")
+    made.add("a", ["CCCCCCC \udce9"])  # what follows a space is a name
+    assert made.collection.preview(made.recognize("CCCCCCC").nearest[0].id) == "CCCCCCC ?"
+
+
 def test_without_rdkit(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["handful.molecules"], "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"handful\[molecules\]"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from handful.data import table
-from handful.errors import DataError
+from handful.errors import DataError, StorageError
 from handful.recognizer import teach
 
 ROWS = [
@@ -85,3 +85,18 @@ def test_labels_that_are_numbers(tmp_path: Path) -> None:
     path.write_text("text,label\n" + "".join(f"word {number},{number - 1}\n" for number in range(4)))
     with pytest.raises(DataError, match=r"expected a label, got -1 .* another name"):
         teach(path, encoder="ngrams")
+
+
+def test_names_of_files_are_no_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = teach((list(texts := [text for text, _ in ROWS]), [label for _, label in ROWS]), encoder="ngrams")
+    (tmp_path / "notes.txt").write_text("lights off")
+    (tmp_path / "light").mkdir()
+    for thing in ("quetsions.csv", Path("quetsions.csv"), "no/such.jsonl"):
+        with pytest.raises(StorageError, match=r"cannot read (quetsions|no/such).*No such file"):
+            made.recognize(thing)
+    for thing in ("notes.txt", str(tmp_path / "light"), "light/"):
+        with pytest.raises(DataError, match=r"expected a text or a table of texts .* got (another file|a folder)"):
+            made.add("light", [thing])
+    for text in [*texts, "light", "what is in quetsions.csv", "and/or", "notes.md"]:
+        assert made.recognize(text).source == text

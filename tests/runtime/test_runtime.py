@@ -171,6 +171,13 @@ def test_the_graph_says_label_and_probability_too(case: tuple[Recognizer, Path, 
     assert json.loads((folder / "recognizer.json").read_text())["classes"] == list(learned.names)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are texts elsewhere")
+def test_a_folder_of_any_bytes(tmp_path: Path) -> None:
+    made, folder = teach(vectors(5)), tmp_path / os.fsdecode(b"exp\xe9")
+    made.export(folder)
+    alike(made.recognize_many(vectors(2, seed=1)["c0"]), open_export(folder).recognize_many(vectors(2, seed=1)["c0"]))
+
+
 BLOCKED = ("torch", "scipy", "sklearn", "rich", "typer", "pydantic", "matplotlib", "onnx", "onnxscript", "pandas")
 
 

@@ -72,7 +72,8 @@ def teach(
     named = source or classes
     if named is None:
         raise typer.BadParameter("expected something to teach from: SOURCE, or --classes names.txt")
-    place = to or Path(named.resolve().stem)
+    resolved = named.resolve()
+    place = to or Path(resolved.name if resolved.is_dir() else resolved.stem)
     run_teach(source, place, encoder, head, classes, epsilon, json, skip_unreadable, nested, encoding)
 
 

@@ -171,7 +171,9 @@ class Database:
         new: tuple[EncoderIdentity, Mapping[str, Any]] | None = None,
     ) -> None:
         self.place, self.sql, self._lock = place, connection, threading.RLock()
+        connection.text_factory = bytes  # the name of a file may be no UTF-8
         self._process = os.getpid() if connection.execute("PRAGMA database_list").fetchone()[2] else None
+        connection.text_factory = str
         weakref.finalize(self, _let_go, connection)  # who forgets to close it need not hear of it
         try:
             with self.errors():

@@ -10,7 +10,7 @@ from ..pictures import SUFFIXES
 from .folder import SPLITS, PictureFile
 from .tables import Columns, cells_of
 
-__all__ = ["Assays", "Groups", "advice_on", "advice_on_columns", "advice_on_folders", "columns_seen"]
+__all__ = ["Assays", "Groups", "advice_on", "advice_on_columns", "advice_on_folders", "advice_on_texts", "columns_seen"]
 
 MANY = 15
 """Classes from which on they are divided into splits, rather than the examples of each."""
@@ -35,24 +35,25 @@ class Assays(NamedTuple):
 
 
 def advice_on(
-    kind: str, counts: Sequence[int], unreadable: int, groups: Groups, assays: Assays | None = None
+    kind: str, counts: Sequence[int], unreadable: Sequence[str], groups: Groups, assays: Assays | None = None
 ) -> list[str]:
     """What the data are good for, and what to do first.
 
     Args:
         kind: as `Report.kind`.
         counts: examples of each class, the fewest first.
-        unreadable: how many a loader would refuse.
+        unreadable: what a loader would refuse, and why.
         groups: of the same, or nearly.
         assays: of measurements and points.
     """
     said = []
     if unreadable:
-        said.append(f"{unreadable} cannot be used: mend or remove them" + {
-            "pictures": ", or leave them out (skip_unreadable = true; --skip-unreadable)",
-            "molecules": ", or leave molecules that cannot be read out (skip_unreadable = true)",
-            "measurements": ", or leave molecules that cannot be read out (skip_unreadable = true)",
-        }.get(kind, ""))  # fmt: skip
+        remedy = ""
+        if kind == "pictures":
+            remedy = ", or leave them out (skip_unreadable = true; --skip-unreadable)"
+        elif kind in ("molecules", "measurements") and any("smiles" in one.lower() for one in unreadable):
+            remedy = ", or leave molecules that cannot be read out (skip_unreadable = true)"
+        said.append(f"{len(unreadable)} cannot be used: mend or remove them{remedy}")
     if groups.against:
         different = "with different outcomes" if kind == "measurements" else "in different classes"
         said.append(f"{_groups(groups.against)} of the same or nearly the same {different}: decide which is right")
@@ -135,6 +136,12 @@ def advice_on_columns(columns: Columns, label: str, chosen: Sequence[str]) -> li
                 "the columns of numbers (--features)"
             )
     return said
+
+
+def advice_on_texts(texts: Sequence[object]) -> list[str]:
+    """What `teach` does not take, though training does."""
+    signs = sum(isinstance(one, str) and bool(one.strip()) and not any(map(str.isalnum, one)) for one in texts)
+    return [f"{signs} without letters or figures: teach refuses them"] if signs else []
 
 
 def _on_classes(kind: str, counts: Sequence[int]) -> str:

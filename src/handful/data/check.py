@@ -14,7 +14,7 @@ from ..errors import DataError, HandfulError, StorageError, UnknownNameError
 from ..files import files_in, storage_errors
 from ..pictures import SUFFIXES, in_parallel, unread
 from ..rows import KINDS, LABELS, SMILES, TEXTS, doubt_minus_one, read_columns
-from .advice import Assays, Groups, advice_on, advice_on_columns, advice_on_folders, columns_seen
+from .advice import Assays, Groups, advice_on, advice_on_columns, advice_on_folders, advice_on_texts, columns_seen
 from .folder import passed_over, picture_files
 from .looks import Look, alike, measured_looks, picture_look, point_looks, relation_look, row_looks, same_groups
 from .own_molecules import Measured, Target, measured_columns, measurements
@@ -178,6 +178,8 @@ def _check_table(
     except DataError as error:
         problems.append(str(error))
     said = advice_on_columns(columns, label, chosen) if kind == "numbers" else []
+    if kind == "texts":
+        said = advice_on_texts(columns[chosen[0]])
     return _report(path, kind, looks, problems, same_groups(looks, by_likeness=True), said=said)
 
 
@@ -292,5 +294,5 @@ def _report(
         passed_over=dict(others or {}),
         empty=list(empty),
         imbalance=counts[-1] / counts[0] if counts else 0.0,
-        advice=[*said, *advice_on(kind, counts, len(unreadable), found, assays)],
+        advice=[*said, *advice_on(kind, counts, unreadable, found, assays)],
     )

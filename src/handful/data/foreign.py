@@ -52,7 +52,8 @@ def dataset_pool(
 
     Raises:
         DataError: nothing there, no such place or key, examples of different kinds or shapes, a label that is none
-            (also -1 beside names or among numbers from 0) or not one text or number; several data sets, or a table.
+            (also -1 beside names or among numbers from 0), not one text or number, or has no name among those given;
+            several data sets, or a table.
     """
     _check_kind(dataset)
     if len(dataset) == 0:
@@ -63,7 +64,13 @@ def dataset_pool(
     form, examples, labels = Form.of(size, channels, fit), list[Any](), list[Any]()
     for index in range(len(dataset)):
         item = dataset[index]
-        example, label = item[at_x], item[at_y]
+        try:
+            example, label = item[at_x], item[at_y]
+        except (LookupError, TypeError) as error:
+            raise DataError(
+                f"data set: example {index}: expected an item with {at_x!r} and {at_y!r}, as the first has, got "
+                f"{str(item)[:60]}; mend or leave it out"
+            ) from error
         examples.append(_example(example, form, index))
         labels.append(_label(label, index))
     kinds = {str(example.dtype)[6:] if isinstance(example, Tensor) else "text" for example in examples}
@@ -144,7 +151,14 @@ def _named(labels: Sequence[Any], names: Sequence[str]) -> list[Any]:
             f"data set: example {minus[0]}: expected a label, got -1 ({len(minus)} of these), which says that none "
             "is known; leave these out"
         )
-    return [names[label] if isinstance(label, int) and 0 <= label < len(names) else label for label in labels]
+    labels = [int(label) if isinstance(label, float) and label.is_integer() else label for label in labels]
+    outside = [index for index, one in enumerate(labels) if isinstance(one, int) and not 0 <= one < len(names)]
+    if outside and not {*map(str, labels)} <= {*names}:  # else the names are the numbers themselves
+        raise DataError(
+            f"data set: example {outside[0]}: expected the number of one of {len(names)} classes, from 0 on, got "
+            f"{labels[outside[0]]} ({len(outside)} of these); count labels from 0, or mend the names"
+        )
+    return [names[label] if isinstance(label, int) and not outside else label for label in labels]
 
 
 def _names(dataset: Any, at_y: Any) -> Sequence[str] | None:

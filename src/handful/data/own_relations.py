@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..errors import DataError
 from ..files import expanded, storage_errors
-from ..rows import LABELS, TEXTS, decoded, doubt_minus_one, read_columns
+from ..rows import LABELS, TEXTS, decoded, doubt_minus_one, parsed_json, read_columns
 from .entities import MARK, mentions, sentence_of, unmarked
 from .pool import ClassPool
 from .relations import Reading, Relation, four_spans, read_relations
@@ -141,7 +141,7 @@ def relation_table(path: Path, encoding: str) -> tuple[dict[str, list[Any]], lis
         content = path.read_bytes()
     layout = "expected FewRel's layout, an object of relations, each a list of sentences"
     try:
-        found = json.loads(decoded(path, content, encoding))
+        found = parsed_json(decoded(path, content, encoding))
     except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error}); {layout} (a file of an object a line ends in .jsonl)") from error
     if not isinstance(found, dict) or not all(isinstance(rows, list) for rows in found.values()):

@@ -58,6 +58,8 @@ class ClassPool:
         Raises:
             ShapeError, DataError, LabelError: sizes differ, nothing there, not finite, a class in two splits.
         """
+        if np.ma.is_masked(x) or np.ma.is_masked(y):
+            raise DataError("pool: expected an array without masked values; fill them or leave their examples out")
         x, labels = _numbers(x), np.asarray(y, dtype=object)
         if x.ndim == 0 or len(x) == 0:
             raise DataError("pool: expected at least one example, got none")

@@ -136,9 +136,9 @@ def chosen_columns(
     named: Columns, label: str, text: str | None, features: str | Sequence[str] | None, what: str
 ) -> tuple[str, str | None, list[str]]:
     """The columns of labels, of texts, if examples are texts, and all that examples are made of; as `columns_pool`."""
-    found = known_column(named, LABELS if label == "label" else (label,), what)
+    found = known_column(named, LABELS if label == "label" else (str(label),), what)
     if text is not None:
-        text = called(named, (text,)) or text
+        text = called(named, (str(text),)) or str(text)
     elif features is None:
         others = {name: column for name, column in named.items() if name != found}
         text = called(others, ("text",)) or called({n: others[n] for n in others if _holds_texts(others[n])}, TEXTS)
@@ -155,7 +155,9 @@ def chosen_columns(
 
 def listed(names: str | Sequence[str] | None) -> list[str] | None:
     """Names of columns, of which one may stand alone."""
-    return [names] if isinstance(names, str) else None if names is None else list(names)
+    if names is None:
+        return None
+    return [str(names)] if isinstance(names, str) or not hasattr(names, "__iter__") else [str(name) for name in names]
 
 
 def called(named: Columns, names: Sequence[str]) -> str | None:

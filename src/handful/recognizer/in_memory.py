@@ -7,11 +7,14 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError, ShapeError
 from ..rows import doubt_minus_one
 
-__all__ = ["class_name", "column", "ids", "pairs", "plain", "readable_twice", "zipped"]
+__all__ = ["class_name", "column", "ids", "pairs", "plain", "readable_twice", "vector", "zipped"]
+
+LONGEST_SQUARE = 1e37  # of a vector's length: distances then fit into 32 bits
 
 
 def plain(values: Any) -> Any:
@@ -92,6 +95,8 @@ def pairs(things: object) -> list[tuple[Any, str]]:
 def zipped(x: Any, y: Any, place: str) -> list[tuple[Any, str]]:
     """Each example with its label; `place` is for errors, which are those of `pairs`, and for a warning about -1."""
     x, y = plain(x), plain(y)
+    if getattr(x, "ndim", 1) == 0:
+        raise ShapeError(f"{place}: expected examples of shape [n, features], got []; one row for each example")
     if getattr(y, "ndim", 1) != 1:
         raise ShapeError(f"{place}: expected labels of shape [n], got {list(y.shape)}; one label for each example")
     if len(x) != len(y):
@@ -131,3 +136,31 @@ def ids(examples: Any) -> list[int]:
         return [operator.index(one) for one in examples]
     except TypeError:
         raise DataError(f"expected ids of examples, which are whole numbers, got {examples!r:.50}") from None
+
+
+def vector(value: Any, source: str) -> NDArray[np.float32]:
+    """A vector as 32 bits hold it; `source` is for errors.
+
+    Raises:
+        DataError, ShapeError: no vector of finite numbers.
+    """
+    value = plain(value)
+    try:
+        given = np.asarray(value)
+        with np.errstate(over="ignore"):
+            made = np.asarray(value if given.dtype.kind != "c" else "complex", np.float32)
+    except (TypeError, ValueError):
+        found = "complex ones" if np.iscomplexobj(value) else type(value).__name__
+        raise DataError(f"{source}: expected a vector of numbers, got {found}") from None
+    if made.ndim != 1 or not len(made):
+        hint = "; pictures are taught by their files: give paths" if made.ndim == 3 else ""
+        raise ShapeError(
+            f"{source}: expected a vector of numbers, got shape {made.shape}; x is [examples, features]{hint}"
+        )
+    if not np.isfinite(made).all():
+        large = given.dtype.kind == "f" and bool(np.isfinite(given).all())
+        what = "values too large for 32 bits" if large else "NaN or infinite values"
+        raise DataError(f"{source}: holds {what}; expected finite numbers")
+    if np.square(made, dtype=np.float64).sum() > LONGEST_SQUARE:
+        raise DataError(f"{source}: holds values too large to compare; scale them down")
+    return made

@@ -6,23 +6,21 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..errors import DataError, ShapeError, StorageError
+from ..errors import DataError, StorageError
 from ..files import files_in, storage_errors
-from .in_memory import pairs, plain, zipped
+from .in_memory import pairs, plain, vector, zipped
 from .molecules import FINGERPRINTS, content_digest
 from .sheets import KINDS, table_kind, table_rows
 
 __all__ = ["Item", "asked", "kind_of", "taught", "without_copies"]
 
 LONGEST_TEXT = 100_000
-LONGEST_SQUARE = 1e37  # of a vector's length: distances then fit into 32 bits
 MANY = 0.05
 """Share of vectors that are equal to others, beyond which a promise suffers visibly if they are of the same things."""
 
@@ -112,19 +110,37 @@ def asked(kind: str, things: Sequence[object], *, encoding: str = "utf-8") -> li
                 raise DataError(f"picture {number}: expected a file, got {str(thing)[:50]!r}")
             _refuse_other(path, (*KINDS, ".npz"), "pictures, or folders of them")
             found += [_picture(one, "") for one in (_inside(path) if os.path.isdir(path) else [path])]
-        elif kind != "vectors" and path is not None and path.suffix.lower() in KINDS and os.path.isfile(path):
+        elif kind != "vectors" and path is not None and _names_table(path):
             found += _table(path, kind, labeled=False, encoding=encoding)
         elif kind == "vectors" and path is not None:
             if path.suffix.lower() != ".npz":
                 raise DataError(f"{path}: expected a vector or a file of vectors (.npz), as this collection holds them")
             found += _arrays(path, labeled=False)
         else:
+            if kind == "texts" and path is not None:
+                _refuse_file(path, str(thing))
             found.append(_item(kind, thing, "", f"asked:{number}"))
     return found
 
 
-def without_copies(items: Sequence[Item]) -> list[Item]:
+def _names_table(path: Path) -> bool:
+    """Whether a text is the name of a table; one that is not there has no spaces in it."""
+    return path.suffix.lower() in KINDS and (os.path.isfile(path) or len(str(path).split()) == 1)
+
+
+def _refuse_file(path: Path, text: str) -> None:
+    """Raises DataError for what is a file or folder, and no word that one happens to be called."""
+    if (path.suffix or "/" in text or os.sep in text) and os.path.exists(path):
+        what = "a folder" if os.path.isdir(path) else "another file"
+        raise DataError(f"{path}: expected a text or a table of texts ({', '.join(KINDS)}), got {what}")
+
+
+def without_copies(items: Sequence[Item], known: Set[str] = frozenset()) -> list[Item]:
     """One of each content. Vectors may be equal without being of one thing, so they stay; of many there is a warning.
+
+    Args:
+        items: new examples.
+        known: the hashes of vectors that are examples already.
 
     Raises:
         DataError: one content in two classes.
@@ -140,7 +156,7 @@ def without_copies(items: Sequence[Item]) -> list[Item]:
                 f"{first.source} ({first.label}) and {item.source} ({item.label}) are the same: expected one thing in "
                 "one class; remove one of them"
             )
-    again = len(kept) - len(seen)
+    again = len(kept) - len(seen.keys() - known)
     if again > MANY * len(kept):
         warnings.warn(
             f"{again} of {len(kept)} vectors are equal to others: if they are of the same things, these count twice, "
@@ -224,7 +240,8 @@ def _arrays(path: Path, *, labeled: bool = True) -> list[Item]:
                 raise DataError(
                     f"{path}: expected the arrays x [n, features] and y [n], got {', '.join(names) or 'none'}"
                 )
-            x, y = stored["x"], stored["y"] if labeled else np.array([""] * len(stored["x"]))
+            x = stored["x"]
+            y = stored["y"] if labeled else np.full(x.shape[:1], "")
     except DataError:
         raise
     except Exception as error:  # NumPy and zipfile raise whatever they please for a broken file
@@ -249,14 +266,14 @@ def _item(kind: str, value: Any, label: str, source: str) -> Item:
     if kind == "texts":
         text = _text(value, source)
         return Item(text, label, source, hashlib.sha256(text.encode()).hexdigest(), text[:300])
-    vector = _vector(value, source)
-    return Item(vector, label, source, hashlib.sha256(vector.tobytes()).hexdigest())
+    own = vector(value, source)
+    return Item(own, label, source, hashlib.sha256(own.tobytes()).hexdigest())
 
 
 def _smiles(value: Any, source: str) -> str:
     if not isinstance(value, str):
         raise DataError(f"{source}: expected a SMILES, got {value!r:.50}")
-    return value.strip()
+    return value.strip().encode("utf-8", "replace").decode()
 
 
 def _text(value: Any, source: str) -> str:
@@ -265,26 +282,3 @@ def _text(value: Any, source: str) -> str:
     if len(value) > LONGEST_TEXT:
         raise DataError(f"{source}: expected at most {LONGEST_TEXT} characters, got {len(value)}")
     return value.encode("utf-8", "replace").decode()
-
-
-def _vector(value: Any, source: str) -> NDArray[np.float32]:
-    value = plain(value)
-    try:
-        given = np.asarray(value)
-        with np.errstate(over="ignore"):
-            vector = np.asarray(value if given.dtype.kind != "c" else "complex", np.float32)
-    except (TypeError, ValueError):
-        found = "complex ones" if np.iscomplexobj(value) else type(value).__name__
-        raise DataError(f"{source}: expected a vector of numbers, got {found}") from None
-    if vector.ndim != 1 or not len(vector):
-        hint = "; pictures are taught by their files: give paths" if vector.ndim == 3 else ""
-        raise ShapeError(
-            f"{source}: expected a vector of numbers, got shape {vector.shape}; x is [examples, features]{hint}"
-        )
-    if not np.isfinite(vector).all():
-        large = given.dtype.kind == "f" and bool(np.isfinite(given).all())
-        what = "values too large for 32 bits" if large else "NaN or infinite values"
-        raise DataError(f"{source}: holds {what}; expected finite numbers")
-    if np.square(vector, dtype=np.float64).sum() > LONGEST_SQUARE:
-        raise DataError(f"{source}: holds values too large to compare; scale them down")
-    return vector

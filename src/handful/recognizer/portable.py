@@ -121,7 +121,8 @@ def _check(module: _Answering, samples: tuple[Tensor, ...], names: list[str], pa
     """That the graph does the same, for one example, too."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    model = str(path) if str(path).isprintable() else path.read_bytes()  # a name may be no UTF-8
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     for count in (len(samples[0]), 1):
         some = [sample[:count] for sample in samples]
         found = session.run(None, dict(zip(names, (value.numpy() for value in some), strict=True)))

@@ -135,11 +135,13 @@ class Recognizer:
                 raise DataError(f"add, class {label!r}: expected pictures that can be read, found none")
         refuse_ways(self._embedder, len({label, *labels}))
         head = str(self.collection.settings["head"])
-        items = without_copies(items)
+        vectors = self.collection.settings["kind"] == "vectors"
+        known = {item.sha256 for item in items if vectors and self.collection.find(item.sha256)}
+        items = without_copies(items, known)
         rows = with_thumbnails(embedded(self._embedder, items, head), items)
         if head == NAMES and label not in labels:
             rows = [*described(self._embedder, read_descriptions([label])), *rows]
-        new = set() if self.collection.settings["kind"] == "vectors" else {item.sha256 for item in items}
+        new = set() if vectors else {item.sha256 for item in items}
         return self.collection.add(rows, new=new)
 
     def suggest(

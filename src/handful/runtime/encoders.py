@@ -57,8 +57,10 @@ def _session(folder: Path) -> Any:
         raise MissingExtraError("an export needs onnxruntime: pip install 'handful[runtime]'")
     import onnxruntime
 
+    path = folder / "model.onnx"
     try:
-        return onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+        model = str(path) if str(path).isprintable() else path.read_bytes()  # a name may be no UTF-8
+        return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     except Exception as error:  # of classes that onnxruntime does not name
         raise CollectionError(f"{folder}: onnxruntime cannot run model.onnx ({str(error)[:300]})") from error
 
@@ -113,7 +115,7 @@ class TextGraph(_Exported):
 
         super().__init__(folder, preparation, *others)
         self._before, self._lower = str(preparation["before"]), bool(preparation["lower"])
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer = Tokenizer.from_buffer((folder / "tokenizer.json").read_bytes())
         self._tokenizer.enable_truncation(int(preparation["longest"]), direction=str(preparation.get("cut", "right")))
         self._tokenizer.enable_padding(pad_id=int(preparation["pad"]), pad_token=str(preparation["pad_token"]))
 
