@@ -26,7 +26,7 @@ def test_the_equation() -> None:
 
 
 def test_it_can_be_trained_on() -> None:
-    """Where a feature is zero or below, its root has a slope still: none."""
+    """Where a feature is zero or below, the slope of its root is zero, not endless."""
     encoder = made().train()
     encoder(torch.rand(5, 3, 16, 16))[:, 0].sum().backward()
     slopes = [parameter.grad for parameter in encoder.parameters()]

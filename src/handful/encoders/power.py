@@ -3,6 +3,7 @@
 Papers: Hu, Gripon & Pateux 2021, arXiv:2006.03806 (PT-MAP), for the power; Wang, Chao, Weinberger & van der Maaten
 2019, arXiv:1911.04623 (SimpleShot), for the mean of the training pictures.
     β = 0.5 -> sqrt        ε -> LEAST        the mean of the training features -> mean
+Departure: what is below zero counts as zero; where it means something, as to the learner PT-MAP, it keeps its sign.
 """
 
 from __future__ import annotations
